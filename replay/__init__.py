@@ -1,0 +1,1 @@
+"""Traces to outcomes: schedulers, placements and engines."""

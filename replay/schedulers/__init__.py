@@ -1,0 +1,1 @@
+"""One scheduling policy a file."""

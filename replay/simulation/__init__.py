@@ -1,0 +1,1 @@
+"""The simulated engine: its compiled core, KV memory and latency models."""

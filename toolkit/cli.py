@@ -1,0 +1,51 @@
+"""The `trace` command: a table of subcommands, each loaded when it is used."""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from toolkit import __version__
+from toolkit.errors import Failure
+
+# In the order of a session.
+COMMANDS = {
+    "analyze": "toolkit.commands.analyze:analyze",
+    "convert": "workloads.commands:convert",
+    "replay": "replay.commands:replay",
+    "report": "reports.commands:report",
+    "query": "toolkit.commands.query:query",
+    "plugins": "toolkit.commands.plugins:plugins",
+}
+
+
+class Commands(click.Group):
+    """Subcommands by import string, listed in the order of a session; expected failures become one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        target = COMMANDS.get(cmd_name)
+        if target is None:
+            return None
+        module, _, attribute = target.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Failure as failure:
+            click.echo(f"trace: {failure}", err=True)
+            ctx.exit(1)
+        except BrokenPipeError:
+            sys.stderr.close()
+            ctx.exit(1)
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="trace")
+def main() -> None:
+    """Trace replay and workload analysis for LLM serving."""

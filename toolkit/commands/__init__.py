@@ -1,0 +1,1 @@
+"""One command of the ground floor a file; each imports what is heavy when it runs."""

@@ -1,0 +1,145 @@
+"""What can be replaced: one lazy table a kind, third parties through entry points `trace_toolkit.<kind>s`.
+
+A built-in is an import string, loaded when it is used; so the ground floor names the other packages without importing
+them. A plugin is a class whose docstring's first line is its summary and whose keyword arguments are its parameters,
+or, for the kinds `reader`, `writer` and `page`, a function.
+"""
+
+import importlib
+import importlib.util
+import inspect
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import SettingFailure, nearest
+
+BUILTIN: dict[str, dict[str, str]] = {
+    "loader": {},
+    "analysis": {},
+    "scheduler": {
+        "fcfs": "replay.schedulers.fcfs:FCFS",
+        "sjf": "replay.schedulers.sjf:SJF",
+        "srpt": "replay.schedulers.srpt:SRPT",
+        "priority": "replay.schedulers.priority:Priority",
+    },
+    "engine": {"simulated": "replay.engines.simulated:Simulated"},
+    "page": {"trace": "reports.trace_page:render", "run": "reports.run_page:render"},
+    "reader": {"trace": "workloads.reading:read"},
+}
+
+PLURAL = {"analysis": "analyses"}
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One entry of a plugin table; nothing is imported until `load`."""
+
+    kind: str
+    name: str
+    target: str  # "package.module:attribute"
+    origin: str  # "built-in", the distribution that registered it, or the file it came from
+
+    def load(self) -> Any:
+        module, _, attribute = self.target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+def plugins(kind: str) -> dict[str, Plugin]:
+    """Every plugin of `kind` by name, built-ins first. A third party cannot replace a built-in's name."""
+    table = {n: Plugin(kind, n, target, "built-in") for n, target in BUILTIN[kind].items()}
+    for entry in entry_points(group=f"trace_toolkit.{plural(kind)}"):
+        origin = entry.dist.name if entry.dist else "unknown distribution"
+        table.setdefault(entry.name, Plugin(kind, entry.name, entry.value, origin))
+    return table
+
+
+def load(kind: str, name: str) -> Any:
+    """The class or function behind `name`, or behind `FILE.py:ATTRIBUTE` for a policy that is not installed."""
+    if ".py:" in name:
+        return _load_file(kind, name)
+    table = plugins(kind)
+    if name not in table:
+        raise SettingFailure(f"no {kind} is called '{name}'", hint=nearest(name, table))
+    return table[name].load()
+
+
+def create(kind: str, spec: str) -> Any:
+    """An instance from `NAME` or `NAME:key=value,…`; values are parsed to the parameters' annotated types."""
+    name, options = split_spec(spec)
+    made = load(kind, name)
+    try:
+        return made(**_typed_options(kind, name, made, options))
+    except ValueError as error:
+        raise SettingFailure(str(error), where=f"{kind} {name}") from error
+
+
+def split_spec(spec: str) -> tuple[str, dict[str, str]]:
+    """Split `NAME:key=value,…` into the name (which may be `FILE.py:CLASS`) and its raw options."""
+    head, _, tail = spec.partition(":")
+    if head.endswith(".py"):
+        attribute, _, tail = tail.partition(":")
+        head = f"{head}:{attribute}"
+    options = {}
+    for item in filter(None, tail.split(",")):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise SettingFailure(f"'{item}' is not key=value", where=spec, hint="write NAME:key=value,key=value")
+        options[key.strip()] = value.strip()
+    return head, options
+
+
+def parameters(plugin_class: Any) -> dict[str, dict[str, Any]]:
+    """A plugin's parameters: name -> {"type", "default"}, read from its signature."""
+    found = {}
+    for name, p in inspect.signature(plugin_class).parameters.items():
+        kind = p.annotation if isinstance(p.annotation, str) else getattr(p.annotation, "__name__", str(p.annotation))
+        found[name] = {"type": kind, "default": None if p.default is p.empty else p.default}
+    return found
+
+
+def summary(plugin: Any) -> str:
+    """The first line of a plugin's docstring."""
+    return (inspect.getdoc(plugin) or "").split("\n", 1)[0]
+
+
+def plural(kind: str) -> str:
+    return PLURAL.get(kind, kind + "s")
+
+
+def _typed_options(kind: str, name: str, made: Any, options: dict[str, str]) -> dict[str, Any]:
+    signature = inspect.signature(made).parameters
+    typed: dict[str, Any] = {}
+    for key, raw in options.items():
+        if key not in signature:
+            raise SettingFailure(f"no parameter '{key}'", where=f"{kind} {name}", hint=nearest(key, signature))
+        typed[key] = _parse(raw, signature[key].annotation, where=f"{kind} {name}, {key}")
+    return typed
+
+
+def _parse(raw: str, annotation: Any, *, where: str) -> Any:
+    wanted = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+    base = wanted.removesuffix(" | None")
+    if base != wanted and raw.lower() in ("none", "null"):
+        return None
+    try:
+        if base == "bool":
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[raw.lower()]
+        return {"int": int, "float": float}.get(base, str)(raw)
+    except (ValueError, KeyError) as error:
+        raise SettingFailure(f"'{raw}' is not {base}", where=where) from error
+
+
+def _load_file(kind: str, name: str) -> Any:
+    path, _, attribute = name.rpartition(":")
+    if not Path(path).is_file():
+        raise SettingFailure("no such file", where=path, hint=f"a {kind} in a file is written FILE.py:CLASS")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, attribute):
+        raise SettingFailure(f"no '{attribute}' in it", where=path, hint=nearest(attribute, vars(module)))
+    return getattr(module, attribute)

@@ -1,0 +1,117 @@
+"""What a plugin must do. No base classes: a class that has these members is a plugin.
+
+The first line of a plugin's docstring is its summary in `trace plugins`; the keyword arguments of its `__init__` are
+its parameters on the command line (`NAME:key=value`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from toolkit.traces import TraceInfo
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """What the user said about a source. `columns` maps canonical names to the source's."""
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    time_unit: str | None = None
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One source as its loader understands it, before anything is counted, sorted or made relative.
+
+    `frame` has any of TRACE's columns but request_id, in source order, except that
+    - the arrival is `arrival`, in `time_unit` (a number, or a Datetime when that is "datetime"), or absent;
+    - `drop_reason` (str, optional) is null for a row that is kept and the reason for one that is not;
+    - `source_id` and `parent_source_id` (str, optional) name requests, to be resolved into parent_id;
+    - `sent`, `start`, `first_token`, `finish` (optional, the arrival's clock and unit), `cached_tokens`, `error` and
+      `token_s` (optional) are what a real run measured; a scan with `finish` also yields OUTCOMES.
+    """
+
+    frame: pl.LazyFrame
+    time_unit: str | None
+    time_unit_reason: str
+    block_tokens: int | None = None
+    block_scope: str | None = None
+    token_unit: str = "tokens"
+    notes: tuple[str, ...] = ()
+    engine: str = "unknown"  # what produced the measured latencies, where there are any
+
+
+class Loader(Protocol):
+    """Reads one trace format."""
+
+    def sniff(self, head: bytes, name: str) -> float:
+        """How sure the loader is, 0 to 1, that a file with these first bytes (decompressed) and this name is its own.
+
+        1 needs a mark that no other format has; a loader that would merely manage to read the file says 0.1.
+        """
+        ...
+
+    def scan(self, paths: list[Path], options: LoadOptions) -> Scan:
+        """Describe the sources (decompressed, of one format, in order) lazily; raise InputFailure for a bad one."""
+        ...
+
+
+class Analysis(Protocol):
+    """Answers one question about a trace. No plotting, no I/O."""
+
+    columns: ClassVar[tuple[str, ...]]  # of TRACE, all that `run` reads
+
+    def run(self, trace: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
+        """The answer as named tables. `trace` holds `columns` only, sorted by arrival."""
+        ...
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How a request's rank moves as output tokens are served; all of it runs compiled.
+
+    rank(served) = rank(0) + slope·served + offsets[i], where i counts the boundaries that are ≤ served. A boundary is
+    in output tokens; `offsets` has one entry more than `boundaries`.
+    """
+
+    slope: float = 0.0
+    boundaries: tuple[int, ...] = ()
+    offsets: tuple[float, ...] = (0.0,)
+
+
+@dataclass(frozen=True)
+class Preemption:
+    """When a running request may lose its place.
+
+    `memory`: only when KV blocks run out. `rank`: also when a waiting request ranks before it. The victim is the
+    running request that ranks last. `hold_share`: once it has produced this share of its output a request is not
+    displaced by rank (TRAIL's no-swap-out share); 1 never holds.
+    """
+
+    when: Literal["memory", "rank"] = "memory"
+    hold_share: float = 1.0
+
+
+class Scheduler(Protocol):
+    """Orders requests at one engine.
+
+    Optional members, looked up by name: `curve: Curve` (default: a rank never moves) and `preemption: Preemption`
+    (default: memory pressure only).
+    """
+
+    def rank(self, requests: pl.DataFrame, now_s: float) -> NDArray[np.float64]:
+        """A number for each of `requests` (TRACE's columns); the smallest runs first, ties by request_id."""
+        ...
+
+
+class Engine(Protocol):
+    """Executes a trace under a scheduler, simulated or real, and writes a run folder."""
+
+    def limits(self) -> dict[str, Any]:
+        """What the engine can hold, as run.json and the report state it (blocks, sequences, tokens a step)."""
+        ...

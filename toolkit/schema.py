@@ -1,0 +1,119 @@
+"""The tables at rest: TRACE, OUTCOMES, TIMELINE, EVENTS, and the one gate into them.
+
+Everything that is stored or handed from one package to another is a polars frame of one of these schemas.
+Unknown is null, never 0 or an empty string. Times are seconds (f64) from the start of the trace.
+"""
+
+from typing import TypeVar
+
+import polars as pl
+
+from toolkit.errors import InputFailure, nearest
+
+TRACE = pl.Schema(
+    {
+        "request_id": pl.Int64(),  # 0… in arrival order, ties in source order
+        "arrival_s": pl.Float64(),  # null only in session-relative traces, until starts are assigned
+        "model": pl.String(),
+        "tenant": pl.String(),
+        "tier": pl.String(),
+        "adapter": pl.String(),
+        "kind": pl.String(),
+        "session_id": pl.String(),
+        "turn": pl.Int32(),
+        "parent_id": pl.Int64(),  # request_id of the request that must end first
+        "think_s": pl.Float64(),  # wait after the parent ends
+        "prompt_tokens": pl.Int32(),
+        "output_tokens": pl.Int32(),
+        "predicted_output_tokens": pl.Int32(),
+        "prefix_blocks": pl.List(pl.UInt64()),
+        "slo_ttft_s": pl.Float64(),
+        "slo_tpot_s": pl.Float64(),
+        "prompt": pl.String(),
+        "source_status": pl.String(),  # what the source itself measured
+        "source_ttft_s": pl.Float64(),
+        "source_e2e_s": pl.Float64(),
+    }
+)
+
+OUTCOMES = pl.Schema(
+    {
+        "request_id": pl.Int64(),
+        "run_id": pl.String(),
+        "model": pl.String(),
+        "tenant": pl.String(),
+        "tier": pl.String(),
+        "engine": pl.String(),
+        "arrival_s": pl.Float64(),  # intended
+        "sent_s": pl.Float64(),
+        "start_s": pl.Float64(),  # first scheduled
+        "first_token_s": pl.Float64(),
+        "finish_s": pl.Float64(),
+        "prompt_tokens": pl.Int32(),
+        "cached_tokens": pl.Int32(),
+        "output_tokens": pl.Int32(),  # as produced
+        "predicted_output_tokens": pl.Int32(),
+        "preemptions": pl.Int32(),
+        "preempted_s": pl.Float64(),  # time between losing the engine and getting it back, summed
+        "alone_s": pl.Float64(),  # E2E of the same request alone on an idle engine, where the engine can tell
+        "attempts": pl.Int32(),
+        "slo_ttft_s": pl.Float64(),
+        "slo_tpot_s": pl.Float64(),
+        "status": pl.String(),
+        "error": pl.String(),
+        "token_s": pl.List(pl.Float32()),  # token times after arrival_s, on request
+    }
+)
+
+STATUSES = ("ok", "rejected", "timeout", "error", "cancelled", "unfinished")
+
+TIMELINE = pl.Schema(
+    {
+        "run_id": pl.String(),
+        "time_s": pl.Float64(),
+        "gpu": pl.String(),
+        "model": pl.String(),
+        "queue": pl.Int32(),
+        "running": pl.Int32(),
+        "kv_used_blocks": pl.Int64(),
+        "kv_total_blocks": pl.Int64(),
+        "resident_bytes": pl.Int64(),
+        "batch_tokens": pl.Int32(),
+        "step_s": pl.Float64(),
+    }
+)
+
+EVENTS = pl.Schema(
+    {
+        "run_id": pl.String(),
+        "time_s": pl.Float64(),
+        "kind": pl.String(),  # load, evict, migrate, resize, offload, preempt, retry
+        "gpu": pl.String(),
+        "model": pl.String(),
+        "request_id": pl.Int64(),
+        "bytes": pl.Int64(),
+        "duration_s": pl.Float64(),
+        "detail": pl.String(),
+    }
+)
+
+TABLES = {"trace": TRACE, "outcomes": OUTCOMES, "timeline": TIMELINE, "events": EVENTS}
+REQUIRED = {"trace": ("request_id",), "outcomes": ("request_id", "run_id", "status")}
+
+Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
+
+
+def conform(frame: Frame, schema: pl.Schema, *, source: str) -> Frame:
+    """The only gate into a table: `schema`'s columns in its order, missing ones null, types cast strictly.
+
+    Raises InputFailure for a column the schema does not know, with the nearest name. A value that does not fit its
+    type raises polars' own error when the frame is collected: loaders report such values before they get here.
+    """
+    have = frame.collect_schema()
+    for name in have.names():
+        if name not in schema:
+            raise InputFailure(f"column '{name}' is not part of the table", where=source, hint=nearest(name, schema))
+    return frame.select(
+        (pl.col(name).cast(dtype, strict=True) if name in have else pl.lit(None, dtype=dtype)).alias(name)
+        for name, dtype in schema.items()
+    )

@@ -1,0 +1,89 @@
+"""A trace in memory or on disk: the TRACE table with what is known about where it came from."""
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+
+from toolkit import plugins
+from toolkit.errors import InputFailure
+
+FOOTER_KEY = "trace_toolkit"
+
+
+@dataclass(frozen=True)
+class TraceInfo:
+    """Where a trace came from and what reading it found. `rows_read == rows_kept + sum(dropped.values())`."""
+
+    name: str
+    format: str
+    sha256: str  # of the source's bytes, file by file in reading order
+    rows_read: int
+    rows_kept: int
+    dropped: dict[str, int] = field(default_factory=dict)  # rows by reason
+    span_s: float | None = None  # first to last arrival
+    time_unit: str | None = None  # s, ms, us, ns or datetime; null where the source has no times
+    time_unit_reason: str | None = None
+    clock_step_s: float | None = None  # the smallest step the source's clock can tell apart; null when none shows
+    sorted: bool = True  # whether the source was in arrival order
+    duplicates: int | None = None  # rows equal to an earlier row in every column; kept; null when not counted
+    epoch: str | None = None  # ISO 8601 of arrival_s = 0 where the source tells
+    block_tokens: int | None = None  # tokens in one prefix block
+    block_scope: str | None = None  # global or session: within what equal block hashes mean equal text
+    token_unit: str = "tokens"  # what prompt_tokens counts in this source (tokens, characters, words)
+    notes: tuple[str, ...] = ()  # whatever a reader of the numbers should know, one sentence each
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TraceInfo":
+        known = {f.name for f in fields(cls)}
+        kept = {k: v for k, v in values.items() if k in known}
+        return cls(**{**kept, "notes": tuple(kept.get("notes", ()))})
+
+
+@dataclass(frozen=True)
+class Trace:
+    """`frame` has TRACE's columns, sorted by request_id. `outcomes` is OUTCOMES where the source measured latencies."""
+
+    frame: pl.LazyFrame
+    info: TraceInfo
+    outcomes: pl.LazyFrame | None = None
+
+
+def read_trace(
+    paths: list[str | Path],
+    *,
+    format: str | None = None,
+    columns: dict[str, str] | None = None,
+    time_unit: str | None = None,
+) -> Trace:
+    """Read files, globs or folders of one format into a Trace.
+
+    `format` overrides detection from content, `columns` maps canonical column -> source column, and `time_unit` is
+    one of s, ms, us, ns, datetime. The reader itself lives in `workloads` and is found through the plugin table.
+    """
+    reader = plugins.load("reader", "trace")
+    result: Trace = reader([str(p) for p in paths], format=format, columns=columns or {}, time_unit=time_unit)
+    return result
+
+
+def footer(info: TraceInfo) -> dict[str, str]:
+    """The Parquet footer entry that carries `info`."""
+    return {FOOTER_KEY: orjson.dumps(info.to_dict()).decode()}
+
+
+def write_trace(trace: Trace, path: Path) -> None:
+    """Stream `trace` to canonical Parquet with its info in the footer; the file appears whole or not at all."""
+    part = path.with_name(path.name + ".partial")
+    try:
+        trace.frame.sink_parquet(part, metadata=footer(trace.info), compression="zstd", engine="streaming")
+        part.replace(path)
+    except OSError as error:
+        what = f"cannot be written ({error.strerror or error})"
+        raise InputFailure(what, where=str(path), hint="choose another path") from error
+    finally:
+        part.unlink(missing_ok=True)

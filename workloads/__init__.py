@@ -1,0 +1,1 @@
+"""Traces in: loaders, generators and transforms."""
