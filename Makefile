@@ -1,0 +1,65 @@
+# Everything a target needs is set up by the target itself: Python 3.11 or newer and make are enough.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?=# the interpreter to build .venv with; empty: the newest python3 from 3.11 on
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+CANDIDATES := python3.14 python3.13 python3.12 python3.11 python3
+USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+
+.PHONY: help
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{printf "make %-11s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: .venv/.core  ## analyse, replay and report the embedded sample trace into demo/
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh datasets/demo.sh
+
+.PHONY: test
+test: .venv/.dev  ## run the tests, the slow ones left out
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+
+.PHONY: test-slow
+test-slow: .venv/.dev  ## run the slow tests only
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
+
+.PHONY: check
+check: .venv/.dev  ## lint, check the formatting and the types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: bench
+bench: .venv/.bench  ## time analyze and convert on 5 million rows beside a pandas script
+	$(BIN)/python -m benchmarks
+
+.PHONY: clean
+clean:  ## remove what make made, .venv and demo/ included
+	rm -rf .venv demo dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find toolkit workloads replay reports tests benchmarks datasets -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@for python in $(if $(PYTHON),"$(PYTHON)",$(CANDIDATES)); do \
+	  if "$$python" -c '$(USABLE)' >/dev/null 2>&1; then found="$$python"; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "make: no Python 3.11 or newer with venv among: $(or $(PYTHON),$(CANDIDATES));" \
+	    "install one (on Debian also python3-venv), or name it: make PYTHON=/path/to/python3" >&2; exit 1; \
+	fi; \
+	echo "setting up .venv with $$("$$found" --version)"; "$$found" -m venv --clear .venv
+
+# What is installed is as new as the files that say what to install.
+.venv/.core: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing trace and what it needs (once)"
+	@$(PIP) --editable .
+	@touch $@
+
+.venv/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing trace and the tools of its tests (once)"
+	@$(PIP) --editable '.[dev]'
+	@touch $@ .venv/.core
+
+.venv/.bench: pyproject.toml constraints.txt | $(BIN)/python
+	@$(PIP) --editable '.[bench]'
+	@touch $@
