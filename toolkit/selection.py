@@ -1,16 +1,11 @@
-"""Which part of a trace, and how fast: the trace options every command shares."""
+"""Which part of a trace, and how fast."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
 
-import click
 import polars as pl
 
-from toolkit.errors import SettingFailure
-from toolkit.traces import Trace
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+from toolkit.errors import SettingFailure, nearest
+from toolkit.traces import Trace, TraceInfo
 
 
 @dataclass(frozen=True)
@@ -34,18 +29,29 @@ class Selection:
 
         A parent that was not selected becomes null. With `scale_load` > 1 copies of a request keep its arrival; whole
         copies first, then a share of one more, chosen by hash, so that the same setting selects the same requests.
+        Outcomes follow the selected requests; what was measured says nothing about another load, so `speed` and
+        `scale_load` leave none. Raises SettingFailure when nothing is selected.
         """
         if not self:
             return trace
-        frame = self._thinned(self._filtered(trace.frame))
-        frame = _renumbered(frame.head(self.limit) if self.limit is not None else frame)
-        if self.speed != 1.0:
-            frame = frame.with_columns(pl.col("arrival_s", "think_s") / self.speed)
-        return replace(trace, frame=frame, info=replace(trace.info, notes=(*trace.info.notes, self.describe())))
+        self._check(trace)
+        chosen = self._thinned(self._filtered(trace.frame))
+        chosen = chosen.head(self.limit) if self.limit is not None else chosen
+        frame = self._sped(_renumbered(chosen))
+        return replace(
+            trace, frame=frame, info=self._described(trace.info, frame), outcomes=self._outcomes(trace, chosen)
+        )
 
     def describe(self) -> str:
         chosen = {k: v for k, v in vars(self).items() if v != getattr(Selection(), k)}
         return "selected: " + ", ".join(f"{k}={v}" for k, v in chosen.items())
+
+    def _check(self, trace: Trace) -> None:
+        if (self.from_s is not None or self.to_s is not None) and trace.info.span_s is None:
+            raise SettingFailure("the trace has no times to cut by", where="--from / --to")
+        for column, wanted in (("model", self.models), ("tenant", self.tenants)):
+            if wanted:
+                _check_names(trace.frame, column, wanted)
 
     def _filtered(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         if self.from_s is not None:
@@ -67,56 +73,60 @@ class Selection:
             frame = _copied(frame, copies)
         return frame
 
+    def _sped(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        if self.speed == 1.0:
+            return frame
+        return frame.with_columns(pl.col("arrival_s", "think_s") / self.speed)
+
+    def _described(self, info: TraceInfo, frame: pl.LazyFrame) -> TraceInfo:
+        """`info` with the selection's own count and span; what was left out counts as dropped."""
+        kept, span_s = frame.select(pl.len(), pl.col("arrival_s").max()).collect(engine="streaming").row(0)
+        if kept == 0:
+            raise SettingFailure("no request is selected", where=self.describe())
+        left_out = info.rows_kept - kept
+        dropped = {**info.dropped, "not selected": left_out} if left_out > 0 else info.dropped
+        read = info.rows_read - min(left_out, 0)  # a copy counts as read once more
+        notes = (*info.notes, self.describe())
+        return replace(info, rows_read=read, rows_kept=kept, dropped=dropped, span_s=span_s, notes=notes)
+
+    def _outcomes(self, trace: Trace, chosen: pl.LazyFrame) -> pl.LazyFrame | None:
+        if trace.outcomes is None or self.speed != 1.0 or self.scale_load != 1.0:
+            return None
+        ids = chosen.select("request_id", _start=pl.col("arrival_s").min()).with_row_index("_new")
+        times = ("arrival_s", "sent_s", "start_s", "first_token_s", "finish_s")
+        joined = trace.outcomes.join(ids, on="request_id", how="inner", maintain_order="right")
+        shifted = joined.with_columns(pl.col(*times) - pl.col("_start"), request_id=pl.col("_new").cast(pl.Int64))
+        return shifted.drop("_new", "_start")
+
+
+def _check_names(frame: pl.LazyFrame, column: str, wanted: tuple[str, ...]) -> None:
+    known = frame.select(pl.col(column).drop_nulls().unique()).collect(engine="streaming").to_series().to_list()
+    for name in wanted:
+        if name not in known:
+            raise SettingFailure(f"no {column} is called '{name}'", where=f"--{column}", hint=nearest(name, known[:50]))
+
 
 def _share(salt: int) -> pl.Expr:
     """A number in [0, 1) for each request, the same for all turns of a session."""
     unit = pl.coalesce(pl.col("session_id"), pl.col("request_id").cast(pl.String))
-    return unit.hash(seed=salt) / 2.0**64
+    return (unit.hash(seed=salt) // 2**11) / 2.0**53
 
 
 def _copied(frame: pl.LazyFrame, copies: pl.Expr) -> pl.LazyFrame:
     """Each row `copies` times; a copy's session gets a name of its own, so sessions stay closed loops."""
-    spread = frame.with_columns(_copy=pl.int_ranges(0, copies)).explode("_copy", empty_as_null=False)
+    spread = frame.with_columns(_copy=pl.int_ranges(0, copies)).filter(pl.col("_copy").list.len() > 0).explode("_copy")
     renamed = pl.when(pl.col("_copy") > 0).then(pl.format("{}#{}", "session_id", "_copy")).otherwise("session_id")
     return spread.with_columns(session_id=renamed)
 
 
 def _renumbered(frame: pl.LazyFrame) -> pl.LazyFrame:
     """Fresh request_id from 0, parents following (within the same copy), arrivals from 0."""
-    keys = [c for c in ("_copy",) if c in frame.collect_schema()]
-    fresh = (
-        frame.rename({"request_id": "_old"})
-        .with_row_index("request_id")
-        .with_columns(pl.col("request_id").cast(pl.Int64))
-    )
+    names = frame.collect_schema().names()
+    keys = [n for n in names if n == "_copy"]
+    fresh = frame.rename({"request_id": "_old"}).with_row_index("request_id")
+    fresh = fresh.with_columns(pl.col("request_id").cast(pl.Int64))
     lookup = fresh.select(*keys, parent_id=pl.col("_old"), _parent=pl.col("request_id"))
     joined = fresh.join(lookup, on=["parent_id", *keys], how="left", maintain_order="left")
     start = pl.col("arrival_s").min()
     shifted = joined.with_columns(parent_id=pl.col("_parent"), arrival_s=pl.col("arrival_s") - start)
-    names = [n for n in frame.collect_schema().names() if not n.startswith("_")]
-    return shifted.select(names)
-
-
-def selection_options(command: Command) -> Command:
-    """The click options behind Selection; the command receives them as one `selection` argument."""
-    options = [
-        click.option("--from", "from_s", type=float, metavar="S", help="Start at this second of the trace."),
-        click.option("--to", "to_s", type=float, metavar="S", help="Stop before this second."),
-        click.option("--model", "models", multiple=True, help="Only this model; may be repeated."),
-        click.option("--tenant", "tenants", multiple=True, help="Only this tenant; may be repeated."),
-        click.option("--sample", type=click.FloatRange(0, 1), help="Only this share of requests (whole sessions)."),
-        click.option("--limit", type=click.IntRange(min=1), help="Only the first N requests."),
-        click.option("--speed", type=float, default=1.0, help="Divide every gap by this."),
-        click.option("--scale-load", type=float, default=1.0, help="Multiply the number of requests by this."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def selection_from(arguments: dict[str, Any]) -> Selection:
-    """Take Selection's fields out of a command's keyword arguments (they are removed from `arguments`)."""
-    chosen = {name: arguments.pop(name) for name in Selection.__dataclass_fields__}
-    if chosen["speed"] <= 0 or chosen["scale_load"] <= 0:
-        raise SettingFailure("must be above 0", where="--speed / --scale-load")
-    return Selection(**chosen)
+    return shifted.select(n for n in names if n != "_copy")
