@@ -1,0 +1,108 @@
+"""Differences between runs with their intervals. Pure arithmetic, no drawing."""
+
+from typing import Any
+
+import numpy as np
+
+from reports.measured import Measured
+from reports.numbers import P999_FROM, PERCENTILES, SEED, Statistics, finite
+from reports.resampling import (
+    Floats,
+    draws,
+    interval,
+    mean_replicates,
+    quantile_replicates,
+    ratio,
+    share_replicates,
+)
+from toolkit.metrics import LATENCIES
+
+SHIFT_LEVELS = np.unique(np.concatenate([np.linspace(0.05, 0.95, 37), 1 - np.geomspace(0.05, 0.001, 24)]))
+COMPARED = ("p50", "p90", "p99", "p99_9")
+
+
+def same_trace(a: Measured, b: Measured) -> bool:
+    """Whether both runs were offered the same requests at the same times, so that they can be paired by request_id."""
+    names = ["request_id", "arrival_s", "prompt_tokens"]
+    return a.frame.height == b.frame.height and a.frame.select(names).equals(b.frame.select(names))
+
+
+def comparison(base: Statistics, others: list[Statistics]) -> dict[str, Any]:
+    """What `--json` prints: every other run against `base`, differences sorted by size within a run."""
+    return {"base": base.run.label, "runs": [_against(base, other) for other in others]}
+
+
+def _against(base: Statistics, other: Statistics) -> dict[str, Any]:
+    paired = same_trace(base.run, other.run)
+    drawn = other_draws(other, paired)
+    rows = [row for metric in LATENCIES for row in _metric_rows(base, other, drawn, metric)]
+    rows += [row for name in base.met if (row := _attainment_row(base, other, drawn, name))]
+    rows.sort(key=lambda r: (not r["shown"], -abs(r["relative"] or 0)))
+    return {"name": other.run.label, "paired": paired, "differences": rows}
+
+
+def other_draws(other: Statistics, paired: bool) -> Floats:
+    """The blocks drawn for `other`: those of the base when paired, else its own."""
+    return other.drawn if paired else draws(other.drawn.shape[1], seed=SEED + 1)
+
+
+def _metric_rows(base: Statistics, other: Statistics, drawn: Floats, metric: str) -> list[dict[str, Any]]:
+    a, b = base.tallies[metric], other.tallies[metric]
+    if not (a.n and b.n):
+        return []
+    names = [n for n in COMPARED if n != "p99_9" or min(a.n, b.n) >= P999_FROM]
+    levels = np.array([PERCENTILES[n] for n in names])
+    pairs = zip(
+        names,
+        a.quantiles(levels),
+        b.quantiles(levels),
+        quantile_replicates(a, base.drawn, levels).T,
+        quantile_replicates(b, drawn, levels).T,
+        strict=True,
+    )
+    rows = [_row(metric, *pair) for pair in pairs]
+    mean = _row(metric, "mean", a.mean, b.mean, mean_replicates(a, base.drawn), mean_replicates(b, drawn))
+    return [*rows, mean]
+
+
+def _attainment_row(base: Statistics, other: Statistics, drawn: Floats, name: str) -> dict[str, Any] | None:
+    (met_a, asked_a), (met_b, asked_b) = base.met[name], other.met[name]
+    if not (asked_a.sum() and asked_b.sum()):
+        return None
+    a, b = met_a.sum() / asked_a.sum(), met_b.sum() / asked_b.sum()
+    replicates = share_replicates(met_a, asked_a, base.drawn), share_replicates(met_b, asked_b, drawn)
+    return _row("attainment", name, a, b, *replicates)
+
+
+def _row(metric: str, statistic: str, a: float, b: float, drawn_a: Floats, drawn_b: Floats) -> dict[str, Any]:
+    low, high = interval(drawn_b - drawn_a)
+    relative_low, relative_high = interval(ratio(drawn_b, drawn_a) - 1)
+    return {
+        "metric": metric,
+        "statistic": statistic,
+        "base": finite(a),
+        "value": finite(b),
+        "difference": finite(b - a),
+        "low": finite(low),
+        "high": finite(high),
+        "relative": finite(b / a - 1) if a else None,
+        "relative_low": finite(relative_low),
+        "relative_high": finite(relative_high),
+        "shown": bool(low > 0 or high < 0),
+    }
+
+
+def shift(base: Statistics, other: Statistics, metric: str) -> dict[str, Floats]:
+    """The difference at each percentile with its band: arrays level, difference, low, high."""
+    a, b = base.tallies[metric], other.tallies[metric]
+    enough = min(a.n, b.n)
+    levels = SHIFT_LEVELS[1 - 5 / enough >= SHIFT_LEVELS] if enough > 5 else SHIFT_LEVELS[:0]
+    drawn = other_draws(other, same_trace(base.run, other.run))
+    replicates = quantile_replicates(b, drawn, levels) - quantile_replicates(a, base.drawn, levels)
+    low, high = interval(replicates)
+    return {"level": levels, "difference": b.quantiles(levels) - a.quantiles(levels), "low": low, "high": high}
+
+
+def find(rows: list[dict[str, Any]], metric: str, statistic: str) -> dict[str, Any] | None:
+    """The row of one difference."""
+    return next((r for r in rows if (r["metric"], r["statistic"]) == (metric, statistic)), None)

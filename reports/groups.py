@@ -1,0 +1,105 @@
+"""Who suffers: the same numbers for each model, tenant, tier and input length, worst first."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import polars as pl
+
+from reports.measured import GROUPS, Measured
+from reports.overtime import bin_width
+from reports.resampling import Floats
+
+TITLES = {"model": "Model", "tenant": "Tenant", "tier": "Tier", "input_length": "Input length"}
+LENGTH_EDGES = (128, 512, 2_048, 8_192, 32_768)
+PANELS = 9
+ROWS = 24
+FEW = 10  # requests; a P99 of fewer is not shown in the heat map
+TAIL = 1 - np.geomspace(1, 1e-4, 60)
+
+
+@dataclass(frozen=True)
+class Split:
+    """`table`: one row a run and group (worst first over all runs), `harm` the metric that orders them."""
+
+    name: str
+    harm: str
+    table: pl.DataFrame
+    order: list[str | None]
+
+
+def harm_metric(runs: list[Measured]) -> str:
+    """Slowdown where every run knows it, because it is fair to long requests; else E2E."""
+    known = all(run.frame["slowdown"].null_count() < run.frame.height for run in runs)
+    return "slowdown" if known else "e2e_s"
+
+
+def length_bin() -> pl.Expr:
+    """The input length as a group: `< 128`, `128 to 511`, …"""
+    middle = [f"{low} to {high - 1}" for low, high in pairwise(LENGTH_EDGES)]
+    names = [f"< {LENGTH_EDGES[0]}", *middle, f"≥ {LENGTH_EDGES[-1]}"]
+    return pl.col("prompt_tokens").cut(LENGTH_EDGES, labels=names, left_closed=True).alias("input_length")
+
+
+def group_expr(name: str) -> pl.Expr:
+    return length_bin() if name == "input_length" else pl.col(name)
+
+
+def splits(runs: list[Measured], met: list[pl.Series]) -> list[Split]:
+    """A Split for each grouping that tells requests apart; `met` is each run's joint attainment, a request."""
+    harm = harm_metric(runs)
+    found = [_split(name, harm, runs, met) for name in (*GROUPS, "input_length")]
+    return [s for s in found if len(s.order) > 1]
+
+
+def _split(name: str, harm: str, runs: list[Measured], met: list[pl.Series]) -> Split:
+    table = pl.concat(
+        _group_table(name, harm, run, m).with_columns(run=pl.lit(run.label)) for run, m in zip(runs, met, strict=True)
+    )
+    worst = table.group_by("group").agg(pl.col("p99").max())
+    worst = worst.sort("p99", "group", descending=[True, False], nulls_last=True)
+    return Split(name, harm, table, worst["group"].to_list())
+
+
+def _group_table(name: str, harm: str, run: Measured, met: pl.Series) -> pl.DataFrame:
+    value = pl.col(harm)
+    return (
+        run.frame.lazy()
+        .select(harm, "ttft_s", "status", met.alias("met"), group=group_expr(name))
+        .group_by("group")
+        .agg(
+            requests=pl.len(),
+            failed=(pl.col("status") != "ok").sum(),
+            p50=value.median(),
+            p99=value.quantile(0.99, "linear"),
+            ttft_p99=pl.col("ttft_s").quantile(0.99, "linear"),
+            attainment=pl.col("met").mean(),
+        )
+        .with_columns(pl.col("group").cast(pl.String))
+        .collect()
+    )
+
+
+def group_tail(run: Measured, name: str, group: str | None, harm: str) -> tuple[Floats, Floats]:
+    """The tail of one group: values and the share above each."""
+    wanted = group_expr(name).cast(pl.String).eq_missing(pl.lit(group, pl.String))
+    values = run.frame.lazy().filter(wanted).select(pl.col(harm).drop_nulls()).collect().to_series().sort().to_numpy()
+    if not len(values):
+        return np.empty(0), np.empty(0)
+    levels = TAIL[1 - 1 / len(values) >= TAIL]
+    return np.quantile(values, levels), 1 - levels
+
+
+def heat(run: Measured, harm: str, models: list[str | None], start: float, span_s: float) -> pl.DataFrame:
+    """P99 of `harm` by model and time: model, time_s, p99 (null below FEW requests), requests."""
+    width = bin_width(span_s, 48)
+    at = ((pl.col("arrival_s") - start) / width).floor()
+    table = (
+        run.frame.lazy()
+        .select(harm, "arrival_s", model=pl.col("model").cast(pl.String))
+        .filter(pl.col("model").is_in(models, nulls_equal=True))
+        .group_by("model", time_s=start + (at + 0.5) * width)
+        .agg(requests=pl.len(), p99=pl.col(harm).quantile(0.99, "linear"))
+        .sort("model", "time_s")
+    )
+    return table.with_columns(p99=pl.when(pl.col("requests") >= FEW).then("p99")).collect()

@@ -1,0 +1,94 @@
+"""One run as the report reads it: the columns it needs, the metrics of requests that completed, blocks of time."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from toolkit.errors import InputFailure, printable
+from toolkit.metrics import LATENCIES, SEND_LAG
+from toolkit.runs import Run
+
+COLUMNS = (
+    "request_id", "model", "tenant", "tier", "engine", "arrival_s", "sent_s", "start_s", "first_token_s", "finish_s",
+    "prompt_tokens", "cached_tokens", "output_tokens", "preemptions", "preempted_s", "alone_s",
+    "slo_ttft_s", "slo_tpot_s", "status",
+)  # fmt: skip
+GROUPS = ("model", "tenant", "tier")
+BLOCKS = 60  # of consecutive requests, what the bootstrap draws
+MIN_BLOCK = 4  # requests; below 60 × 4 there are fewer blocks
+LABEL_LENGTH = 40
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`frame` is sorted by request_id and has COLUMNS (groups as categories) and LATENCIES, null unless completed."""
+
+    run: Run
+    label: str  # printable, unique among the runs of a page, at most LABEL_LENGTH characters
+    frame: pl.DataFrame
+    timeline: pl.DataFrame
+    events: pl.DataFrame
+
+    @property
+    def info(self) -> dict[str, Any]:
+        return self.run.info
+
+    def values(self, metric: str) -> NDArray[np.float64]:
+        """One value a request, NaN where undefined."""
+        return self.frame[metric].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+    def defined(self, metric: str) -> NDArray[np.float64]:
+        """The defined values, sorted."""
+        return self.frame[metric].drop_nulls().drop_nans().sort().to_numpy()
+
+    def block_of(self) -> NDArray[np.int64]:
+        """Which block of consecutive requests each request is in."""
+        blocks = max(1, min(BLOCKS, self.frame.height // MIN_BLOCK))
+        return np.arange(self.frame.height, dtype=np.int64) * blocks // max(1, self.frame.height)
+
+    @property
+    def span_s(self) -> float | None:
+        """From the first arrival to the last finish (or arrival)."""
+        ends = [self.frame[c].max() for c in ("arrival_s", "finish_s")]
+        known = [float(e) for e in ends if isinstance(e, float)]
+        start = self.frame["arrival_s"].min()
+        return max(known) - start if known and isinstance(start, float) else None
+
+
+def measure(run: Run, label: str) -> Measured:
+    """Read what the report needs of `run`. Raises InputFailure where it has no outcomes."""
+    frame = run.table("outcomes").select(COLUMNS).collect(engine="streaming")
+    if frame.is_empty():
+        raise InputFailure("the run has no outcomes yet", where=str(run.path), hint="resume it or leave it out")
+    if not frame["request_id"].is_sorted():
+        frame = frame.sort("request_id")
+    completed = pl.col("status") == "ok"
+    latencies = [pl.when(completed).then(e).alias(name) for name, e in (LATENCIES | {"send_lag_s": SEND_LAG}).items()]
+    frame = frame.with_columns(pl.col(*GROUPS, "engine", "status").cast(pl.Categorical), *latencies)
+    return Measured(run, label, frame, run.table("timeline").collect(), run.table("events").collect())
+
+
+def measure_all(runs: Sequence[Run]) -> list[Measured]:
+    return [measure(run, label) for run, label in zip(runs, labels(runs), strict=True)]
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """A short printable name for each run; equal names are numbered."""
+    short = [clipped(run.name) for run in runs]
+    total, seen = Counter(short), Counter[str]()
+    found = []
+    for name in short:
+        seen[name] += 1
+        found.append(f"{clipped(name, LABEL_LENGTH - 4)} ({seen[name]})" if total[name] > 1 else name)
+    return found
+
+
+def clipped(text: str, length: int = LABEL_LENGTH) -> str:
+    """`text` on one line, control and direction marks escaped, at most `length` characters."""
+    shown = printable(text)
+    return shown if len(shown) <= length else shown[: length - 1] + "…"

@@ -1,0 +1,110 @@
+"""Intervals of quantiles, means and shares by a block bootstrap over time.
+
+Requests that follow each other wait in the same queue, so they are not independent: whole blocks of consecutive
+requests are drawn, not single ones. Runs that replayed the same trace are drawn with the same blocks (paired).
+A replicate costs one row of a matrix product, because each block is kept as counts on a grid of its run's own
+quantiles; up to GRID requests the grid holds every value, so the replicates are exact.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+GRID = 2_000
+REPLICATES = 1_000
+LEVEL = 0.95
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The values of each block, counted. `below[b, g]` is how many values of block b are at most `grid[g]`."""
+
+    grid: Floats
+    below: Floats
+    sums: Floats
+    ordered: Floats
+
+    @property
+    def n(self) -> int:
+        return len(self.ordered)
+
+    def quantiles(self, levels: Floats) -> Floats:
+        """Sample quantiles with linear interpolation (Hyndman and Fan's type 7); NaN of nothing."""
+        if not self.n:
+            return np.full(len(levels), np.nan)
+        exact = np.asarray(levels) * (self.n - 1)
+        below, above = (f(exact).astype(np.int64) for f in (np.floor, np.ceil))
+        return self.ordered[below] + (self.ordered[above] - self.ordered[below]) * (exact - below)
+
+    @property
+    def mean(self) -> float:
+        return float(self.ordered.mean()) if self.n else float("nan")
+
+
+def tally(values: Floats, block_of: NDArray[np.int64]) -> Tally:
+    """Count `values` (NaN where undefined) a block."""
+    blocks = int(block_of[-1]) + 1 if len(block_of) else 1
+    known = ~np.isnan(values)
+    if not known.all():
+        values, block_of = values[known], block_of[known]
+    ordered = np.sort(values)
+    grid = _grid(ordered)
+    cell = block_of * len(grid) + np.searchsorted(grid, values)
+    counts = np.bincount(cell, minlength=blocks * len(grid)).reshape(blocks, len(grid)).astype(np.float64)
+    sums = np.bincount(block_of, weights=values, minlength=blocks).astype(np.float64)
+    return Tally(grid, counts.cumsum(axis=1), sums, ordered)
+
+
+def _grid(ordered: Floats) -> Floats:
+    """At most GRID of the values: evenly through the body, every one of the largest."""
+    n = len(ordered)
+    if n <= GRID:
+        return np.unique(ordered)
+    top = GRID // 4
+    body = np.linspace(0, n - top - 1, GRID // 2)
+    tail = n - 1 - np.geomspace(top, n / 10, GRID // 4)  # denser from P90 on
+    kept = np.unique(np.concatenate([body, tail, np.arange(n - top, n)]).astype(np.int64).clip(0, n - 1))
+    return np.unique(ordered[kept])
+
+
+def draws(blocks: int, *, seed: int, replicates: int = REPLICATES) -> Floats:
+    """How often each block is drawn in each replicate: (replicates, blocks)."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=replicates).astype(np.float64)
+
+
+def quantile_replicates(counted: Tally, drawn: Floats, levels: Floats) -> Floats:
+    """The quantile at each level in each replicate, (replicates, levels); NaN where a replicate drew no value."""
+    below = drawn @ counted.below
+    found = np.full((len(drawn), len(levels)), np.nan)
+    for row, out in zip(below, found, strict=True):
+        if len(row) and row[-1] > 0:
+            wanted = np.maximum(levels * row[-1], 0.5)
+            out[:] = counted.grid[np.searchsorted(row, wanted).clip(0, len(row) - 1)]
+    return found
+
+
+def mean_replicates(counted: Tally, drawn: Floats) -> Floats:
+    n = drawn @ counted.below[:, -1] if len(counted.grid) else np.zeros(len(drawn))
+    return ratio(drawn @ counted.sums, n)
+
+
+def share_replicates(hits: Floats, offered: Floats, drawn: Floats) -> Floats:
+    """Replicates of sum(hits) / sum(offered), both given a block."""
+    return ratio(drawn @ hits, drawn @ offered)
+
+
+def ratio(above: Floats, below: Floats) -> Floats:
+    """`above / below`, NaN where `below` is 0."""
+    return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
+
+
+def interval(replicates: Floats, level: float = LEVEL) -> tuple[Floats, Floats]:
+    """The percentile interval along the first axis; NaN where a tenth or more of the replicates are undefined."""
+    edge = (1 - level) / 2
+    undefined = np.isnan(replicates).mean(axis=0) > 0.1
+    filled = np.where(undefined, 0.0, replicates)
+    low, high = np.nanquantile(filled, [edge, 1 - edge], axis=0)
+    return np.where(undefined, np.nan, low), np.where(undefined, np.nan, high)
