@@ -4,7 +4,7 @@ The first line of a plugin's docstring is its summary in `trace plugins`; the ke
 its parameters on the command line (`NAME:key=value`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -29,21 +29,29 @@ class Scan:
     """One source as its loader understands it, before anything is counted, sorted or made relative.
 
     `frame` has any of TRACE's columns but request_id, in source order, except that
-    - the arrival is `arrival`, in `time_unit` (a number, or a Datetime when that is "datetime"), or absent;
-    - `drop_reason` (str, optional) is null for a row that is kept and the reason for one that is not;
+    - the arrival is `arrival`, in `time_unit` (a number, or a Datetime when that is "datetime"), or absent where the
+      source has no times; where it only has times since a session's start, they are given and a note says so;
+    - `drop_reason` (str, optional) is null for a row that is kept and the reason for one that is not; a kept row
+      without a time, or with a negative or impossible token count, is dropped by whoever reads the scan;
     - `source_id` and `parent_source_id` (str, optional) name requests, to be resolved into parent_id;
     - `sent`, `start`, `first_token`, `finish` (optional, the arrival's clock and unit), `cached_tokens`, `error` and
-      `token_s` (optional) are what a real run measured; a scan with `finish` also yields OUTCOMES.
+      `token_s` (optional) are what a real run measured; a scan with `finish` also yields OUTCOMES, whose status is
+      `status` (optional, one of STATUSES), else read from `source_status`;
+    - `row_hash` (u64, optional) stands for the whole source row when duplicates are counted, where the source has
+      columns that the trace has not.
     """
 
     frame: pl.LazyFrame
-    time_unit: str | None
+    time_unit: str | None  # null: unknown, to be inferred
     time_unit_reason: str
     block_tokens: int | None = None
     block_scope: str | None = None
     token_unit: str = "tokens"
     notes: tuple[str, ...] = ()
     engine: str = "unknown"  # what produced the measured latencies, where there are any
+    dropped: Mapping[str, int] = field(default_factory=dict)  # rows by reason that never reach `frame`
+    reread: "Callable[[], Scan] | None" = None  # when `frame` cannot be parsed: the scan that can, or InputFailure
+    restored: TraceInfo | None = None  # `frame` is a trace already, and this is what is known about it
 
 
 class Loader(Protocol):
@@ -62,12 +70,16 @@ class Loader(Protocol):
 
 
 class Analysis(Protocol):
-    """Answers one question about a trace. No plotting, no I/O."""
+    """Answers one question about a trace, or about what was measured. No plotting, no I/O."""
 
-    columns: ClassVar[tuple[str, ...]]  # of TRACE, all that `run` reads
+    table: ClassVar[Literal["trace", "outcomes"]]  # which table it reads
+    columns: ClassVar[tuple[str, ...]]  # of that table, all that `run` reads
 
-    def run(self, trace: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
-        """The answer as named tables. `trace` holds `columns` only, sorted by arrival."""
+    def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
+        """The answer as named tables, always all of them; without rows where the trace has nothing to say.
+
+        `frame` holds `columns` only, sorted by arrival; `model`, `tenant` and `status` may be Categorical.
+        """
         ...
 
 
