@@ -17,7 +17,15 @@ from toolkit.errors import SettingFailure, nearest
 
 BUILTIN: dict[str, dict[str, str]] = {
     "loader": {},
-    "analysis": {},
+    "analysis": {
+        "arrivals": "toolkit.analysis.arrivals:Arrivals",
+        "lengths": "toolkit.analysis.lengths:Lengths",
+        "popularity": "toolkit.analysis.popularity:Popularity",
+        "idle": "toolkit.analysis.idle:Idle",
+        "prefixes": "toolkit.analysis.prefixes:Prefixes",
+        "sessions": "toolkit.analysis.sessions:Sessions",
+        "latencies": "toolkit.analysis.latencies:Latencies",
+    },
     "scheduler": {
         "fcfs": "replay.schedulers.fcfs:FCFS",
         "sjf": "replay.schedulers.sjf:SJF",

@@ -1,0 +1,65 @@
+"""A sample as its distinct values and their counts: exact statistics of millions of rows from a few numbers."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """`values` ascend without repeats; `counts` says how often each occurs."""
+
+    values: Floats
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of_integers(cls, column: pl.Series) -> "Counted":
+        """Count a column with few distinct values; nulls are left out."""
+        counted = column.drop_nulls().value_counts().sort(column.name)
+        return cls(counted[column.name].cast(pl.Float64).to_numpy(), counted["count"].cast(pl.Int64).to_numpy())
+
+    @classmethod
+    def of_sorted(cls, ordered: Floats) -> "Counted":
+        """Count values that ascend already."""
+        first = np.flatnonzero(np.r_[len(ordered) > 0, ordered[1:] != ordered[:-1]][: len(ordered)])
+        return cls(ordered[first], np.diff(np.r_[first, len(ordered)]).astype(np.int64))
+
+    @property
+    def n(self) -> int:
+        return int(self.counts.sum())
+
+    @cached_property
+    def cumulative(self) -> NDArray[np.int64]:
+        """How many are at or below each value."""
+        return np.cumsum(self.counts)
+
+    @property
+    def mean(self) -> float:
+        return float(self.values @ self.counts / self.n)
+
+    @property
+    def std(self) -> float | None:
+        """With n − 1 in the denominator; null for one value."""
+        if self.n < 2:
+            return None
+        return float(np.sqrt(((self.values - self.mean) ** 2 @ self.counts) / (self.n - 1)))
+
+    def quantile(self, q: ArrayLike) -> Floats:
+        """Numpy's linear quantiles."""
+        position = np.asarray(q, dtype=np.float64) * (self.n - 1)
+        whole = np.floor(position).astype(np.int64)
+        low, high = self._at(whole), self._at(np.minimum(whole + 1, self.n - 1))
+        between: Floats = low + (position - whole) * (high - low)
+        return between
+
+    def above(self, threshold: float) -> "Counted":
+        keep = self.values > threshold
+        return Counted(self.values[keep], self.counts[keep])
+
+    def _at(self, rank: NDArray[np.int64]) -> Floats:
+        return self.values[np.searchsorted(self.cumulative, rank, side="right")]
