@@ -1,0 +1,87 @@
+"""Ask every analysis about a trace that is read once, and keep the answers."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from toolkit import plugins
+from toolkit.errors import InputFailure, SettingFailure, nearest
+from toolkit.protocols import Analysis
+from toolkit.schema import OUTCOMES, TABLES
+from toolkit.traces import Trace
+
+Tables = dict[str, dict[str, pl.DataFrame]]  # analysis -> table -> frame, as docs/analyses.md lists them
+CATEGORIES = ("model", "tenant", "status")  # few distinct values: grouped by number instead of by text
+
+
+def analyse(trace: Trace, asking: Callable[[str], None] = lambda name: None) -> Tables:
+    """Every analysis' tables; `asking` is told each name before it runs, and "reading" first."""
+    questions = {name: plugin() for name, plugin in installed().items()}
+    asking("reading")
+    frames = collect(trace, questions)
+    answers = {}
+    for name, question in questions.items():
+        asking(name)
+        answers[name] = question.run(frames[question.table].select(question.columns), trace.info)
+    return answers
+
+
+def installed() -> dict[str, Callable[[], Analysis]]:
+    """Every registered analysis; a third party's that cannot be loaded is left out with a warning."""
+    found = {}
+    for name, entry in plugins.plugins("analysis").items():
+        try:
+            found[name] = entry.load()
+        except Exception as error:
+            if entry.origin == "built-in":
+                raise
+            warnings.warn(f"analysis '{name}' of {entry.origin} is left out: {error}", stacklevel=2)
+    return found
+
+
+def collect(trace: Trace, questions: Mapping[str, Analysis]) -> dict[str, pl.DataFrame]:
+    """The columns that the questions read, of the trace and of what its source measured, from one pass."""
+    lazy = [_narrow(trace.frame, wanted(questions, "trace"))]
+    if trace.outcomes is not None:
+        lazy.append(_narrow(trace.outcomes, wanted(questions, "outcomes")))
+    collected = pl.collect_all(lazy)
+    return {"trace": collected[0], "outcomes": collected[1] if len(collected) > 1 else OUTCOMES.to_frame()}
+
+
+def wanted(questions: Mapping[str, Analysis], table: Literal["trace", "outcomes"]) -> list[str]:
+    """The columns of `table` that any question reads, in the table's order."""
+    read = set()
+    for name, question in questions.items():
+        for column in question.columns if question.table == table else ():
+            if column not in TABLES[table]:
+                raise SettingFailure(
+                    f"no column '{column}'", where=f"analysis {name}", hint=nearest(column, TABLES[table])
+                )
+            read.add(column)
+    return [column for column in TABLES[table] if column in read]
+
+
+def _narrow(frame: pl.LazyFrame, columns: list[str]) -> pl.LazyFrame:
+    return frame.select(
+        pl.col(column).cast(pl.Categorical) if column in CATEGORIES else pl.col(column) for column in columns
+    )
+
+
+def save(tables: Tables, trace: Trace, summary: bytes, folder: Path) -> list[Path]:
+    """Write the tables, analysis.json and report.html into `folder`; the paths written, the report first."""
+    page: str = plugins.load("page", "trace")(tables, trace.info)
+    contents: dict[str, Any] = {"report.html": page.encode(), "analysis.json": summary}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+        frames = {f"{name}_{t}.parquet": frame for name, answer in tables.items() for t, frame in answer.items()}
+        for name, frame in frames.items():
+            frame.write_parquet(folder / name)
+    except OSError as error:
+        what = f"cannot be written ({error.strerror or error})"
+        raise InputFailure(what, where=str(folder), hint="choose another folder") from error
+    return [folder / name for name in (*contents, *frames)]

@@ -1,0 +1,57 @@
+"""`trace analyze`: what is in this traffic."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toolkit.trace_options import open_trace, trace_options
+
+if TYPE_CHECKING:
+    from toolkit.analyses import Tables
+    from toolkit.traces import Trace
+
+
+@click.command()
+@click.argument("trace", nargs=-1, required=True, metavar="TRACE...")
+@trace_options
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Also write tables and a page."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the summary.")
+def analyze(trace: tuple[str, ...], out: Path | None, as_json: bool, **arguments: Any) -> None:
+    """Describe a trace: arrivals, lengths, models, idleness, prefix reuse, sessions.
+
+    TRACE is a file, a glob or a folder of one format; several are read as one trace.
+
+    Example: trace analyze requests.csv --out analysis/
+    """
+    from toolkit.analysis_json import as_json as to_json
+    from toolkit.summary import show
+
+    opened, tables = _answers(trace, arguments)
+    text = to_json(tables, opened.info)
+    if as_json:
+        click.echo(text, nl=False)
+    else:
+        show(tables, opened.info)
+    if out is not None:
+        from toolkit.analyses import save
+
+        report, *others = save(tables, opened, text, out)
+        click.echo(f"wrote {report} and {len(others)} tables beside it", err=True)
+
+
+def _answers(paths: tuple[str, ...], arguments: dict[str, Any]) -> "tuple[Trace, Tables]":
+    """Open and analyse, saying on a terminal what is being done."""
+    from rich.console import Console
+
+    from toolkit.analyses import analyse
+
+    if not sys.stderr.isatty():
+        opened = open_trace(paths, arguments)
+        return opened, analyse(opened)
+    with Console(stderr=True).status("reading") as status:
+        opened = open_trace(paths, arguments)
+        return opened, analyse(opened, status.update)
