@@ -16,7 +16,16 @@ from typing import Any
 from toolkit.errors import SettingFailure, nearest
 
 BUILTIN: dict[str, dict[str, str]] = {
-    "loader": {},
+    "loader": {
+        "canonical": "workloads.loaders.canonical:Canonical",
+        "columns": "workloads.loaders.columns:Columns",
+        "azure-llm": "workloads.loaders.azure_llm:AzureLLM",
+        "burstgpt": "workloads.loaders.burstgpt:BurstGPT",
+        "alibaba-gentd26": "workloads.loaders.alibaba_gentd26:AlibabaGenTD26",
+        "vidur": "workloads.loaders.length_only:Vidur",
+        "length-only": "workloads.loaders.length_only:LengthOnly",
+        "tracelab-sessions": "workloads.loaders.tracelab_sessions:TraceLabSessions",
+    },
     "analysis": {
         "arrivals": "toolkit.analysis.arrivals:Arrivals",
         "lengths": "toolkit.analysis.lengths:Lengths",
@@ -32,6 +41,7 @@ BUILTIN: dict[str, dict[str, str]] = {
         "srpt": "replay.schedulers.srpt:SRPT",
         "priority": "replay.schedulers.priority:Priority",
     },
+    "latency_model": {"roofline": "replay.latency_models.roofline:Roofline"},
     "engine": {"simulated": "replay.engines.simulated:Simulated"},
     "page": {"trace": "reports.trace_page:render", "run": "reports.run_page:render"},
     "reader": {"trace": "workloads.reading:read"},

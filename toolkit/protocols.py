@@ -121,6 +121,26 @@ class Scheduler(Protocol):
         ...
 
 
+class LatencyModel(Protocol):
+    """Predicts a step's time as a sum of parts, each in seconds and vectorised over NumPy arrays."""
+
+    def dense_s(self, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Everything but attention and sampling, for a batch of `tokens`; with the host's time a step."""
+        ...
+
+    def head_s(self, sequences: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Output projection and sampling of `sequences` sequences; 0 for none."""
+        ...
+
+    def decode_attention_s(self, sequences: int, kv_tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Attention of `sequences` decoding requests that read `kv_tokens` KV tokens together."""
+        ...
+
+    def prefill_attention_s(self, chunk: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Attention of one prefill chunk over itself and the `prior` tokens before it."""
+        ...
+
+
 class Engine(Protocol):
     """Executes a trace under a scheduler, simulated or real, and writes a run folder."""
 

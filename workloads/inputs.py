@@ -1,0 +1,186 @@
+"""What the user named -> plain files: globs, folders, compressed files and archives.
+
+Whatever has to be unpacked goes to a scratch folder that is removed when the process ends.
+"""
+
+import atexit
+import glob
+import gzip
+import hashlib
+import itertools
+import re
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import IO, cast
+
+from toolkit.errors import InputFailure, nearest
+
+DATA_SUFFIXES = (".csv", ".json", ".jsonl", ".ndjson", ".parquet", ".pkl", ".pickle")
+PACKED_SUFFIXES = (".gz", ".zst", ".tar", ".tgz")
+GZIP, ZSTD, TAR = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"ustar"
+TAR_MAGIC_AT = 257
+ZSTD_WINDOW_BYTES = 2**31  # zstd --long goes up to this
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A plain file to read, and how the user knows it."""
+
+    path: Path
+    shown: str
+
+
+def find_files(texts: Iterable[str]) -> list[Path]:
+    """The files behind paths, globs and folders, in that order; within a glob or folder by name, numbers counting."""
+    return [path for text in texts for path in _expand(text)]
+
+
+def unpack(path: Path) -> list[Source]:
+    """The plain files in `path`: itself, its decompressed content, or the data files of the archive it is."""
+    return list(_plain(Source(path, str(path))))
+
+
+def sha256(paths: Iterable[Path]) -> str:
+    """SHA-256 of the files' bytes, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _expand(text: str) -> list[Path]:
+    path = Path(text)
+    if path.is_dir():
+        return _folder(path)
+    if path.exists():
+        return [path]
+    if glob.has_magic(text):
+        return _matches(text)
+    raise InputFailure("no such file", where=text, hint=_neighbour(path))
+
+
+def _matches(pattern: str) -> list[Path]:
+    found = sorted((Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file()), key=_by_name)
+    if not found:
+        raise InputFailure("no file matches", where=pattern, hint="quote the pattern and check its folder")
+    return found
+
+
+def _folder(folder: Path) -> list[Path]:
+    """Its Parquet parts, or else its data files; not those of folders below."""
+    files = sorted((p for p in folder.iterdir() if p.is_file() and _is_data(p.name)), key=_by_name)
+    parts = [p for p in files if p.suffix == ".parquet"]
+    if not files:
+        raise InputFailure("no trace file in this folder", where=str(folder), hint=f"looked for {_suffixes()}")
+    return parts or files
+
+
+def _neighbour(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f"folder '{folder}' does not exist"
+    names = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
+    return nearest(path.name, names) if len(names) <= 5_000 else f"look in '{folder}'"
+
+
+def _is_data(name: str) -> bool:
+    return not name.startswith(".") and name.lower().endswith(DATA_SUFFIXES + PACKED_SUFFIXES)
+
+
+def _suffixes() -> str:
+    return ", ".join((*DATA_SUFFIXES, *PACKED_SUFFIXES))
+
+
+def _by_name(path: Path) -> list[str | int]:
+    return _natural(str(path))
+
+
+def _natural(text: str) -> list[str | int]:
+    """A sort key under which part-2 comes before part-10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", text)]
+
+
+def _plain(source: Source) -> Iterator[Source]:
+    try:
+        with source.path.open("rb") as file:
+            head = file.read(TAR_MAGIC_AT + len(TAR))
+    except OSError as error:
+        raise InputFailure(f"cannot be read ({error.strerror or error})", where=source.shown) from error
+    if head.startswith((GZIP, ZSTD)):
+        yield from _plain(Source(_decompressed(source, head), source.shown))
+    elif head[TAR_MAGIC_AT:] == TAR:
+        yield from _members(source)
+    else:
+        yield source
+
+
+def _decompressed(source: Source, head: bytes) -> Path:
+    """Stream the compressed file to a scratch file of the same name without its last suffix."""
+    target = _scratch_file(source.path.name.rsplit(".", 1)[0])
+    try:
+        with _decompressor(source.path, head) as packed, target.open("wb") as file:
+            shutil.copyfileobj(packed, file, 2**20)
+    except (OSError, EOFError, zlib.error, _zstd_error()) as error:
+        raise InputFailure(f"cannot be decompressed ({error})", where=source.shown) from error
+    return target
+
+
+def _decompressor(path: Path, head: bytes) -> IO[bytes]:
+    if head.startswith(GZIP):
+        return cast(IO[bytes], gzip.open(path, "rb"))
+    import zstandard
+
+    reader = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES)
+    return cast(IO[bytes], reader.stream_reader(path.open("rb"), read_across_frames=True, closefd=True))
+
+
+def _zstd_error() -> type[Exception]:
+    import zstandard
+
+    return cast(type[Exception], zstandard.ZstdError)
+
+
+def _members(source: Source) -> Iterator[Source]:
+    """The archive's data files by name. Only names' last parts are used, so that none can escape the scratch folder."""
+    try:
+        with tarfile.open(source.path, "r:") as archive:
+            members = [m for m in archive.getmembers() if m.isreg() and _is_data(Path(m.name).name)]
+            found = [_extracted(archive, m, source) for m in sorted(members, key=lambda m: _natural(m.name))]
+    except (tarfile.TarError, OSError) as error:
+        raise InputFailure(f"cannot be unpacked ({error})", where=source.shown) from error
+    if not found:
+        raise InputFailure("no trace file in this archive", where=source.shown, hint=f"looked for {_suffixes()}")
+    for member in found:
+        yield from _plain(member)
+
+
+def _extracted(archive: tarfile.TarFile, member: tarfile.TarInfo, source: Source) -> Source:
+    target = _scratch_file(Path(member.name).name)
+    content = archive.extractfile(member)
+    assert content is not None  # a regular file has content
+    with content, target.open("wb") as file:
+        shutil.copyfileobj(content, file, 2**20)
+    return Source(target, f"{source.shown}:{member.name}")
+
+
+def _scratch_file(name: str) -> Path:
+    folder = _scratch() / str(next(_numbers))
+    folder.mkdir()
+    return folder / (name or "content")
+
+
+@cache
+def _scratch() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="trace-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

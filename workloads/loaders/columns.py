@@ -1,0 +1,201 @@
+"""Any CSV, JSON-lines or Parquet file whose columns bear the canonical names, or are mapped to them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+
+from toolkit.errors import InputFailure, nearest
+from toolkit.protocols import LoadOptions, Scan
+from toolkit.schema import TRACE
+from workloads.fields import BLOCKS, NUMBER, TEXT, TOKEN_TIMES, TOKENS, WHOLE, Kind, optional
+from workloads.records import line_frame, refuse_unreadable
+from workloads.tables import Table, first_cell, header_of, read_header, stamp_format
+
+PARQUET = b"PAR1"
+MEASURED = {
+    "sent_s": pl.Float64(),
+    "start_s": pl.Float64(),
+    "first_token_s": pl.Float64(),
+    "finish_s": pl.Float64(),
+    "cached_tokens": pl.Int32(),
+    "error": pl.String(),
+    "token_s": pl.List(pl.Float32()),
+}
+KNOWN: dict[str, pl.DataType] = {**TRACE, **MEASURED}
+IN_SCAN = {  # a canonical name -> its name in a Scan
+    "arrival_s": "arrival",
+    "request_id": "source_id",
+    "parent_id": "parent_source_id",
+    **{n: n.removesuffix("_s") for n in ("sent_s", "start_s", "first_token_s", "finish_s")},
+}
+TIMES = ("arrival_s", "sent_s", "start_s", "first_token_s", "finish_s")
+UNITS = {"_s": "s", "_ms": "ms", "_us": "us", "_ns": "ns"}
+
+Chosen = Mapping[str, str]  # canonical name -> source column
+
+
+class Columns:
+    """Any CSV, JSON-lines or Parquet table with canonical column names, or with --map."""
+
+    def sniff(self, head: bytes, name: str) -> float:
+        if head.startswith(PARQUET):
+            return 0.2
+        known = [n for n in _names(head) if n in KNOWN]
+        return 0.3 if {"arrival_s", "prompt_tokens"} & set(known) else 0.01 * len(known)
+
+    def scan(self, paths: list[Path], options: LoadOptions) -> Scan:
+        head = _head(paths[0])
+        if head.startswith(PARQUET):
+            return _parquet(paths, options)
+        if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+            return _json_lines(paths, options)
+        return _csv(paths, options)
+
+
+def choose(have: list[str], columns: Mapping[str, str], source: Path) -> dict[str, str]:
+    """Canonical name -> source column: what the user mapped, and columns that bear canonical names."""
+    for name, mapped in columns.items():
+        if mapped not in have:
+            hint = nearest(mapped, have)
+            raise InputFailure(f"no column '{mapped}' for {name}", where=str(source), hint=hint)
+    chosen = {name: name for name in have if name in KNOWN and name not in columns.values()} | dict(columns)
+    if not {"arrival_s", "prompt_tokens", "output_tokens"} & set(chosen):
+        what = f"no column bears a canonical name (it has {', '.join(have[:12])})"
+        raise InputFailure(what, where=str(source), hint="use --map arrival_s=COLUMN,prompt_tokens=COLUMN,…")
+    return chosen
+
+
+def _csv(paths: list[Path], options: LoadOptions) -> Scan:
+    chosen = choose(read_header(paths[0]), options.columns, paths[0])
+    fields = {source: _csv_dtype(name, source, paths[0]) for name, source in chosen.items()}
+    written = {source: KNOWN[name] for name, source in chosen.items() if isinstance(KNOWN[name], pl.List)}
+    table = Table(paths, fields)
+    return table.scan(lambda frame: _build(_lists(frame, written), chosen), **_time(chosen, fields))
+
+
+def _csv_dtype(name: str, source: str, path: Path) -> pl.DataType:
+    """How a column's cells are read; a time by its first cell: a whole number, a number or a date."""
+    if name in TIMES:
+        return _time_dtype(first_cell(path, source))
+    if name in ("request_id", "parent_id") or isinstance(KNOWN[name], pl.List):
+        return pl.String()
+    return pl.Int64() if KNOWN[name].is_integer() else KNOWN[name]
+
+
+def _time_dtype(cell: str) -> pl.DataType:
+    for parse, dtype in ((int, pl.Int64()), (float, pl.Float64())):
+        try:
+            parse(cell)
+        except ValueError:
+            continue
+        return dtype
+    return pl.Datetime("ns") if cell else pl.Float64()
+
+
+def _lists(frame: pl.LazyFrame, written: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+    """A list in a CSV cell is written as JSON."""
+    return frame.with_columns(pl.col(source).str.json_decode(dtype) for source, dtype in written.items())
+
+
+def _parquet(paths: list[Path], options: LoadOptions) -> Scan:
+    try:
+        frame = pl.scan_parquet(paths, glob=False)
+        schema = frame.collect_schema()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputFailure(f"cannot be read ({str(error).splitlines()[0]})", where=str(paths[0])) from error
+    chosen = choose(schema.names(), options.columns, paths[0])
+    for name, source in chosen.items():
+        if name in TIMES and schema[source] == pl.String():
+            frame = _with_moments(frame, source)
+    return Scan(_build(frame, chosen), **_time(chosen, frame.collect_schema()))
+
+
+def _json_lines(paths: list[Path], options: LoadOptions) -> Scan:
+    refuse_unreadable(paths)
+    record = _first_record(paths[0])
+    chosen = choose(list(record), options.columns, paths[0])
+    fields = {source: optional(_kind(name, record.get(source))) for name, source in chosen.items()}
+    frame = line_frame(paths, fields)
+    for name, source in chosen.items():
+        if name in TIMES and fields[source].dtype == pl.String():
+            frame = _with_moments(frame, source)
+    return Scan(_build(frame, chosen), **_time(chosen, frame.collect_schema()))
+
+
+def _kind(name: str, value: Any) -> Kind:
+    """What a key may hold, by its canonical name; a time by its first value."""
+    dtype = KNOWN[name]
+    if name in TIMES and isinstance(value, str):
+        return TEXT
+    if isinstance(dtype, pl.List):
+        return BLOCKS if name == "prefix_blocks" else TOKEN_TIMES
+    if name.endswith("_tokens"):
+        return TOKENS
+    if name in TIMES and isinstance(value, int):
+        return WHOLE
+    if name in ("request_id", "parent_id") and isinstance(value, str):
+        return TEXT
+    return TEXT if dtype == pl.String() else WHOLE if dtype.is_integer() else NUMBER
+
+
+def _with_moments(frame: pl.LazyFrame, column: str) -> pl.LazyFrame:
+    example = frame.select(pl.col(column).drop_nulls().first()).collect().item()
+    moment = pl.col(column).str.to_datetime(stamp_format(str(example)), time_unit="ns")
+    return frame.with_columns(moment.dt.epoch("ns").cast(pl.Datetime("ns")))
+
+
+def _build(frame: pl.LazyFrame, chosen: Chosen) -> pl.LazyFrame:
+    schema = frame.collect_schema()
+    others = pl.struct(n for n in schema.names() if n != "drop_reason").hash()
+    columns = {IN_SCAN.get(name, name): _column(name, source) for name, source in chosen.items()}
+    if "drop_reason" in schema:
+        columns["drop_reason"] = pl.col("drop_reason")
+    return frame.select(row_hash=others, **columns)
+
+
+def _column(name: str, source: str) -> pl.Expr:
+    """Names are text whatever the source holds; the rest is cast when it enters the table."""
+    as_text = name in ("request_id", "parent_id") or KNOWN[name] == pl.String()
+    return pl.col(source).cast(pl.String) if as_text else pl.col(source)
+
+
+def _time(chosen: Chosen, dtypes: Mapping[str, pl.DataType]) -> dict[str, Any]:
+    """Scan's time unit and its reason, from the column's type or name; null where neither says it."""
+    source = chosen.get("arrival_s")
+    if source is None:
+        return {"time_unit": None, "time_unit_reason": "the source has no times"}
+    if isinstance(dtypes[source], pl.Datetime):
+        return {"time_unit": "datetime", "time_unit_reason": f"column '{source}' holds dates and times"}
+    unit = next((unit for suffix, unit in UNITS.items() if source.lower().endswith(suffix)), None)
+    return {"time_unit": unit, "time_unit_reason": f"column '{source}' names its unit"}
+
+
+def _names(head: bytes) -> list[str]:
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        try:
+            record = orjson.loads(head.removeprefix(b"\xef\xbb\xbf").lstrip().split(b"\n", 1)[0])
+        except orjson.JSONDecodeError:
+            return []
+        return list(record) if isinstance(record, dict) else []
+    return header_of(head)
+
+
+def _first_record(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            text = line.removeprefix(b"\xef\xbb\xbf").strip()
+            if text:
+                try:
+                    record = orjson.loads(text)
+                except orjson.JSONDecodeError as error:
+                    raise InputFailure(f"not JSON ({error})", where=f"{path}, line {number}") from error
+                return record if isinstance(record, dict) else {}
+    raise InputFailure("it holds no records", where=str(path))
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4096)

@@ -1,0 +1,52 @@
+"""Files -> Trace: find them, unpack them, recognise their format, scan and normalise."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from toolkit import plugins
+from toolkit.errors import Failure, InputFailure
+from toolkit.protocols import LoadOptions, Scan
+from toolkit.traces import Trace
+from workloads.detection import detect
+from workloads.inputs import Source, find_files, sha256, unpack
+from workloads.normalising import Named, normalise
+
+BY_COLUMNS = "columns"  # the format of whatever is read with --map
+
+
+def read(paths: list[str], *, format: str | None, columns: dict[str, str], time_unit: str | None) -> Trace:
+    """Read files, globs, folders or archives of one format into a Trace; the source is hashed while it is read."""
+    files = find_files(paths)
+    with ThreadPoolExecutor(1) as beside:
+        digest = beside.submit(sha256, files)
+        sources = [source for file in files for source in unpack(file)]
+        found = format or (BY_COLUMNS if columns else detect(sources))
+        try:
+            scan = _scan(sources, found, LoadOptions(columns, time_unit))
+            if scan.restored is not None and time_unit is None:
+                return Trace(scan.frame, scan.restored)
+            return normalise(scan, Named(_name(paths, files), found, digest.result), time_unit)
+        except InputFailure as failure:
+            raise _as_shown(failure, sources) from failure
+
+
+def _scan(sources: list[Source], format: str, options: LoadOptions) -> Scan:
+    scan: Scan = plugins.load("loader", format)().scan([s.path for s in sources], options)
+    return scan
+
+
+def _name(paths: list[str], files: list[Path]) -> str:
+    """The first file's name without suffixes, or the folder's where one was named."""
+    first = Path(paths[0])
+    if len(paths) == 1 and first.is_dir():
+        return first.resolve().name
+    return files[0].name.split(".")[0] or files[0].name
+
+
+def _as_shown(failure: InputFailure, sources: list[Source]) -> Failure:
+    """The failure with the files named as the user named them, not as they were unpacked."""
+    for source in sources:
+        if failure.where and str(source.path) != source.shown and str(source.path) in failure.where:
+            where = failure.where.replace(str(source.path), source.shown)
+            return InputFailure(failure.what, where=where, hint=failure.hint)
+    return failure
