@@ -146,9 +146,18 @@ def _relative(frame: pl.LazyFrame, counted: Count, unit: str | None) -> pl.LazyF
     schema = frame.collect_schema()
     if unit is None or counted.first is None:
         return frame.rename({"arrival": "arrival_s"})
-    per_s, first = PER_SECOND[unit], counted.first
     times = [n for n in ("arrival", *MEASURED_TIMES) if n in schema]
-    return frame.with_columns(((pl.col(n) - first) / per_s).alias(f"{n}_s") for n in times).drop(times)
+    seconds = {f"{n}_s": _seconds(pl.col(n) - counted.first, PER_SECOND[unit]) for n in times}
+    return frame.with_columns(**seconds).drop(times)
+
+
+def _seconds(since: pl.Expr, per_s: float) -> pl.Expr:
+    """`since` divided by `per_s` to the last bit; polars multiplies by the reciprocal, so 52 ms would not be 0.052."""
+
+    def divided(column: pl.Series) -> pl.Series:
+        return pl.Series(column.name, column.to_numpy() / per_s).fill_nan(None)
+
+    return since.map_batches(divided, return_dtype=pl.Float64, is_elementwise=True)
 
 
 def _trace(kept: pl.LazyFrame, name: str) -> pl.LazyFrame:

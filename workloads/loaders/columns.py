@@ -11,7 +11,7 @@ from toolkit.errors import InputFailure, nearest
 from toolkit.protocols import LoadOptions, Scan
 from toolkit.schema import TRACE
 from workloads.fields import BLOCKS, NUMBER, TEXT, TOKEN_TIMES, TOKENS, WHOLE, Kind, optional
-from workloads.records import line_frame, refuse_unreadable
+from workloads.records import line_frame
 from workloads.tables import Table, first_cell, header_of, read_header, stamp_format
 
 PARQUET = b"PAR1"
@@ -114,7 +114,6 @@ def _parquet(paths: list[Path], options: LoadOptions) -> Scan:
 
 
 def _json_lines(paths: list[Path], options: LoadOptions) -> Scan:
-    refuse_unreadable(paths)
     record = _first_record(paths[0])
     chosen = choose(list(record), options.columns, paths[0])
     fields = {source: optional(_kind(name, record.get(source))) for name, source in chosen.items()}
