@@ -1,0 +1,123 @@
+"""How it was made: every setting of every run, flat and side by side, and the words for what matters most."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from reports import words
+from reports.measured import Measured
+from toolkit import __version__
+from toolkit.errors import printable
+
+LAST = ("command",)  # has a place of its own
+LONG = 300
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting as every run has it, in the runs' order."""
+
+    name: str
+    values: list[str]
+
+    @property
+    def differs(self) -> bool:
+        return len(set(self.values)) > 1
+
+
+def settings(runs: list[Measured]) -> list[Setting]:
+    """Every entry of every run.json; nested names are joined with dots."""
+    flat = [dict(_flat(run.info)) for run in runs]
+    names = dict.fromkeys(name for each in flat for name in each if name not in LAST)
+    return [Setting(name, [each.get(name, words.DASH) for each in flat]) for name in names]
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        for key, below in value.items():
+            yield from _flat(below, f"{name}.{printable(str(key))}" if name else printable(str(key)))
+    else:
+        yield name, _text(value)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return words.UNKNOWN
+    if isinstance(value, list):
+        value = ", ".join(str(v) for v in value) or "none"
+    text = printable(str(value) if value != {} else "none")
+    return text if len(text) <= LONG else text[:LONG] + "…"
+
+
+def value(info: Mapping[str, Any], *path: str) -> Any:
+    """The entry at `path`, null where any part of it is missing."""
+    found: Any = info
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def shared(runs: list[Measured], *path: str) -> str:
+    """The entry if all runs have the same, else how many there are."""
+    found = {_text(value(run.info, *path)) for run in runs}
+    return found.pop() if len(found) == 1 else f"{len(found)} different"
+
+
+def load(runs: list[Measured]) -> str:
+    """The load ρ of the runs, as given by the engine."""
+    known = [v for run in runs if isinstance(v := value(run.info, "utilisation"), int | float)]
+    if len(known) < len(runs):
+        return words.UNKNOWN
+    low, high = min(known), max(known)
+    return words.number(low) if words.number(low) == words.number(high) else f"{words.number(low)}–{words.number(high)}"
+
+
+def engine(runs: list[Measured]) -> str:
+    """The engine's name from run.json, else from the outcomes."""
+    if all(value(run.info, "engine", "name") for run in runs):
+        return shared(runs, "engine", "name")
+    names = {str(n) for run in runs for n in run.frame["engine"].cast(pl.String).unique().drop_nulls()}
+    return printable(words.listing(sorted(names))) or words.UNKNOWN
+
+
+def dropped(run: Measured) -> list[tuple[str, str]]:
+    """Rows that reading the trace dropped, by reason."""
+    reasons = value(run.info, "trace", "dropped")
+    return [(printable(str(k)), words.whole(v)) for k, v in reasons.items()] if isinstance(reasons, Mapping) else []
+
+
+def send_lag(run: Measured) -> str:
+    """How late requests were sent; none is sent late in a simulation."""
+    lag = run.frame["send_lag_s"].drop_nulls()
+    if lag.is_empty():
+        return words.UNKNOWN
+    p50, p99, worst = (float(v) for v in np.quantile(lag.to_numpy(), [0.5, 0.99, 1]))
+    unit = words.unit_for("send_lag_s", [worst])
+    return f"P50 {unit.show(p50)}, P99 {unit.show(p99)}, at most {unit.spell(worst)}"
+
+
+def methods(paired: bool | None, blocks: int, replicates: int) -> list[str]:
+    """What a reader must know of how the numbers were made."""
+    said = [
+        "Every latency counts from the intended arrival, so time that a request waited to be sent is in it.",
+        "Percentiles are of completed requests, interpolated linearly between order statistics (Hyndman and Fan, type "
+        "7). Requests that failed have no latency; they count as misses of every objective.",
+        "P99.9 is shown from 10 000 completed requests on; below, it rests on fewer than ten of them.",
+        f"Intervals are 95 % percentile intervals of a block bootstrap over time: {replicates} times {blocks} blocks of "
+        "consecutive requests are drawn with replacement, because requests that follow each other wait in the same "
+        "queue. They say how far another stretch of the same traffic may differ, not how right a simulation is.",
+        "No warm-up is cut and the drain after the last arrival is included: all offered requests count.",
+        "Goodput is requests that met every objective they had, over the time from first arrival to last finish.",
+    ]
+    if paired is not None:
+        said.append(
+            "The runs replayed the same requests, paired by request_id: both sides of a difference are drawn with the "
+            "same blocks."
+            if paired
+            else "Not all runs replayed the same requests: where they differ, blocks are drawn independently, so "
+            "intervals of differences are wider."
+        )
+    return [*said, f"Made by trace-toolkit {__version__}."]
