@@ -1,0 +1,146 @@
+"""The files behind the views of `trace query`, as Arrow data sets that are read only as far as a query asks."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import and_
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from toolkit.errors import InputFailure
+from toolkit.runs import PARTS, Run, find_runs
+from toolkit.schema import TRACE
+from toolkit.traces import FOOTER_KEY, TraceInfo, read_trace, write_trace
+from toolkit.views import RUN_COLUMNS
+
+
+@dataclass(frozen=True)
+class Part:
+    """A Parquet file and the columns that every one of its rows shares."""
+
+    path: Path
+    said: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the user named: parts of traces, of each table of the runs, and a row a run."""
+
+    traces: list[Part]
+    tables: dict[str, list[Part]]
+    runs: pl.DataFrame
+
+
+@dataclass
+class _Gathered:
+    traces: list[Part] = field(default_factory=list)
+    tables: dict[str, list[Part]] = field(default_factory=lambda: {name: [] for name in PARTS})
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+def gather(runs: Sequence[Path], traces: Sequence[str | Path], scratch: Path) -> Found:
+    """Find the files; a trace that is not canonical Parquet is converted into `scratch` first."""
+    gathered = _Gathered()
+    for run in find_runs(runs):
+        _add_run(gathered, run)
+    for number, trace in enumerate(traces):
+        _add_trace(gathered, trace, scratch / str(number))
+    return Found(gathered.traces, gathered.tables, run_table(gathered.rows))
+
+
+def dataset(parts: Iterable[Part], schema: pl.Schema, *shared: str) -> ds.Dataset:
+    """The parts as one table of `schema`, after the `shared` columns that each part says of itself."""
+    columns = pl.DataFrame(schema={**dict.fromkeys(shared, pl.String()), **schema}).to_arrow().schema
+    parquet, disk = ds.ParquetFileFormat(), fs.LocalFileSystem()
+    fragments = [
+        parquet.make_fragment(str(part.path), disk, partition_expression=_all_rows(part.said)) for part in parts
+    ]
+    return ds.FileSystemDataset(fragments, columns, parquet, disk)
+
+
+def analysis_tables(folder: Path) -> dict[str, ds.Dataset]:
+    """The tables of a folder that `trace analyze --out` wrote, by name."""
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        raise InputFailure("no table in it", where=str(folder), hint="name a folder that `trace analyze --out` made")
+    try:
+        return {file.stem: ds.dataset([str(file)], format="parquet") for file in files}
+    except (pa.ArrowException, OSError) as error:
+        raise InputFailure("holds a table that cannot be read", where=str(folder), hint="analyse again") from error
+
+
+def run_table(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """A row a run. Entries of mixed types are text."""
+    names = dict.fromkeys([*RUN_COLUMNS, *(name for row in rows for name in row)])
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return pl.DataFrame([_series(name, values) for name, values in columns.items()])
+
+
+def flat(entries: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested entries joined by `_`; a list is its JSON text."""
+    found: dict[str, Any] = {}
+    for key, value in entries.items():
+        name = prefix + key
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{name}_")
+        else:
+            found[name] = orjson.dumps(value).decode() if isinstance(value, list) else value
+    return found
+
+
+def _series(name: str, values: list[Any]) -> pl.Series:
+    if name in RUN_COLUMNS or len({type(v) for v in values if v is not None} - {int, float}) > 1:
+        return pl.Series(name, [None if v is None else str(v) for v in values], dtype=pl.String)
+    return pl.Series(name, values, strict=False)
+
+
+def _all_rows(said: Mapping[str, str | None]) -> ds.Expression:
+    each = [ds.field(k).is_null() if v is None else ds.field(k) == v for k, v in said.items()]
+    return reduce(and_, each)
+
+
+def _add_run(gathered: _Gathered, run: Run) -> None:
+    scheduler = run.info.get("scheduler")
+    name = scheduler.get("name") if isinstance(scheduler, Mapping) else scheduler
+    said = {"run": run.name, "scheduler": None if name is None else str(name)}
+    for table in PARTS:
+        files = sorted((run.path / table).glob("part-*.parquet"))
+        gathered.tables[table] += [Part(file, said) for file in files]
+    gathered.rows.append(flat({**run.info, **said}))
+
+
+def _add_trace(gathered: _Gathered, source: str | Path, scratch: Path) -> None:
+    name = _canonical_name(Path(source))
+    if name is not None:
+        gathered.traces.append(Part(Path(source), {"trace_name": name}))
+        return
+    trace = read_trace([source])
+    write_trace(trace, scratch.with_suffix(".parquet"))
+    gathered.traces.append(Part(scratch.with_suffix(".parquet"), {"trace_name": trace.info.name}))
+    if trace.outcomes is not None:
+        _add_measured(gathered, trace.outcomes, trace.info, scratch.with_suffix(".outcomes.parquet"))
+
+
+def _add_measured(gathered: _Gathered, outcomes: pl.LazyFrame, info: TraceInfo, file: Path) -> None:
+    """What the source itself measured is a run too."""
+    outcomes.sink_parquet(file)
+    gathered.tables["outcomes"].append(Part(file, {"run": info.name, "scheduler": None}))
+    first = pl.scan_parquet(file).select("run_id", "engine").head(1).collect().to_dicts()
+    gathered.rows.append({"run": info.name, "state": "finished", "format": info.format, **(first[0] if first else {})})
+
+
+def _canonical_name(path: Path) -> str | None:
+    """The trace's name where the file is canonical Parquet as `write_trace` writes it, else null."""
+    try:
+        schema = pq.read_schema(path)
+        info = TraceInfo.from_dict(orjson.loads((schema.metadata or {})[FOOTER_KEY.encode()]))
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+        return None
+    return info.name if schema.names == list(TRACE) else None
