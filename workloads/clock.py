@@ -1,5 +1,7 @@
 """What a source's clock can tell: its smallest step, and its unit where nothing says it."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,7 +12,7 @@ MOST_DECIMALS = 9
 PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9, "datetime": 1e9}  # a Datetime is read in nanoseconds
 LEAST_RATE_PER_S = 0.01
 
-Stamps = NDArray[np.int64] | NDArray[np.float64]
+Stamps = NDArray[Any]  # whole numbers or doubles
 
 
 def clock_step(stamps: Stamps) -> float | None:

@@ -1,6 +1,7 @@
 """One streaming pass over a scan: rows by fate, first and last arrival, order, duplicates and a sample of stamps."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from workloads.clock import STAMPS_JUDGED
 
-MOST_ROWS_HASHED = 20_000_000  # duplicates in a source that is not in order are counted up to here
+MOST_ROWS_HASHED = 20_000_000  # up to here duplicates are counted in a source that is not in order
 
 
 @dataclass
@@ -22,7 +23,7 @@ class Count:
     sorted: bool = True
     whole: bool = True  # no arrival has a fraction
     duplicates: int | None = 0
-    stamps: list[NDArray[np.float64] | NDArray[np.int64]] = field(default_factory=list)
+    stamps: list[NDArray[Any]] = field(default_factory=list)
     _judged: int = 0
     _seen: pl.Series = field(default_factory=lambda: pl.Series(dtype=pl.UInt64))  # hashes of rows at the latest arrival
     _latest: float | int | None = None
@@ -46,8 +47,8 @@ class Count:
             self.dropped[reason] = self.dropped.get(reason, 0) + number
 
     def _arrivals(self, arrival: pl.Series, hashes: pl.Series) -> None:
-        if arrival.null_count() == arrival.len():  # no times: order and duplicates are judged otherwise
-            self.duplicates = None
+        if arrival.null_count() == arrival.len():
+            self._timeless(hashes)
             return
         low, high = arrival.min(), arrival.max()
         in_order = arrival.is_sorted() and (self._latest is None or arrival[0] >= self._latest)
@@ -57,6 +58,15 @@ class Count:
         self._sample(arrival)
         self._repeats(arrival, hashes)
         self._latest = arrival[-1]
+
+    def _timeless(self, hashes: pl.Series) -> None:
+        """Without times any two rows may be equal, so all are compared, as far as that is bounded."""
+        if self.duplicates is None or self.rows > MOST_ROWS_HASHED:
+            self.duplicates = None
+            return
+        together = pl.concat([self._seen, hashes])
+        self._seen = together.unique()
+        self.duplicates += together.len() - self._seen.len()
 
     def _sample(self, arrival: pl.Series) -> None:
         room = STAMPS_JUDGED - self._judged

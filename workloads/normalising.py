@@ -108,7 +108,7 @@ def _nothing_kept(counted: Count) -> str:
 
 def _unit(scan: Scan, counted: Count, given: str | None) -> tuple[str | None, str | None]:
     if counted.first is None or counted.last is None:
-        return None, "the source has no times"
+        return None, scan.time_unit_reason
     is_datetime = isinstance(scan.frame.collect_schema()["arrival"], pl.Datetime)
     if given is not None and (given == "datetime") != is_datetime:
         held = "dates" if is_datetime else "numbers"

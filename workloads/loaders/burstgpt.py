@@ -57,5 +57,6 @@ def _request() -> dict[str, pl.Expr]:
         "kind": pl.col("Log Type"),
         "prompt_tokens": pl.col("Request tokens"),
         "output_tokens": pl.col("Response tokens"),
+        "row_hash": pl.struct(FIELDS).hash(),
         "source_status": pl.when(failed).then(pl.lit("failed")).otherwise(pl.lit("ok")),
     }

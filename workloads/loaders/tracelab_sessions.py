@@ -22,7 +22,7 @@ FIELDS = {
 }
 TIME = {"arrival_time": pl.Float64()}
 EARLIEST = "A later round's arrival is its earliest: the waits of the session so far, without any service time."
-FROM_ZERO = "The source has no session starts: every session starts at 0."
+SESSION_RELATIVE = "Sessions have no arrival until starts are assigned; a later round follows the one before it."
 
 
 class TraceLabSessions:
@@ -32,28 +32,33 @@ class TraceLabSessions:
         return resemblance(head, tuple(FIELDS))
 
     def scan(self, paths: list[Path], options: LoadOptions) -> Scan:
-        timed = any("arrival_time" in read_header(path) for path in paths)
-        return Table(paths, FIELDS, TIME).scan(
-            _build,
-            time_unit="ms",
-            time_unit_reason="TraceLab's arrival_time and tool_wait_after_ms are in milliseconds",
-            notes=(EARLIEST,) if timed else (FROM_ZERO, EARLIEST),
-        )
+        if all("arrival_time" in read_header(path) for path in paths):
+            reason = "TraceLab's arrival_time is in milliseconds"
+            return Table(paths, {**FIELDS, **TIME}).scan(
+                _timed, time_unit="ms", time_unit_reason=reason, notes=(EARLIEST,)
+            )
+        reason = "the source has no session starts"
+        return Table(paths, FIELDS).scan(_rounds, time_unit=None, time_unit_reason=reason, notes=(SESSION_RELATIVE,))
 
 
-def _build(frame: pl.LazyFrame) -> pl.LazyFrame:
-    session, turn = pl.col("session_id"), pl.col("round_idx")
+def _timed(frame: pl.LazyFrame) -> pl.LazyFrame:
     wait_ms = pl.col("tool_wait_after_ms").fill_null(0)
-    waited_ms = (wait_ms.cum_sum() - wait_ms).over(session, order_by=turn)
+    waited_ms = (wait_ms.cum_sum() - wait_ms).over("session_id", order_by="round_idx")
+    return _rounds(frame, arrival=pl.col("arrival_time") + waited_ms)
+
+
+def _rounds(frame: pl.LazyFrame, **more: pl.Expr) -> pl.LazyFrame:
+    session, turn = pl.col("session_id"), pl.col("round_idx")
     before = turn.shift(1).over(session, order_by=turn)
+    waited_ms = pl.col("tool_wait_after_ms").shift(1).over(session, order_by=turn)
     return frame.select(
         "drop_reason",
-        arrival=pl.when(session.is_not_null()).then(pl.col("arrival_time").fill_null(0) + waited_ms),
         session_id=session,
         turn=turn,
         source_id=pl.format("{}/{}", session, turn),
         parent_source_id=pl.format("{}/{}", session, before),
-        think_s=pl.when(before.is_not_null()).then(wait_ms.shift(1).over(session, order_by=turn) / 1e3),
+        think_s=waited_ms / 1e3,
         prompt_tokens=pl.col("prefix_len") + pl.col("input_len"),
         output_tokens="output_len",
+        **more,
     )
