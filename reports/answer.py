@@ -16,10 +16,12 @@ PHASE_WORDS = {
 HEADLINE = ("e2e_s", "ttft_s")  # the first that is known
 
 
-def answer(numbers: list[dict[str, Any]], differences: dict[str, Any] | None, tail: tuple[str, float] | None) -> str:
-    """The headline. `tail` is the phase that the base run's slowest 1 % spent most time in, with its share."""
+def answer(
+    numbers: list[dict[str, Any]], differences: dict[str, Any] | None, tail: tuple[str, float] | None, load: str
+) -> str:
+    """The headline. `tail` is the phase that a single run's slowest 1 % spent most time in, with its share."""
     unfinished = [n["name"] for n in numbers if n["state"] != "finished"]
-    said = _compared(numbers, differences) if differences else _single(numbers[0], tail)
+    said = _compared(numbers, differences, load) if differences else _single(numbers[0], tail)
     if not unfinished:
         return said
     who = "This run is" if len(numbers) == 1 else f"{len(unfinished)} of {len(numbers)} runs are"
@@ -36,7 +38,7 @@ def _single(run: dict[str, Any], tail: tuple[str, float] | None) -> str:
     return f"P99 {words.TITLES[metric]} is {unit.spell(p99['value'])} ({_between(p99, unit)}){spent}."
 
 
-def _compared(numbers: list[dict[str, Any]], differences: dict[str, Any]) -> str:
+def _compared(numbers: list[dict[str, Any]], differences: dict[str, Any], load: str) -> str:
     metric = _known(numbers)
     base = differences["base"]
     if metric is None:
@@ -46,8 +48,9 @@ def _compared(numbers: list[dict[str, Any]], differences: dict[str, Any]) -> str
     if not shown:
         names = words.listing([name for name, _, _ in found])
         return f"no difference in P99 {words.TITLES[metric]} is shown between {base} and {names}."
+    at = "" if load == words.UNKNOWN else f" at ρ = {load}"
     name, row, run = min(shown, key=lambda each: each[1]["relative"])
-    return f"{name} {_moved(metric, row)} against {base}{_mean_too(run, metric, row)}."
+    return f"{name} {_moved(metric, row)} against {base}{at}{_mean_too(run, metric, row)}."
 
 
 def _moved(metric: str, row: dict[str, Any]) -> str:
@@ -80,16 +83,14 @@ def _between(found: dict[str, Any], unit: Unit) -> str:
 
 def objectives(numbers: list[dict[str, Any]]) -> str:
     """Which objectives hold, for whom."""
-    parts = []
-    for run in numbers:
-        joint = run["attainment"]["joint"]
-        if joint:
-            who = f"{run['name']}: " if len(numbers) > 1 else ""
-            share = words.percent(joint["value"])
-            parts.append(f"{who}{share} of {words.whole(joint['requests'])} offered requests met every objective")
-    if not parts:
+    known = [(run, joint) for run in numbers if (joint := run["attainment"]["joint"])]
+    if not known:
         return "No service-level objective is known; give one with --slo-ttft, --slo-tpot or --slo-e2e."
-    return "; ".join(parts) + "."
+    if len(numbers) == 1:
+        offered = words.whole(known[0][1]["requests"])
+        return f"{words.percent(known[0][1]['value'])} of {offered} offered requests met every objective."
+    parts = [f"{words.percent(joint['value'])} in {run['name']}" for run, joint in known]
+    return f"Of the offered requests, {words.listing(parts)} met every objective."
 
 
 def sentence(text: str) -> str:

@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 OBJECTIVES = ("ttft", "tpot", "e2e")
-SCALES = np.geomspace(0.1, 10, 81)
+SCALES = np.geomspace(0.1, 10, 161)
 
 
 @dataclass(frozen=True)

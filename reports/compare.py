@@ -1,11 +1,12 @@
 """Differences between runs with their intervals. Pure arithmetic, no drawing."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from reports.measured import Measured
-from reports.numbers import P999_FROM, PERCENTILES, SEED, Statistics, finite
+from reports.numbers import LEVELS, P999_FROM, PERCENTILES, SEED, SHIFT, Statistics, finite
 from reports.resampling import (
     Floats,
     draws,
@@ -17,7 +18,6 @@ from reports.resampling import (
 )
 from toolkit.metrics import LATENCIES
 
-SHIFT_LEVELS = np.unique(np.concatenate([np.linspace(0.05, 0.95, 37), 1 - np.geomspace(0.05, 0.001, 24)]))
 COMPARED = ("p50", "p90", "p99", "p99_9")
 
 
@@ -34,19 +34,21 @@ def comparison(base: Statistics, others: list[Statistics]) -> dict[str, Any]:
 
 def _against(base: Statistics, other: Statistics) -> dict[str, Any]:
     paired = same_trace(base.run, other.run)
-    drawn = other_draws(other, paired)
-    rows = [row for metric in LATENCIES for row in _metric_rows(base, other, drawn, metric)]
-    rows += [row for name in base.met if (row := _attainment_row(base, other, drawn, name))]
+    drawn = other if paired else redrawn(other)
+    rows = [row for metric in LATENCIES for row in _metric_rows(base, drawn, metric)]
+    rows += [row for name in base.met if (row := _attainment_row(base, drawn, name))]
     rows.sort(key=lambda r: (not r["shown"], -abs(r["relative"] or 0)))
     return {"name": other.run.label, "paired": paired, "differences": rows}
 
 
-def other_draws(other: Statistics, paired: bool) -> Floats:
-    """The blocks drawn for `other`: those of the base when paired, else its own."""
-    return other.drawn if paired else draws(other.drawn.shape[1], seed=SEED + 1)
+def redrawn(stats: Statistics) -> Statistics:
+    """The same run with other blocks drawn, independent of the base's."""
+    drawn = draws(stats.drawn.shape[1], seed=SEED + 1)
+    replicates = {metric: quantile_replicates(counted, drawn, LEVELS) for metric, counted in stats.tallies.items()}
+    return replace(stats, drawn=drawn, replicates=replicates)
 
 
-def _metric_rows(base: Statistics, other: Statistics, drawn: Floats, metric: str) -> list[dict[str, Any]]:
+def _metric_rows(base: Statistics, other: Statistics, metric: str) -> list[dict[str, Any]]:
     a, b = base.tallies[metric], other.tallies[metric]
     if not (a.n and b.n):
         return []
@@ -56,21 +58,21 @@ def _metric_rows(base: Statistics, other: Statistics, drawn: Floats, metric: str
         names,
         a.quantiles(levels),
         b.quantiles(levels),
-        quantile_replicates(a, base.drawn, levels).T,
-        quantile_replicates(b, drawn, levels).T,
+        base.drawn_quantiles(metric, levels).T,
+        other.drawn_quantiles(metric, levels).T,
         strict=True,
     )
     rows = [_row(metric, *pair) for pair in pairs]
-    mean = _row(metric, "mean", a.mean, b.mean, mean_replicates(a, base.drawn), mean_replicates(b, drawn))
+    mean = _row(metric, "mean", a.mean, b.mean, mean_replicates(a, base.drawn), mean_replicates(b, other.drawn))
     return [*rows, mean]
 
 
-def _attainment_row(base: Statistics, other: Statistics, drawn: Floats, name: str) -> dict[str, Any] | None:
+def _attainment_row(base: Statistics, other: Statistics, name: str) -> dict[str, Any] | None:
     (met_a, asked_a), (met_b, asked_b) = base.met[name], other.met[name]
     if not (asked_a.sum() and asked_b.sum()):
         return None
     a, b = met_a.sum() / asked_a.sum(), met_b.sum() / asked_b.sum()
-    replicates = share_replicates(met_a, asked_a, base.drawn), share_replicates(met_b, asked_b, drawn)
+    replicates = share_replicates(met_a, asked_a, base.drawn), share_replicates(met_b, asked_b, other.drawn)
     return _row("attainment", name, a, b, *replicates)
 
 
@@ -96,10 +98,9 @@ def shift(base: Statistics, other: Statistics, metric: str) -> dict[str, Floats]
     """The difference at each percentile with its band: arrays level, difference, low, high."""
     a, b = base.tallies[metric], other.tallies[metric]
     enough = min(a.n, b.n)
-    levels = SHIFT_LEVELS[1 - 5 / enough >= SHIFT_LEVELS] if enough > 5 else SHIFT_LEVELS[:0]
-    drawn = other_draws(other, same_trace(base.run, other.run))
-    replicates = quantile_replicates(b, drawn, levels) - quantile_replicates(a, base.drawn, levels)
-    low, high = interval(replicates)
+    levels = SHIFT[1 - 5 / enough >= SHIFT] if enough > 5 else SHIFT[:0]
+    drawn = other if same_trace(base.run, other.run) else redrawn(other)
+    low, high = interval(drawn.drawn_quantiles(metric, levels) - base.drawn_quantiles(metric, levels))
     return {"level": levels, "difference": b.quantiles(levels) - a.quantiles(levels), "low": low, "high": high}
 
 

@@ -110,10 +110,20 @@ def tail(lines: Sequence[TailLine], unit: Unit, title: str, slo: float | None) -
     named = drawn if 1 < len(drawn) <= 6 else []
     edge = np.log10(smallest) - 0.09 * max(1, -np.log10(smallest)) * (len(named) + 0.4)
     ticks = {at: text for at, text in TAIL_TICKS.items() if at >= smallest}
-    x = axis(f"{title} ({unit.name})", type="log")
+    x = axis(f"{title} ({unit.name})", type="log", dtick="D2", range=_tail_range(drawn, slo, unit))
     y = axis(type="log", range=[edge, 0.04], tickvals=list(ticks), ticktext=list(ticks.values()))
     result = figure(traces, xaxis=x, yaxis=y, hovermode="closest", annotations=_tail_labels(named, smallest))
     return _slo_line(result, None if slo is None else slo * unit.factor)
+
+
+def _tail_range(lines: Sequence[TailLine], slo: float | None, unit: Unit) -> list[float] | None:
+    """From the fastest 2 % to the slowest request, and to the objective where there is one."""
+    if not lines:
+        return None
+    starts = [float(np.interp(0.02, each.levels, each.values)) for each in lines]
+    ends = [float(np.nanmax(np.append(each.high, each.values[-1]))) for each in lines]
+    asked = [] if slo is None else [slo * unit.factor]
+    return [float(np.log10(min(starts + asked))) - 0.03, float(np.log10(max(ends + asked))) + 0.06]
 
 
 def _visible(each: TailLine, factor: float) -> TailLine:
@@ -167,9 +177,16 @@ def _slo_line(result: go.Figure, slo: float | None) -> go.Figure:
     """The objective as a red line; red means nothing else on the page."""
     if slo is not None:
         style = {"color": "var(--miss)", "width": 1.5, "dash": "dash"}
-        label = {"text": "SLO", "font_color": "var(--miss)", "showarrow": False, "yanchor": "bottom", "xanchor": "left"}
+        label = {
+            "text": "SLO",
+            "font_color": "var(--miss)",
+            "showarrow": False,
+            "yanchor": "bottom",
+            "xanchor": "left",
+            "xshift": 3,
+        }
         result.add_shape(type="line", x0=slo, x1=slo, y0=0, y1=1, yref="paper", line=style)
-        result.add_annotation(x=float(np.log10(slo)), y=0.9, yref="paper", **label)
+        result.add_annotation(x=float(np.log10(slo)), y=0.01, yref="paper", **label)
     return result
 
 

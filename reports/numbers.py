@@ -22,6 +22,8 @@ from toolkit.metrics import LATENCIES
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 P999_FROM = 10_000  # requests; below, P99.9 is a handful of values
 CURVE = np.unique(np.concatenate([np.linspace(0, 0.9, 46), 1 - np.geomspace(0.1, 1e-6, 101)]))
+SHIFT = np.unique(np.concatenate([np.linspace(0.05, 0.95, 37), 1 - np.geomspace(0.05, 0.001, 24)]))
+LEVELS = np.unique(np.concatenate([CURVE, SHIFT, list(PERCENTILES.values())]))  # all that is ever asked for
 SEED = 20_001
 
 
@@ -32,6 +34,7 @@ class Statistics:
     run: Measured
     tallies: dict[str, Tally]
     drawn: Floats  # (replicates, blocks); the same for every run with as many blocks
+    replicates: dict[str, Floats]  # metric -> (replicates, LEVELS)
     met: dict[str, tuple[Floats, Floats]]  # objective -> met and asked, a block
     used: dict[str, Any]  # objective -> the share of it each request used (polars Series)
 
@@ -40,13 +43,19 @@ class Statistics:
         n = self.tallies[metric].n
         return CURVE[1 - 1 / n >= CURVE] if n > 1 else CURVE[:0]
 
+    def drawn_quantiles(self, metric: str, levels: Floats) -> Floats:
+        """The replicates of the quantiles at some of LEVELS."""
+        return self.replicates[metric][:, np.searchsorted(LEVELS, levels)]
+
 
 def statistics(run: Measured, objectives: Objectives) -> Statistics:
     block_of = run.block_of()
     used = ratios(run.frame, objectives)
     met = {name: met_by_block(used[name], block_of) for name in (*OBJECTIVES, "joint")}
     tallies = {metric: tally(run.values(metric), block_of) for metric in LATENCIES}
-    return Statistics(run, tallies, draws(int(block_of[-1]) + 1, seed=SEED), met, used.to_dict())
+    drawn = draws(int(block_of[-1]) + 1, seed=SEED)
+    replicates = {metric: quantile_replicates(counted, drawn, LEVELS) for metric, counted in tallies.items()}
+    return Statistics(run, tallies, drawn, replicates, met, used.to_dict())
 
 
 def run_numbers(stats: Statistics) -> dict[str, Any]:
@@ -75,7 +84,7 @@ def _metric_numbers(stats: Statistics, metric: str) -> dict[str, Any]:
     counted = stats.tallies[metric]
     levels = np.array(list(PERCENTILES.values()))
     values = counted.quantiles(levels)
-    low, high = interval(quantile_replicates(counted, stats.drawn, levels))
+    low, high = interval(stats.drawn_quantiles(metric, levels))
     mean_low, mean_high = interval(mean_replicates(counted, stats.drawn))
     found: dict[str, Any] = {"n": counted.n, "mean": estimate(counted.mean, mean_low, mean_high)}
     for i, name in enumerate(PERCENTILES):

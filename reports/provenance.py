@@ -106,8 +106,8 @@ def methods(paired: bool | None, blocks: int, replicates: int) -> list[str]:
         "Percentiles are of completed requests, interpolated linearly between order statistics (Hyndman and Fan, type "
         "7). Requests that failed have no latency; they count as misses of every objective.",
         "P99.9 is shown from 10 000 completed requests on; below, it rests on fewer than ten of them.",
-        f"Intervals are 95 % percentile intervals of a block bootstrap over time: {replicates} times {blocks} blocks of "
-        "consecutive requests are drawn with replacement, because requests that follow each other wait in the same "
+        f"Intervals are 95 % percentile intervals of a block bootstrap over time: {replicates} times {blocks} blocks "
+        "of consecutive requests are drawn with replacement, because requests that follow each other wait in the same "
         "queue. They say how far another stretch of the same traffic may differ, not how right a simulation is.",
         "No warm-up is cut and the drain after the last arrival is included: all offered requests count.",
         "Goodput is requests that met every objective they had, over the time from first arrival to last finish.",

@@ -77,12 +77,13 @@ def draws(blocks: int, *, seed: int, replicates: int = REPLICATES) -> Floats:
 
 def quantile_replicates(counted: Tally, drawn: Floats, levels: Floats) -> Floats:
     """The quantile at each level in each replicate, (replicates, levels); NaN where a replicate drew no value."""
-    below = drawn @ counted.below
     found = np.full((len(drawn), len(levels)), np.nan)
-    for row, out in zip(below, found, strict=True):
-        if len(row) and row[-1] > 0:
-            wanted = np.maximum(levels * row[-1], 0.5)
-            out[:] = counted.grid[np.searchsorted(row, wanted).clip(0, len(row) - 1)]
+    if not counted.n:
+        return found
+    last = len(counted.grid) - 1
+    for row, out in zip(drawn @ counted.below, found, strict=True):
+        if row[-1] > 0:
+            out[:] = counted.grid[np.minimum(row.searchsorted(np.maximum(levels * row[-1], 0.5)), last)]
     return found
 
 
@@ -103,8 +104,9 @@ def ratio(above: Floats, below: Floats) -> Floats:
 
 def interval(replicates: Floats, level: float = LEVEL) -> tuple[Floats, Floats]:
     """The percentile interval along the first axis; NaN where a tenth or more of the replicates are undefined."""
-    edge = (1 - level) / 2
-    undefined = np.isnan(replicates).mean(axis=0) > 0.1
-    filled = np.where(undefined, 0.0, replicates)
-    low, high = np.nanquantile(filled, [edge, 1 - edge], axis=0)
-    return np.where(undefined, np.nan, low), np.where(undefined, np.nan, high)
+    ordered = np.sort(np.ascontiguousarray(replicates.T), axis=-1)  # NaN last
+    known = np.count_nonzero(~np.isnan(ordered), axis=-1)
+    edges = [np.rint(share * np.maximum(known - 1, 0)).astype(np.int64) for share in ((1 - level) / 2, (1 + level) / 2)]
+    low, high = (np.take_along_axis(ordered, edge[..., None], axis=-1)[..., 0] for edge in edges)
+    enough = known > 0.9 * len(replicates)
+    return np.where(enough, low, np.nan), np.where(enough, high, np.nan)

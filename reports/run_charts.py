@@ -11,17 +11,14 @@ from reports.groups import Split
 from reports.measured import Measured
 from reports.numbers import Statistics
 from reports.page import Chart
-from reports.resampling import Floats, interval, quantile_replicates
+from reports.resampling import Floats, interval
 from reports.words import TITLES, Unit, percent
 from toolkit.metrics import LATENCIES
-
-TABBED = ("e2e_s", "ttft_s", "tpot_s", "queueing_delay_s", "slowdown")
-assert set(TABBED) == set(LATENCIES)
 
 
 def tails(stats: list[Statistics], units: dict[str, Unit], objectives: Objectives) -> list[Chart]:
     """One tail chart a metric that anything is known of."""
-    known = [m for m in TABBED if any(s.tallies[m].n > 1 for s in stats)]
+    known = [m for m in LATENCIES if any(s.tallies[m].n > 1 for s in stats)]
     return [_tail(stats, m, units[m], objectives) for m in known]
 
 
@@ -45,7 +42,7 @@ SLO_METRICS = ("ttft_s", "tpot_s", "e2e_s")
 def _tail_line(index: int, stats: Statistics, metric: str) -> figures.TailLine:
     levels = stats.curve_levels(metric)
     counted = stats.tallies[metric]
-    low, high = interval(quantile_replicates(counted, stats.drawn, levels))
+    low, high = interval(stats.drawn_quantiles(metric, levels))
     return figures.TailLine(stats.run.label, index, levels, counted.quantiles(levels), low, high)
 
 
@@ -61,7 +58,9 @@ def _tail_note(lines: list[figures.TailLine], unit: Unit, metric: str, slo: floa
             p50, p99 = np.interp([0.5, 0.99], each.levels, each.values)
             who = f"{each.label}: " if len(lines) > 1 else ""
             times = f", {words.number(p99 / p50)} times its P50" if p50 > 0 else ""
-            parts.append(f"{who}one request in a hundred takes longer than {unit.spell(p99)}{times}")
+            parts.append(
+                f"{who}{'o' if who else 'O'}ne request in a hundred takes longer than {unit.spell(p99)}{times}"
+            )
     said = "; ".join(parts) + "." if parts else "Too few requests for a P99."
     red = f" The red line is the SLO of {unit.spell(slo)}." if slo is not None else ""
     return f"{said} Shaded: 95 % bootstrap band.{red}"
@@ -69,7 +68,7 @@ def _tail_note(lines: list[figures.TailLine], unit: Unit, metric: str, slo: floa
 
 def shifts(stats: list[Statistics], units: dict[str, Unit]) -> list[Chart]:
     """The difference of every run to the first at each percentile, one chart a metric."""
-    known = [m for m in TABBED if all(s.tallies[m].n > 20 for s in stats)]
+    known = [m for m in LATENCIES if all(s.tallies[m].n > 20 for s in stats)]
     return [_shift(stats, m, units[m]) for m in known] if len(stats) > 1 else []
 
 
@@ -156,7 +155,8 @@ def over_time(runs: list[Measured], unit: Unit) -> list[Chart]:
         Chart(
             name="over-time",
             title="Latency, arrivals, queue, running requests and KV use over time",
-            note=f"{_time_note(tables, unit, clock)} Each point is {words.duration(width)}; drag to zoom, double-click to go back.",
+            note=f"{_time_note(tables, unit, clock)} A point is {words.duration(width)}; drag to zoom all rows, "
+            "double-click to go back.",
             figure=time_figures.over_time(tables, marks, unit, clock),
             data=data,
             height=900 if marks else 820,

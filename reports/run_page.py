@@ -67,7 +67,7 @@ def _values(report: Report) -> dict[str, Any]:
     tail = lives.main_phase(bands[0]) if len(runs) == 1 and bands[0] is not None else None
     return {
         "title": f"Tail latency: {words.listing([r.label for r in runs])}",
-        "answer": answer.sentence(answer.answer(numbers, report.differences, tail)),
+        "answer": answer.sentence(answer.answer(numbers, report.differences, tail, provenance.load(runs))),
         "objectives": answer.objectives(numbers),
         "facts": _facts(runs),
         "runs": [_run_head(i, r, n) for i, (r, n) in enumerate(zip(runs, numbers, strict=True))],

@@ -10,7 +10,7 @@ from toolkit.metrics import LATENCIES
 
 NAMES = {"p50": "P50", "p90": "P90", "p95": "P95", "p99": "P99", "p99_9": "P99.9", "mean": "mean"}
 TILES = ("ttft_s", "tpot_s", "e2e_s")
-FEW = f"fewer than {P999_FROM // 1000} 000 requests"
+FEW = f"needs {P999_FROM // 1000}\u202f000 requests"
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def _stacked(traces: Sequence[go.Scatter], titles: Sequence[str], events: bool, 
             "font": {"color": "var(--ink)", "size": 12},
         }
         annotations.append({"text": title, "x": 0, "y": top, "xref": "paper", "yref": "paper", **style})
-    x = axis(f"Time of arrival since the start ({clock.name})", anchor=_name("y", n), hoverformat=".4~g")
+    x = axis(f"Time since the start ({clock.name})", anchor=_name("y", n), hoverformat=".4~g", rangemode="nonnegative")
     margin = {"l": 8, "r": 12, "t": 22, "b": 8}
     return figure(traces, xaxis=x, **axes, annotations=annotations, margin=margin, hovermode="x unified")
 
@@ -171,7 +171,7 @@ def heat(table: pl.DataFrame, models: Sequence[str | None], unit: Unit, clock: U
         + "<br>%{customdata[1]} requests<extra></extra>",
     )  # fmt: skip
     y = axis(type="category", autorange="reversed", showgrid=False)
-    return figure([trace], xaxis=axis(f"Time of arrival since the start ({clock.name})", showgrid=False), yaxis=y)
+    return figure([trace], xaxis=axis(f"Time since the start ({clock.name})", showgrid=False), yaxis=y)
 
 
 def _colour_bar(logs: Floats, title: str) -> dict[str, Any]:
@@ -179,14 +179,15 @@ def _colour_bar(logs: Floats, title: str) -> dict[str, Any]:
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
     round_values = [m * 10.0**e for e in range(-6, 9) for m in (1, 2, 5)]
     ticks = [v for v in round_values if low <= np.log10(v) <= high] or [10**low]
-    sparse = [v for v in ticks if len(ticks) <= 6 or f"{v:.0e}".startswith("1")]
+    sparse = [v for v in ticks if len(ticks) <= 5 or f"{v:.0e}".startswith("1")]
     return {
         "tickvals": [float(np.log10(v)) for v in sparse],
         "ticktext": [f"{v:g}" for v in sparse],
         "title": {"text": title, "side": "top"},
         "orientation": "h",
         "thickness": 8,
-        "len": 0.5,
+        "len": 0.6,
+        "tickangle": 0,
         "x": 1,
         "xanchor": "right",
         "y": 1.0,
