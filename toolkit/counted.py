@@ -24,10 +24,10 @@ class Counted:
         return cls(counted[column.name].cast(pl.Float64).to_numpy(), counted["count"].cast(pl.Int64).to_numpy())
 
     @classmethod
-    def of_sorted(cls, ordered: Floats) -> "Counted":
+    def of_sorted(cls, ordered: NDArray[np.generic]) -> "Counted":
         """Count values that ascend already."""
-        first = np.flatnonzero(np.r_[len(ordered) > 0, ordered[1:] != ordered[:-1]][: len(ordered)])
-        return cls(ordered[first], np.diff(np.r_[first, len(ordered)]).astype(np.int64))
+        first = np.flatnonzero(np.append([True], ordered[1:] != ordered[:-1])[: len(ordered)])
+        return cls(ordered[first].astype(np.float64, copy=False), np.diff(first, append=len(ordered)))
 
     @property
     def n(self) -> int:

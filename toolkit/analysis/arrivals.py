@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from toolkit import fits
-from toolkit.analysis.windows import counts_in, fitting_window_s, whole_windows
+from toolkit.analysis.windows import counts_in, fitting_window_s, whole_windows, window_of
 from toolkit.counted import Counted
 from toolkit.traces import TraceInfo
 
@@ -132,12 +132,14 @@ def dispersion(arrival_s: Floats, clock_step_s: float | None) -> pl.DataFrame:
 
 
 def _dispersion_at(arrival_s: Floats, window_s: float, windows: int) -> tuple[float, float, float, float]:
+    """Mean count, index and the Poisson band; empty windows are counted without being made."""
     from scipy.special import chdtri
 
-    counts = counts_in(arrival_s, window_s, windows)
-    mean, free = float(counts.mean()), windows - 1
-    index = float(counts.var(ddof=1)) / mean if mean else float("nan")
-    return mean, index, float(chdtri(free, 0.975)) / free, float(chdtri(free, 0.025)) / free
+    index = window_of(arrival_s, window_s)
+    counts = Counted.of_sorted(index[: np.searchsorted(index, windows)]).counts
+    mean, free = int(counts.sum()) / windows, windows - 1
+    variance = (int(counts @ counts) - windows * mean**2) / free
+    return mean, variance / mean, float(chdtri(free, 0.975)) / free, float(chdtri(free, 0.025)) / free
 
 
 def gap_fits(gaps: Counted, clock_step_s: float | None) -> pl.DataFrame:

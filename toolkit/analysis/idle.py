@@ -7,12 +7,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from toolkit.analysis.windows import EDGE, fitting_window_s, whole_windows
+from toolkit.analysis.windows import EDGE, fitting_window_s, whole_windows, window_of
+from toolkit.grouping import Groups, grouped
 from toolkit.traces import TraceInfo
 
 Floats = NDArray[np.float64]
 ACTIVE_S = 120.0  # a model is active that received a request within this time, (t − 120, t]
 MINUTE_S = 60.0
+UNNAMED = 2**32  # no category has this number
 
 _f, _i = pl.Float64(), pl.Int64()
 MODELS = pl.Schema(
@@ -65,84 +67,105 @@ class Idle:
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
         timed = frame.filter(pl.col("arrival_s").is_not_null())
-        if not timed.height or timed["arrival_s"].max() == timed["arrival_s"].min():
+        arrival_s = timed["arrival_s"].to_numpy()
+        if not len(arrival_s) or arrival_s[0] == arrival_s[-1]:
             return {"models": MODELS.to_frame(), "concurrency": CONCURRENCY.to_frame(), "summary": SUMMARY.to_frame()}
-        timed = timed.with_columns(pl.col("arrival_s") - pl.col("arrival_s").min())
-        models = idle_models(timed, self.threshold_s)
-        level = in_flight(timed) or active_models(timed)
+        lanes = Lanes.of(timed["model"], arrival_s - arrival_s[0])
+        models = idle_models(lanes, self.threshold_s)
+        level = in_flight(lanes.arrival_s, timed["source_e2e_s"]) or active_models(lanes)
         over_time = concurrency(level, info.clock_step_s) if level else CONCURRENCY.to_frame()
         return {"models": models, "concurrency": over_time, "summary": summary(models, level)}
 
 
-def idle_models(frame: pl.DataFrame, threshold_s: float) -> pl.DataFrame:
+@dataclass(frozen=True)
+class Lanes:
+    """Arrivals model by model: `time_s` in the groups' order, `gap_s` since the model's last request (NaN at first)."""
+
+    names: list[str | None]
+    groups: Groups
+    arrival_s: Floats
+    time_s: Floats
+    gap_s: Floats
+
+    @classmethod
+    def of(cls, model: pl.Series, arrival_s: Floats) -> "Lanes":
+        groups = grouped(model.cast(pl.Categorical).to_physical().cast(pl.UInt64).fill_null(UNNAMED).to_numpy())
+        time_s = arrival_s[groups.order]
+        gap_s = np.where(groups.first, np.nan, np.diff(time_s, prepend=0))
+        names = model.gather(groups.order[groups.starts[:-1]]).cast(pl.String).to_list()
+        return cls(names, groups, arrival_s, time_s, gap_s)
+
+    @property
+    def span_s(self) -> float:
+        return float(self.arrival_s[-1])
+
+    def per_model(self, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """How many places of each model `mask` marks."""
+        return np.add.reduceat(mask, self.groups.starts[:-1], dtype=np.int64)
+
+
+def idle_models(lanes: Lanes, threshold_s: float) -> pl.DataFrame:
     """Gaps above the threshold between a model's consecutive requests; busiest model first."""
-    span_s = float(frame["arrival_s"].max())  # type: ignore[arg-type]
-    gap = pl.col("arrival_s").diff()
-    idle = gap.filter(gap > threshold_s)
-    table = frame.group_by("model").agg(
-        requests=pl.len().cast(pl.Int64),
-        idle_intervals=idle.len().cast(pl.Int64),
-        idle_s=idle.sum(),
-        longest_s=gap.max(),
-    )
-    cv = rate_cv(frame, whole_windows(span_s, MINUTE_S))
-    return (
-        table.join(cv, on="model", how="left", nulls_equal=True)
-        .with_columns(
-            pl.col("model").cast(pl.String),
-            idle_per_h=pl.col("idle_intervals") * 3600 / span_s,
-            idle_share=pl.col("idle_s") / span_s,
-        )
-        .select(MODELS.names())
-        .sort("requests", "model", descending=[True, False])
-    )
+    idle, starts = lanes.gap_s > threshold_s, lanes.groups.starts[:-1]
+    idle_s = np.add.reduceat(np.where(idle, lanes.gap_s, 0.0), starts)
+    columns = {
+        "model": pl.Series(lanes.names, dtype=pl.String),
+        "requests": lanes.groups.sizes,
+        "idle_intervals": lanes.per_model(idle),
+        "idle_per_h": lanes.per_model(idle) * 3600 / lanes.span_s,
+        "idle_s": idle_s,
+        "idle_share": idle_s / lanes.span_s,
+        "longest_s": np.fmax.reduceat(lanes.gap_s, starts),
+        "rate_cv": rate_cv(lanes, whole_windows(lanes.span_s, MINUTE_S)),
+    }
+    table = pl.DataFrame(columns, schema=MODELS, nan_to_null=True)
+    return table.sort("requests", "model", descending=[True, False])
 
 
-def rate_cv(frame: pl.DataFrame, minutes: int) -> pl.DataFrame:
-    """Coefficient of variation of each model's requests a minute, minutes without any included."""
-    minute = (pl.col("arrival_s") / MINUTE_S + EDGE).cast(pl.Int64)
-    counts = frame.group_by("model", minute=minute).len().filter(pl.col("minute") < minutes)
-    requests = pl.col("len").cast(pl.Float64)
-    mean = requests.sum() / minutes
-    variance = ((requests**2).sum() - minutes * mean**2) / (minutes - 1)
-    cv = (variance.clip(0).sqrt() / mean) if minutes >= 2 else pl.lit(None, dtype=pl.Float64)
-    return counts.group_by("model").agg(rate_cv=cv)
+def rate_cv(lanes: Lanes, minutes: int) -> Floats:
+    """Coefficient of variation of each model's requests a minute, minutes without any included; NaN below two."""
+    if minutes < 2:
+        return np.full(len(lanes.names), np.nan)
+    minute = window_of(lanes.time_s, MINUTE_S)
+    first = lanes.groups.first | (np.diff(minute, prepend=-1) != 0)
+    model, begin = lanes.groups.index[first], np.flatnonzero(first)
+    counts = np.diff(begin, append=len(minute)) * (minute[begin] < minutes)  # the last, cut minute does not count
+    mean = np.bincount(model, weights=counts) / minutes
+    variance = (np.bincount(model, weights=counts**2) - minutes * mean**2) / (minutes - 1)
+    with np.errstate(invalid="ignore"):
+        cv: Floats = np.sqrt(np.maximum(variance, 0)) / mean
+    return cv
 
 
-def in_flight(frame: pl.DataFrame) -> Level | None:
+def in_flight(arrival_s: Floats, e2e_s: pl.Series) -> Level | None:
     """Requests between arrival and measured end; null when the source measured none."""
-    known = frame.filter(pl.col("source_e2e_s").is_not_null())
-    if not known.height:
+    measured = e2e_s.is_not_null().to_numpy()
+    if not measured.any():
         return None
-    arrival_s = known["arrival_s"].to_numpy()
-    return _level("requests in flight", arrival_s, arrival_s + known["source_e2e_s"].to_numpy())
+    begin_s = arrival_s[measured]
+    return _level("requests in flight", begin_s, np.sort(begin_s + e2e_s.drop_nulls().to_numpy()))
 
 
-def active_models(frame: pl.DataFrame) -> Level | None:
+def active_models(lanes: Lanes) -> Level | None:
     """Models that received a request within the last ACTIVE_S; null with fewer than two models."""
-    if frame["model"].n_unique() < 2:
+    if len(lanes.names) < 2:
         return None
-    ends = pl.col("arrival_s") + ACTIVE_S
-    following = pl.col("arrival_s").shift(-1)
-    spells = frame.select(
-        "arrival_s",
-        begins=(pl.col("arrival_s") - pl.col("arrival_s").shift(1) > ACTIVE_S).fill_null(True).over("model"),
-        ends=pl.when((following - pl.col("arrival_s") > ACTIVE_S).fill_null(True)).then(ends).over("model"),
-    )
-    begin_s = spells.filter("begins")["arrival_s"].to_numpy()
-    end_s = spells["ends"].drop_nulls().sort().to_numpy()
-    last_s = float(frame["arrival_s"].max())  # type: ignore[arg-type]
-    return _level(f"models active in {ACTIVE_S:g} s", begin_s, np.minimum(end_s, last_s))
+    wakes = lanes.groups.first | (lanes.gap_s > ACTIVE_S)
+    sleeps = np.append(wakes[1:], True)  # a spell's last request is the one before the next spell's first
+    end_s = np.minimum(lanes.time_s[sleeps] + ACTIVE_S, lanes.span_s)
+    return _level(f"models active in {ACTIVE_S:g} s", np.sort(lanes.time_s[wakes]), np.sort(end_s))
 
 
 def _level(basis: str, begin_s: Floats, end_s: Floats) -> Level:
-    time_s = np.concatenate([np.sort(end_s), begin_s])  # an end at the same instant counts first
-    order = np.argsort(time_s, kind="stable")
-    change = np.where(order < len(end_s), -1, 1)
-    count = np.cumsum(change)
-    if len(count) and count.min() < 0:  # zero-length stays end before they begin
-        count = np.maximum(count, 0)
-    return Level(basis, time_s[order], count, float(time_s.max()))
+    """Merge sorted begins and ends; at the same instant an end counts first."""
+    place = np.arange(len(begin_s)) + np.searchsorted(end_s, begin_s, side="right")
+    begins = np.zeros(2 * len(begin_s), dtype=bool)
+    begins[place] = True
+    time_s = np.empty(len(begins))
+    time_s[begins], time_s[~begins] = begin_s, end_s
+    # A stay of no length ends before it begins: not below zero.
+    count = np.maximum(np.cumsum(np.where(begins, 1, -1), dtype=np.int64), 0)
+    return Level(basis, time_s, count, float(time_s[-1]))
 
 
 def concurrency(level: Level, clock_step_s: float | None) -> pl.DataFrame:

@@ -5,7 +5,6 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from toolkit import fits
 from toolkit.counted import Counted
@@ -16,6 +15,7 @@ FAMILIES = ("lognormal", "gamma", "weibull")
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 BINS_A_DECADE = 10
 BUSIEST = 50
+LARGEST_LOOKUP = 2**24
 
 _f, _i, _s = pl.Float64(), pl.Int64(), pl.String()
 SUMMARY = pl.Schema(
@@ -68,34 +68,31 @@ def _fits(name: str, sample: Counted) -> pl.DataFrame:
 
 
 def correlation(frame: pl.DataFrame, counted: dict[str, Counted]) -> pl.DataFrame:
-    """Pearson's and Spearman's of prompt against output tokens; undefined, so absent, when either never varies."""
+    """Pearson's and Spearman's of prompt against output tokens; absent where one of them never varies."""
     pairs = frame.select(TOKENS).drop_nulls()
-    if pairs.height < 3 or any(len(sample.values) < 2 for sample in counted.values()):
+    if any(len(sample.values) < 2 for sample in counted.values()):
         return CORRELATION.to_frame()
-    prompt, output = (pairs[name].to_numpy() for name in TOKENS)
-    ranked = _ranks(prompt), _ranks(output)
-    rows = [
-        ("pearson", *_with_interval(prompt, output)),
-        ("spearman", *_with_interval(*ranked)),
-    ]
-    return pl.DataFrame(rows, schema=CORRELATION, orient="row").drop_nans("value")
+    ranked = pairs.select(_ranks(pairs[name]) for name in TOKENS)
+    rows = [("pearson", *_with_interval(pairs)), ("spearman", *_with_interval(ranked))]
+    return pl.DataFrame(rows, schema=CORRELATION, orient="row").drop_nans("value").drop_nulls("value")
 
 
-def _ranks(tokens: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Average ranks, through a table of the distinct values."""
-    sample = Counted.of_integers(pl.Series("tokens", tokens))
-    average = sample.cumulative - (sample.counts - 1) / 2
-    ranks: NDArray[np.float64] = average[np.searchsorted(sample.values.astype(tokens.dtype), tokens)]
-    return ranks
+def _ranks(tokens: pl.Series) -> pl.Series:
+    """Average ranks, looked up by value where the values are small enough for a table."""
+    sample = Counted.of_integers(tokens)
+    if not sample.n or sample.values[0] < 0 or sample.values[-1] > LARGEST_LOOKUP:
+        return tokens.rank()
+    average = np.zeros(int(sample.values[-1]) + 1)
+    average[sample.values.astype(np.int64)] = sample.cumulative - (sample.counts - 1) / 2
+    return pl.Series(tokens.name, average[tokens.to_numpy()])
 
 
-def _with_interval(x: NDArray[np.generic], y: NDArray[np.generic]) -> tuple[float, float | None, float | None, int]:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value = float(np.corrcoef(x.astype(np.float64), y.astype(np.float64))[0, 1])
-    if len(x) < 4 or not abs(value) < 1:
-        return value, None, None, len(x)
-    half = 1.959964 / sqrt(len(x) - 3)
-    return value, tanh(atanh(value) - half), tanh(atanh(value) + half), len(x)
+def _with_interval(pairs: pl.DataFrame) -> tuple[float | None, float | None, float | None, int]:
+    value = pairs.select(pl.corr(*(pl.col(name).cast(pl.Float64) for name in TOKENS))).item()
+    if value is None or pairs.height < 4 or not abs(value) < 1:
+        return value, None, None, pairs.height
+    half = 1.959964 / sqrt(pairs.height - 3)
+    return value, tanh(atanh(value) - half), tanh(atanh(value) + half), pairs.height
 
 
 def histogram(name: str, sample: Counted) -> pl.DataFrame:

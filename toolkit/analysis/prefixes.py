@@ -7,6 +7,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from toolkit.counted import Counted
+from toolkit.grouping import grouped
 from toolkit.traces import TraceInfo
 
 Ints = NDArray[np.int64]
@@ -40,7 +42,7 @@ class References:
 
     starts: Ints
     previous: Ints  # index of the last reference to the same block, −1 when there is none
-    uses: pl.Series  # how often each distinct block is referred to
+    uses: Ints  # how often each distinct block is referred to, ascending
 
     @property
     def hit(self) -> NDArray[np.bool_]:
@@ -79,11 +81,14 @@ class Prefixes:
 def references(hashed: pl.DataFrame, scope: str | None) -> References:
     """Unroll the prompts' blocks; with scope `session` a block belongs to its session."""
     keys = ["session_id", "prefix_blocks"] if scope == "session" else ["prefix_blocks"]
-    unrolled = hashed.select(keys).explode("prefix_blocks", empty_as_null=False).with_row_index("at")
-    previous = unrolled.select(pl.col("at").cast(pl.Int64).shift().over(keys).fill_null(-1))["at"].to_numpy()
-    uses = unrolled.group_by(keys).len()["len"]
+    unrolled = hashed.select(keys).explode("prefix_blocks", empty_as_null=False)
+    block = unrolled["prefix_blocks"] if len(keys) == 1 else unrolled.select(pl.struct(keys).hash()).to_series()
+    groups = grouped(block.to_numpy())
+    previous = np.full(len(block), -1, dtype=np.int64)
+    again = ~groups.first[1:]
+    previous[groups.order[1:][again]] = groups.order[:-1][again]
     lengths = hashed["prefix_blocks"].list.len().to_numpy()
-    return References(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), previous, uses)
+    return References(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), previous, np.sort(groups.sizes))
 
 
 def summary(hashed: pl.DataFrame, found: References, info: TraceInfo) -> pl.DataFrame:
@@ -139,7 +144,8 @@ def cache(found: References, block_tokens: int | None) -> pl.DataFrame:
 
 def reuse(found: References) -> pl.DataFrame:
     """How many blocks were referred to once, twice, …"""
-    return found.uses.value_counts().select(references=pl.col("len"), blocks="count").sort("references").cast(REUSE)
+    uses = Counted.of_sorted(found.uses)
+    return pl.DataFrame({"references": uses.values.astype(np.int64), "blocks": uses.counts}, schema=REUSE)
 
 
 def recency(hashed: pl.DataFrame, found: References) -> pl.DataFrame:

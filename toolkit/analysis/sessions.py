@@ -2,8 +2,11 @@
 
 from typing import ClassVar, Literal
 
+import numpy as np
 import polars as pl
 
+from toolkit.counted import Counted
+from toolkit.grouping import Groups, grouped
 from toolkit.traces import TraceInfo
 
 QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
@@ -47,68 +50,72 @@ class Sessions:
         if not inside.height:
             empty = {"summary": SUMMARY, "turns": TURNS, "think": THINK, "growth": GROWTH}
             return {name: schema.to_frame() for name, schema in empty.items()}
-        followed = follow(inside)
-        turns = inside.group_by("session_id").len()["len"]
-        source, waits = think_times(followed)
+        groups = grouped(inside["session_id"].hash().to_numpy())
+        turns, (source, waits) = Counted.of_sorted(np.sort(groups.sizes)), think_times(inside, groups)
         return {
             "summary": summary(turns, source, waits),
             "turns": turn_counts(turns),
             "think": _quantiles(waits),
-            "growth": growth(followed),
+            "growth": growth(inside, groups),
         }
 
 
-def follow(inside: pl.DataFrame) -> pl.DataFrame:
-    """Each request with its place in its session and its difference from the request before."""
-    before = pl.col("arrival_s") + pl.col("source_e2e_s").fill_null(0)
-    return inside.with_columns(
-        turn=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("session_id"),
-        gap_s=(pl.col("arrival_s") - before.shift()).over("session_id"),
-        added=(pl.col("prompt_tokens") - pl.col("prompt_tokens").shift()).over("session_id"),
-    )
-
-
-def think_times(followed: pl.DataFrame) -> tuple[str | None, pl.Series]:
+def think_times(inside: pl.DataFrame, groups: Groups) -> tuple[str | None, Counted]:
     """Waits before the next turn and where they come from; turns sent before the answer ended did not wait."""
-    if followed["think_s"].is_not_null().any():
-        return "recorded", followed["think_s"].drop_nulls()
-    waits = followed["gap_s"].drop_nulls()
-    if not len(waits):
-        return None, waits
-    measured = followed["source_e2e_s"].is_not_null().any()
-    return "arrival − finish" if measured else "arrival gap", waits.filter(waits >= 0)
+    if inside["think_s"].is_not_null().any():
+        return "recorded", Counted.of_sorted(np.sort(inside["think_s"].drop_nulls().to_numpy()))
+    end_s = inside["arrival_s"] + inside["source_e2e_s"].fill_null(0)
+    begins, ends = (column.to_numpy()[groups.order] for column in (inside["arrival_s"], end_s))
+    waits = (begins[1:] - ends[:-1])[~groups.first[1:]]
+    if not (waits >= 0).any():
+        return None, Counted.of_sorted(waits[:0])
+    measured = inside["source_e2e_s"].is_not_null().any()
+    return "arrival − finish" if measured else "arrival gap", Counted.of_sorted(np.sort(waits[waits >= 0]))
 
 
-def summary(turns: pl.Series, source: str | None, waits: pl.Series) -> pl.DataFrame:
+def summary(turns: Counted, source: str | None, waits: Counted) -> pl.DataFrame:
     """One row."""
-    row: dict[str, object] = {"sessions": len(turns), "requests": turns.sum(), "turns_mean": turns.mean()}
-    row |= {f"turns_{label}": turns.quantile(q, "linear") for label, q in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))}
-    row |= {"max_turns": turns.max(), "single_turn_share": (turns == 1).mean(), "think_source": source}
-    row |= {"think_mean_s": waits.mean()}
-    row |= {f"think_{label}_s": waits.quantile(q, "linear") for label, q in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))}
+    p50, p90, p99 = turns.quantile([0.5, 0.9, 0.99])
+    row = {
+        "sessions": turns.n,
+        "requests": int(turns.values @ turns.counts),
+        "turns_mean": turns.mean,
+        "turns_p50": p50,
+        "turns_p90": p90,
+        "turns_p99": p99,
+        "max_turns": int(turns.values[-1]),
+        "single_turn_share": float(turns.counts[0] / turns.n) if turns.values[0] == 1 else 0.0,
+        "think_source": source,
+    }
+    if source:
+        p50, p90, p99 = waits.quantile([0.5, 0.9, 0.99])
+        row |= {"think_mean_s": waits.mean, "think_p50_s": p50, "think_p90_s": p90, "think_p99_s": p99}
     return pl.DataFrame([row], schema=SUMMARY)
 
 
-def turn_counts(turns: pl.Series) -> pl.DataFrame:
+def turn_counts(turns: Counted) -> pl.DataFrame:
     """How many sessions have one turn, two turns, …"""
-    counted = turns.value_counts().select(turns=pl.col("len"), sessions="count").sort("turns")
-    return counted.with_columns(share=pl.col("sessions") / len(turns)).cast(TURNS)
+    columns = {"turns": turns.values.astype(np.int64), "sessions": turns.counts, "share": turns.counts / turns.n}
+    return pl.DataFrame(columns, schema=TURNS)
 
 
-def growth(followed: pl.DataFrame) -> pl.DataFrame:
+def growth(inside: pl.DataFrame, groups: Groups) -> pl.DataFrame:
     """Prompt lengths by turn, and what a turn adds to the one before."""
-    table = followed.filter(pl.col("turn") <= TURNS_SHOWN).group_by("turn")
-    aggregated = table.agg(
+    prompt, output = (inside[name].to_numpy()[groups.order] for name in ("prompt_tokens", "output_tokens"))
+    added = np.where(groups.first, np.nan, np.diff(prompt.astype(np.float64), prepend=0))
+    columns = {"turn": groups.place + 1, "prompt": prompt, "output": output, "added": added}
+    early = pl.DataFrame(columns, nan_to_null=True).filter(pl.col("turn") <= TURNS_SHOWN)
+    table = early.group_by("turn").agg(
         requests=pl.len(),
-        prompt_p50=pl.col("prompt_tokens").quantile(0.5, "linear"),
-        prompt_p90=pl.col("prompt_tokens").quantile(0.9, "linear"),
+        prompt_p50=pl.col("prompt").quantile(0.5, "linear"),
+        prompt_p90=pl.col("prompt").quantile(0.9, "linear"),
         added_p50=pl.col("added").quantile(0.5, "linear"),
-        output_p50=pl.col("output_tokens").quantile(0.5, "linear"),
+        output_p50=pl.col("output").quantile(0.5, "linear"),
     )
-    return aggregated.sort("turn").cast(GROWTH)
+    return table.sort("turn").cast(GROWTH)
 
 
-def _quantiles(waits: pl.Series) -> pl.DataFrame:
-    if not len(waits):
+def _quantiles(waits: Counted) -> pl.DataFrame:
+    if not len(waits.values):
         return THINK.to_frame()
-    return pl.DataFrame({"p": QUANTILES, "think_s": [waits.quantile(q, "linear") for q in QUANTILES]}, schema=THINK)
+    return pl.DataFrame({"p": QUANTILES, "think_s": waits.quantile(QUANTILES)}, schema=THINK)

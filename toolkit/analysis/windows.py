@@ -16,9 +16,15 @@ def fitting_window_s(span_s: float, clock_step_s: float | None, at_most: int = 2
     return next((length for length in LENGTHS_S if length >= shortest), LENGTHS_S[-1])
 
 
+def window_of(time_s: NDArray[np.float64], window_s: float) -> NDArray[np.int64]:
+    """The half-open window `[i·w, (i + 1)·w)` that each time from 0 on falls into."""
+    index: NDArray[np.int64] = (time_s / window_s + EDGE).astype(np.int64)
+    return index
+
+
 def counts_in(arrival_s: NDArray[np.float64], window_s: float, windows: int) -> NDArray[np.int64]:
-    """Arrivals in each half-open window `[i·w, (i + 1)·w)` from time 0; those after the last window are left out."""
-    index = (arrival_s / window_s + EDGE).astype(np.int64)
+    """Arrivals in each window; those after the last one are left out."""
+    index = window_of(arrival_s, window_s)
     return np.bincount(index[: np.searchsorted(index, windows)], minlength=windows)
 
 
