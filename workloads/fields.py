@@ -25,8 +25,8 @@ class Kind:
 
 TIME = Kind(pl.Float64(), "a number")
 NUMBER = Kind(pl.Float64(), "a number")
-TOKENS = Kind(pl.Int32(), "a whole number from 0 to 2147483647")
 WHOLE = Kind(pl.Int64(), "a whole number")
+TOKENS = WHOLE  # a count that is negative or impossible is dropped, with its reason, where the scan is read
 TEXT = Kind(pl.String(), "text")
 NAME = Kind(pl.String(), "text or a whole number")
 FLAG = Kind(pl.Boolean(), "true or false")
@@ -64,16 +64,9 @@ def table(rows: Sequence[Row], places: Sequence[Place], fields: Fields, source: 
     return pl.DataFrame([_column(rows, places, name, kind, source) for name, kind in fields.items()])
 
 
-def suspicious(frame: pl.DataFrame, fields: Fields) -> bool:
-    """Whether a frame that polars parsed itself may hide a missing key or a negative count of tokens."""
-    required = [name for name, kind in fields.items() if kind.required and name in frame.columns]
-    counts = [name for name, kind in fields.items() if kind.words == TOKENS.words and name in frame.columns]
-    return any(frame[name].null_count() for name in required) or any(_below_zero(frame[name]) for name in counts)
-
-
-def _below_zero(column: pl.Series) -> bool:
-    lowest = column.min()
-    return isinstance(lowest, int) and lowest < 0
+def lacks_required(frame: pl.DataFrame, fields: Fields) -> bool:
+    """Whether a frame that polars parsed itself may hide a missing key behind a null."""
+    return any(kind.required and frame[name].null_count() for name, kind in fields.items())
 
 
 def _column(rows: Sequence[Row], places: Sequence[Place], name: str, kind: Kind, source: str) -> pl.Series:
@@ -82,12 +75,9 @@ def _column(rows: Sequence[Row], places: Sequence[Place], name: str, kind: Kind,
     except KeyError:
         raise _missing(rows, places, name, source) from None
     try:
-        column = _series(name, values, kind)
+        return _series(name, values, kind)
     except (TypeError, ValueError, OverflowError):
-        column = _series(name, _checked(values, places, name, kind, source), kind)
-    if kind.words == TOKENS.words and _below_zero(column):
-        _checked(values, places, name, kind, source)
-    return column
+        return _series(name, _checked(values, places, name, kind, source), kind)
 
 
 def _series(name: str, values: list[Any], kind: Kind) -> pl.Series:
@@ -125,13 +115,9 @@ def _checked(values: list[Any], places: Sequence[Place], name: str, kind: Kind, 
 def _fitting(value: Any, place: Place, name: str, kind: Kind, source: str) -> Any:
     if value is None:
         return None
-    whole = isinstance(kind.dtype, (pl.Int32, pl.Int64))
-    value = int(value) if whole and isinstance(value, float) and value.is_integer() else value
-    low = 0 if kind.words == TOKENS.words else -(2**63)
-    high = 2**31 if isinstance(kind.dtype, pl.Int32) else 2**63
+    if isinstance(kind.dtype, pl.Int64) and isinstance(value, float) and value.is_integer():
+        value = int(value)
     try:
-        if whole and not low <= value < high:
-            raise ValueError("out of range")
         _series(name, [value], kind)
     except (TypeError, ValueError, OverflowError):
         where = f"{source}, {place}"
