@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from toolkit.runs import RunWriter
 from toolkit.traces import TraceInfo
 
 
@@ -141,9 +142,30 @@ class LatencyModel(Protocol):
         ...
 
 
-class Engine(Protocol):
-    """Executes a trace under a scheduler, simulated or real, and writes a run folder."""
+class Watch(Protocol):
+    """How a replay tells how far it is, and learns that it should stop."""
 
-    def limits(self) -> dict[str, Any]:
-        """What the engine can hold, as run.json and the report state it (blocks, sequences, tokens a step)."""
+    def progress(self, done: int, total: int) -> None:
+        """Called a few times a second."""
+        ...
+
+    def stopped(self) -> bool:
+        """Whether to leave a checkpoint and return."""
+        ...
+
+
+class Engine(Protocol):
+    """Executes a trace under a scheduler, simulated or real."""
+
+    def describe(self) -> dict[str, Any]:
+        """Its name and limits (blocks, sequences, tokens a step …), as run.json and the report state them."""
+        ...
+
+    def replay(
+        self, trace: pl.DataFrame, info: TraceInfo, scheduler: Scheduler, writer: RunWriter, watch: Watch
+    ) -> bool:
+        """Replay `trace` (sorted by request_id, which counts from 0) into a run folder; continue where it holds a part.
+
+        Every request gets exactly one row in OUTCOMES. True when finished; False when `watch` said stop.
+        """
         ...

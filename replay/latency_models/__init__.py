@@ -1,0 +1,1 @@
+"""One way of knowing a step's time a file."""

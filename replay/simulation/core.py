@@ -1,0 +1,150 @@
+"""The clock of the whole replay: which instance steps next, who arrives, where a request goes."""
+
+from replay.simulation.compiled import compiled
+from replay.simulation.heaps import pop
+from replay.simulation.memory import blocks_of, cached_prefix
+from replay.simulation.places import end, enqueue
+from replay.simulation.state import (
+    LEAST_LOADED,
+    NEVER,
+    NONE,
+    PREFIX_AWARE,
+    PS,
+    REJECTED,
+    TOO_LONG_FOR_MEMORY,
+    TOO_LONG_FOR_MODEL,
+)
+from replay.simulation.steps import step
+
+
+@compiled
+def _next_arrival(state):  # type: ignore[no-untyped-def]
+    """The request that arrives next: by the trace's clock, or a turn whose parent has ended. NONE when all have."""
+    world, requests = state.world[0], state.requests
+    while world.next_open < requests.size and requests[world.next_open].think >= 0:
+        world.next_open += 1
+    if world.next_open == requests.size:
+        return world.released + 0
+    if world.released == NONE:
+        return world.next_open + 0
+    a, b = requests[world.next_open].arrival, requests[world.released].arrival
+    return min(world.next_open, world.released) if a == b else world.next_open if a < b else world.released + 0
+
+
+@compiled
+def _load(state, i):  # type: ignore[no-untyped-def]
+    return state.instances[i].running + state.instances[i].waiting
+
+
+@compiled
+def _least_loaded(state):  # type: ignore[no-untyped-def]
+    best = 0
+    for i in range(1, state.instances.size):
+        if _load(state, i) < _load(state, best):
+            best = i
+    return best
+
+
+@compiled
+def _longest_prefix(settings, state, r):  # type: ignore[no-untyped-def]
+    """The instance that holds most of the prompt; the least loaded of those that hold as much."""
+    best, most = 0, -1
+    for i in range(state.instances.size):
+        held = cached_prefix(settings, state, i, r, state.requests[r].prompt)[0]
+        if held > most or (held == most and _load(state, i) < _load(state, best)):
+            best, most = i, held
+    return best
+
+
+@compiled
+def _route(settings, state, r):  # type: ignore[no-untyped-def]
+    world = state.world[0]
+    if settings.routing == LEAST_LOADED:
+        return _least_loaded(state)
+    if settings.routing == PREFIX_AWARE:
+        return _longest_prefix(settings, state, r)
+    world.next_instance += 1
+    return (world.next_instance - 1) % state.instances.size
+
+
+@compiled
+def _why_not(settings, q):  # type: ignore[no-untyped-def]
+    """Why a request can never run here; 0 when it can."""
+    if q.reason != 0:
+        return q.reason + 0
+    if q.prompt + q.output > settings.max_model_len:
+        return TOO_LONG_FOR_MODEL
+    if blocks_of(settings, q.prompt + q.output - 1) + settings.watermark_blocks > settings.blocks:
+        return TOO_LONG_FOR_MEMORY
+    return 0
+
+
+@compiled
+def _arrive(settings, state, r):  # type: ignore[no-untyped-def]
+    world, q = state.world[0], state.requests[r]
+    if r == world.released:
+        world.released = pop(state.requests, world.released)
+    else:
+        world.next_open += 1
+    q.rank += q.rank_rise * (q.arrival / PS)
+    q.reason = _why_not(settings, q)
+    if q.reason != 0:
+        end(state, r, REJECTED, q.arrival)
+        return
+    i = _route(settings, state, r)
+    if _load(state, i) == 0:
+        state.instances[i].clock = max(state.instances[i].clock, q.arrival)
+    enqueue(settings, state, i, r)
+
+
+@compiled
+def _earliest(state):  # type: ignore[no-untyped-def]
+    """(The instance with work whose clock is behind all others', the next such clock)."""
+    first, clock, following = NONE, NEVER, NEVER
+    for i in range(state.instances.size):
+        if _load(state, i) > 0:
+            if state.instances[i].clock < clock:
+                first, clock, following = i, state.instances[i].clock, clock
+            elif state.instances[i].clock < following:
+                following = state.instances[i].clock
+    return first, following
+
+
+@compiled
+def _sample(settings, state, i):  # type: ignore[no-untyped-def]
+    """Record instance `i` for the timeline when its clock has come to the next sampling time."""
+    me, world = state.instances[i], state.world[0]
+    if me.clock < me.next_sample:
+        return
+    me.next_sample = (me.clock // settings.sample_every + 1) * settings.sample_every
+    row = state.sample[world.samples]
+    row[0], row[1], row[2], row[3] = me.clock, i, me.waiting, me.running
+    row[4], row[5], row[6] = settings.blocks - me.free, me.last_batch, me.last_step
+    world.samples += 1
+
+
+@compiled
+def advance(settings, latency, state, most):  # type: ignore[no-untyped-def]
+    """Make up to `most` moves (an arrival, or the steps up to the next decision). False when nothing is left to do.
+
+    Returns early when a buffer is nearly full; the caller empties it.
+    """
+    world = state.world[0]
+    for _ in range(most):
+        if world.samples >= state.sample.shape[0] or world.events + 2 * settings.max_num_seqs >= state.event.shape[0]:
+            return True
+        r = _next_arrival(state)
+        arrival = state.requests[r].arrival if r != NONE else NEVER
+        i, following = _earliest(state)
+        if i == NONE or state.instances[i].clock >= arrival:
+            if r == NONE:
+                return False
+            _arrive(settings, state, r)
+            continue
+        _sample(settings, state, i)
+        until = min(arrival, state.instances[i].next_sample)
+        # A turn released by another instance may come here, but none releases one before its own clock.
+        if settings.closed == 1:
+            until = min(until, max(following, state.instances[i].clock + 1))
+        step(settings, latency, state, i, until)
+    return True

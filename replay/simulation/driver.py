@@ -1,0 +1,139 @@
+"""Drives the compiled core: moves it in bites, writes what has happened, saves where it stands.
+
+After each bite the buffers are emptied into the run folder. A checkpoint holds the whole state and how many parts were
+written up to it, so a resumed replay continues to the byte as if it had not been cut.
+"""
+
+import io
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from replay.simulation import core, setup
+from replay.simulation.latency import Latency
+from replay.simulation.outcomes import events_frame, outcomes_frame, timeline_frame
+from replay.simulation.sessions import think_times
+from replay.simulation.setup import Limits
+from replay.simulation.state import PS, Records, State
+from toolkit.errors import RunFailure
+from toolkit.protocols import Scheduler, Watch
+from toolkit.runs import RunWriter
+from toolkit.traces import TraceInfo
+
+BITE = 200_000  # moves between two looks at the clock: some tens of milliseconds
+OUTCOMES_A_PART = 250_000
+SAMPLES_A_SPAN = 2_000  # timeline rows over the trace's span
+CHECKPOINT_EVERY_S = 60.0
+
+
+@dataclass
+class Driver:
+    """One replay: its settings, its state, and where it writes."""
+
+    trace: pl.DataFrame
+    limits: Limits
+    settings: Records
+    latency: Latency
+    state: State
+    cpu_s: float = 0.0
+
+    @classmethod
+    def prepare(
+        cls,
+        trace: pl.DataFrame,
+        info: TraceInfo,
+        scheduler: Scheduler,
+        limits: Limits,
+        latency: Latency,
+        *,
+        closed: bool,
+        jump: bool = True,
+    ) -> "Driver":
+        """A replay of `trace` that has not begun."""
+        think = think_times(trace) if closed else np.full(len(trace), -1, np.int64)
+        hash_tokens = info.block_tokens or 0
+        blocks = setup.shared_blocks(trace, hash_tokens, limits)
+        every = max(1, int(float(info.span_s or 1.0) * PS) // SAMPLES_A_SPAN)
+        settings = setup.settings_of(limits, scheduler, blocks[2], hash_tokens, every, jump=jump, closed=closed)
+        state = setup.first_state(trace, scheduler, think, blocks, limits)
+        return cls(trace, limits, settings, latency, state)
+
+    def run(self, writer: RunWriter, watch: Watch) -> bool:
+        """Go on until the end, or until `watch` says stop; then a checkpoint is left. True when finished."""
+        saved = time.monotonic()
+        more = True
+        while more:
+            if watch.stopped():
+                self._write(writer)
+                self.save(writer)
+                return False
+            began = time.thread_time()
+            more = core.advance(self.settings, self.latency, self.state, BITE)
+            self.cpu_s += time.thread_time() - began
+            self._write(writer, at_least=OUTCOMES_A_PART if more else 1)
+            watch.progress(int(self.state.world[0].done), len(self.trace))
+            if time.monotonic() - saved > CHECKPOINT_EVERY_S:
+                self._write(writer)
+                self.save(writer)
+                saved = time.monotonic()
+        return True
+
+    def makespan_s(self) -> float:
+        """Go on until the end without writing anything; the time at which the last instance stops."""
+        world = self.state.world[0]
+        while core.advance(self.settings, self.latency, self.state, BITE):
+            world.samples = world.events = 0
+        return float(self.state.instances["clock"].max() / PS)
+
+    def summary(self) -> dict[str, Any]:
+        """What run.json says of a finished replay."""
+        instances, requests = self.state.instances, self.state.requests
+        return {
+            "requests": len(self.trace),
+            "steps": int(instances["steps"].sum()),
+            "preemptions": int(requests["preemptions"].sum()),
+            "busy_s": float(instances["busy"].sum() / PS),
+            "simulation_cpu_s": round(self.cpu_s, 6),
+        }
+
+    def _write(self, writer: RunWriter, at_least: int = 1) -> None:
+        """Empty the buffers into the run folder; outcomes once there are `at_least` new ones."""
+        state, world = self.state, self.state.world[0]
+        writer.append("timeline", timeline_frame(state.sample[: world.samples], self.limits))
+        writer.append("events", events_frame(state.event[: world.events]))
+        world.samples = world.events = 0
+        if world.done - world.written >= at_least:
+            ended = state.done[world.written : world.done]
+            writer.append("outcomes", outcomes_frame(self.trace, state, ended, self.limits, self.latency))
+            world.written = world.done
+
+    def save(self, writer: RunWriter) -> None:
+        """Write the checkpoint."""
+        parts = writer.part_counts()
+        extra = {f"part_{name}": np.array(count) for name, count in parts.items()}
+        file = io.BytesIO()
+        np.savez(file, cpu_s=np.array(self.cpu_s), **extra, **_arrays(self.state))
+        writer.write_bytes("checkpoint.npz", file.getvalue())
+
+    def restore(self, path: Path, writer: RunWriter) -> None:
+        """Continue from the checkpoint in the run folder at `path`; from the start where there is none."""
+        file = path / "checkpoint.npz"
+        if not file.exists():
+            writer.truncate({})
+            return
+        with np.load(file) as saved:
+            for name, array in _arrays(self.state).items():
+                if name not in saved or saved[name].shape != array.shape:
+                    raise RunFailure("checkpoint does not fit the trace", where=str(file), hint="delete it to start over")
+                array[...] = saved[name]
+            self.cpu_s = float(saved["cpu_s"])
+            writer.truncate({name: int(saved[f"part_{name}"]) for name in writer.part_counts()})
+
+
+def _arrays(state: State) -> dict[str, Any]:
+    """Every array of the state by name, records as plain structured arrays."""
+    return {name: array.view(np.ndarray) for name, array in state._asdict().items()}

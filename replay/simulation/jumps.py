@@ -1,0 +1,86 @@
+"""How many decode steps are alike: until something is due, runs out, arrives or changes places.
+
+Steps in between decide nothing, so they are taken at once and their times summed in closed form. A jump never changes
+a result: every bound here is the comparison a single step would make.
+"""
+
+import numpy as np
+
+from replay.simulation.compiled import compiled
+from replay.simulation.latency import decode_steps, steps_in_segment
+from replay.simulation.places import last_rank
+from replay.simulation.state import DUE, LAST, NEVER
+
+
+@compiled
+def blocks_for(settings, state, i, steps):  # type: ignore[no-untyped-def]
+    """Blocks that what decodes takes in `steps` steps."""
+    size, me = settings.block_tokens, state.instances[i]
+    blocks = (steps // size) * me.decodes
+    for step in range(steps - steps % size, steps):
+        blocks += state.residue[i, (me.decoded + step) % size]
+    return blocks
+
+
+@compiled
+def _in_memory(settings, state, i, most):  # type: ignore[no-untyped-def]
+    """How many of `most` steps find their blocks; the first step's are held already."""
+    size, me = settings.block_tokens, state.instances[i]
+    free = me.free + blocks_for(settings, state, i, 1)
+    if me.decodes * ((most + size - 1) // size) <= free:
+        return most
+    rounds = free // me.decodes
+    steps, left = rounds * size, free - rounds * me.decodes
+    while steps < most:
+        left -= state.residue[i, (me.decoded + steps) % size]
+        if left < 0:
+            break
+        steps += 1
+    return min(steps, most)
+
+
+@compiled
+def _in_order(settings, state, i, most):  # type: ignore[no-untyped-def]
+    """How many of `most` steps end no later than the first of the waiting ranks before the last of the running."""
+    me = state.instances[i]
+    if settings.displace == 0 or settings.slope <= 0 or me.waiting == 0 or last_rank(settings, state, i) == -np.inf:
+        return most
+    rank, last = state.requests[me.root].order, state.key[LAST, state.heap[i, LAST, 0]]
+    low, high = np.int64(1), most
+    while low < high:
+        middle = (low + high) // 2
+        if rank < settings.slope * (me.decoded + middle) - last:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@compiled
+def _in_time(latency, sequences, kv, most, time):  # type: ignore[no-untyped-def]
+    """How many of `most` steps start before `time` from now has passed; at least one."""
+    if decode_steps(latency, sequences, kv, most - 1) < time:
+        return most
+    low, high = np.int64(1), most  # the `low`-th step starts in time, the `high`-th does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        if decode_steps(latency, sequences, kv, middle - 1) < time:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@compiled
+def steps_alike(settings, latency, state, i, kv, until):  # type: ignore[no-untyped-def]
+    """How many decode steps, the first reading `kv` tokens, can be taken at once and start before `until`."""
+    me = state.instances[i]
+    if settings.jump == 0:
+        return np.int64(1)
+    most = np.int64(state.key[DUE, state.heap[i, DUE, 0]]) - me.decoded
+    most = min(most, steps_in_segment(latency, me.decodes, kv))
+    most = _in_order(settings, state, i, most)
+    most = _in_memory(settings, state, i, most)
+    if until == NEVER or most <= 1:
+        return most
+    return _in_time(latency, me.decodes, kv, most, until - me.clock)

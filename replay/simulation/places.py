@@ -1,0 +1,184 @@
+"""Who has a place: requests wait, get one, decode, lose it, finish.
+
+The requests that decode are not touched in a step. Their contexts all grow by one, so a request stores its `base`, and
+context = decoded - base, output produced = decoded - base - prompt + 1. It leaves this set only when the decode count
+reaches its key in DUE, or when it loses its place.
+"""
+
+import numpy as np
+
+from replay.simulation.compiled import compiled
+from replay.simulation.heaps import heap_add, heap_move, heap_remove, push
+from replay.simulation.memory import register, release
+from replay.simulation.state import DECODING, DUE, FINISHED, LAST, NONE, WAITING
+
+
+@compiled
+def enqueue(settings, state, i, r):  # type: ignore[no-untyped-def]
+    """Put a request among those that wait at instance `i`, where its progress so far ranks it."""
+    q = state.requests[r]
+    q.status = WAITING
+    q.instance = i
+    q.order = q.rank + settings.slope * q.produced + state.offsets[q.level]
+    state.instances[i].root = push(state.requests, state.instances[i].root, r)
+    state.instances[i].waiting += 1
+
+
+@compiled
+def end(state, r, status, now):  # type: ignore[no-untyped-def]
+    """Close a request, and let the turns that waited for it arrive after their think time."""
+    world = state.world[0]
+    state.requests[r].status = status
+    state.requests[r].finish = now
+    state.done[world.done] = r
+    world.done += 1
+    turn = state.requests[r].first_child
+    while turn != NONE:
+        q = state.requests[turn]
+        q.arrival = now + q.think
+        q.order = q.arrival
+        world.released = push(state.requests, world.released, turn)
+        turn = q.next_child
+
+
+@compiled
+def _produced(state, r):  # type: ignore[no-untyped-def]
+    """Output tokens of a decoding request."""
+    q = state.requests[r]
+    return state.instances[q.instance].decoded - q.base - q.prompt + 1
+
+
+@compiled
+def _set_keys(settings, state, r):  # type: ignore[no-untyped-def]
+    """When the decode count next matters to `r` (its end, a boundary, the start of its hold), and where it ranks.
+
+    What all running ranks have in common, slope times the decode count, is left out, so the order stays as it is.
+    """
+    q = state.requests[r]
+    served = _produced(state, r)
+    until = q.output
+    if q.level < state.boundaries.size:
+        until = min(until, state.boundaries[q.level])
+    if served < q.hold_at:
+        until = min(until, q.hold_at)
+    state.key[DUE, r] = q.base + q.prompt - 1 + until
+    rank = q.rank + state.offsets[q.level] + settings.slope * (1 - q.base - q.prompt)
+    state.key[LAST, r] = np.inf if served >= q.hold_at else -rank
+
+
+@compiled
+def _pass_boundaries(state, r, served):  # type: ignore[no-untyped-def]
+    q = state.requests[r]
+    while q.level < state.boundaries.size and served >= state.boundaries[q.level]:
+        q.level += 1
+
+
+@compiled
+def _start_decoding(settings, state, i, r):  # type: ignore[no-untyped-def]
+    q, me = state.requests[r], state.instances[i]
+    q.status = DECODING
+    q.base = me.decoded - (q.prompt + q.produced - 1)
+    _pass_boundaries(state, r, q.produced)
+    _set_keys(settings, state, r)
+    heap_add(state, i, DUE, r, me.decodes)
+    heap_add(state, i, LAST, r, me.decodes)
+    state.residue[i, q.base % settings.block_tokens] += 1
+    me.decodes += 1
+    me.bases += q.base
+
+
+@compiled
+def _stop_decoding(settings, state, i, r):  # type: ignore[no-untyped-def]
+    q, me = state.requests[r], state.instances[i]
+    q.produced = _produced(state, r)
+    heap_remove(state, i, DUE, r, me.decodes)
+    heap_remove(state, i, LAST, r, me.decodes)
+    state.residue[i, q.base % settings.block_tokens] -= 1
+    me.decodes -= 1
+    me.bases -= q.base
+
+
+@compiled
+def _finish(settings, state, i, r):  # type: ignore[no-untyped-def]
+    q = state.requests[r]
+    context = q.prompt + q.produced - 1  # the last token is never read
+    register(settings, state, r, context)
+    release(settings, state, r, context)
+    state.instances[i].running -= 1
+    end(state, r, FINISHED, state.instances[i].clock)
+
+
+@compiled
+def preempt(settings, state, i, r, granted):  # type: ignore[no-untyped-def]
+    """Take a request's place and memory; what it had computed is computed again, unless the cache still has it.
+
+    `granted` is 1 when this step's token already has its block.
+    """
+    q, me, world = state.requests[r], state.instances[i], state.world[0]
+    if me.partial == r:
+        me.partial = NONE
+        context = np.int64(q.computed)
+    else:
+        context = me.decoded - q.base + granted
+        _stop_decoding(settings, state, i, r)
+    release(settings, state, r, context)
+    q.computed = 0
+    q.preemptions += 1
+    q.left = me.clock
+    me.running -= 1
+    row = state.event[world.events]
+    row[0], row[1], row[2], row[3] = me.clock, i, r, context
+    world.events += 1
+    enqueue(settings, state, i, r)
+
+
+@compiled
+def last_rank(settings, state, i):  # type: ignore[no-untyped-def]
+    """The rank of what ranks last of all that decode; minus infinity where nothing does, or all hold their places."""
+    if state.instances[i].decodes == 0:
+        return -np.inf
+    return settings.slope * state.instances[i].decoded - state.key[LAST, state.heap[i, LAST, 0]]
+
+
+@compiled
+def victim(settings, state, i):  # type: ignore[no-untyped-def]
+    """The running request that ranks last."""
+    partial, last = state.instances[i].partial, np.int64(state.heap[i, LAST, 0])
+    if state.instances[i].decodes == 0:
+        return partial
+    if partial == NONE:
+        return last
+    there, here = state.requests[partial].order, last_rank(settings, state, i)
+    return partial if there > here or (there == here and partial > last) else last
+
+
+@compiled
+def first_tokens(settings, state, i, complete):  # type: ignore[no-untyped-def]
+    """The first `complete` requests of `fresh` have ended their prefill: each has one more token and decodes on."""
+    for position in range(complete):
+        r = np.int64(state.fresh[position])
+        q = state.requests[r]
+        q.produced += 1
+        if q.first == NONE:
+            q.first = state.instances[i].clock
+        if q.produced == q.output:
+            _finish(settings, state, i, r)
+        else:
+            _start_decoding(settings, state, i, r)
+
+
+@compiled
+def reach_due(settings, state, i):  # type: ignore[no-untyped-def]
+    """Finish what is finished, and move what has reached a boundary of its rank's curve."""
+    me = state.instances[i]
+    while me.decodes > 0 and state.key[DUE, state.heap[i, DUE, 0]] <= me.decoded:
+        r = np.int64(state.heap[i, DUE, 0])
+        served = _produced(state, r)
+        if served >= state.requests[r].output:
+            _stop_decoding(settings, state, i, r)
+            _finish(settings, state, i, r)
+        else:
+            _pass_boundaries(state, r, served)
+            _set_keys(settings, state, r)
+            heap_move(state, i, DUE, r, me.decodes)
+            heap_move(state, i, LAST, r, me.decodes)

@@ -1,0 +1,176 @@
+"""From a trace and a policy to the simulation's first state."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from replay.simulation import sessions
+from replay.simulation.ranks import Ranks, ranks_of
+from replay.simulation.state import (
+    EVENT_ROWS,
+    I32,
+    I64,
+    INSTANCE,
+    LEAST_LOADED,
+    NEVER,
+    NODE,
+    NONE,
+    NOTHING_TO_DO,
+    PREFIX_AWARE,
+    PS,
+    REQUEST,
+    ROUND_ROBIN,
+    SAMPLE_ROWS,
+    SETTINGS,
+    UNKNOWN_LENGTH,
+    WORLD,
+    Records,
+    State,
+)
+from toolkit.errors import SettingFailure
+from toolkit.protocols import Curve, Preemption, Scheduler
+
+ROUTING = {"round-robin": ROUND_ROBIN, "least-loaded": LEAST_LOADED, "prefix-aware": PREFIX_AWARE}
+LONGEST_S = 100 * 86_400  # what a 64-bit count of picoseconds holds, with room to drain
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one instance can hold and do in a step, under vLLM's names where it has them."""
+
+    kv_blocks: int
+    block_tokens: int = 16
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 2048
+    max_model_len: int = 131_072
+    watermark_blocks: int = 0
+    prefix_caching: bool = True
+    instances: int = 1
+    routing: str = "round-robin"
+
+    def __post_init__(self) -> None:
+        for name in ("kv_blocks", "block_tokens", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "instances"):
+            if getattr(self, name) < 1:
+                raise SettingFailure("must be at least 1", where=name)
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise SettingFailure(
+                f"{self.max_num_batched_tokens} tokens a step cannot serve max_num_seqs={self.max_num_seqs}",
+                where="max_num_batched_tokens",
+                hint="every running sequence needs one",
+            )
+
+
+def settings_of(
+    limits: Limits, scheduler: Scheduler, hashes: int, hash_tokens: int, sample_every: int, *, jump: bool, closed: bool
+) -> Records:
+    """What stays as it is during the replay: one record of SETTINGS."""
+    made = np.zeros(1, SETTINGS).view(np.recarray)[0]
+    for name in ("block_tokens", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "watermark_blocks"):
+        made[name] = getattr(limits, name)
+    made.blocks = limits.kv_blocks
+    made.cache = limits.prefix_caching
+    made.hashes = hashes
+    made.hash_tokens = hash_tokens
+    made.hash_blocks = hash_tokens // limits.block_tokens
+    made.own_nodes = limits.instances * hashes
+    made.displace = preemption_of(scheduler).when == "rank"
+    made.jump = jump
+    made.closed = closed and limits.instances > 1
+    made.routing = ROUTING[limits.routing]
+    made.sample_every = sample_every
+    made.slope = curve_of(scheduler).slope
+    return made
+
+
+def curve_of(scheduler: Scheduler) -> Curve:
+    """The scheduler's curve; a rank that never moves where it names none."""
+    curve: Curve = getattr(scheduler, "curve", Curve())
+    return curve
+
+
+def preemption_of(scheduler: Scheduler) -> Preemption:
+    """The scheduler's preemption rule; memory pressure only where it names none."""
+    preemption: Preemption = getattr(scheduler, "preemption", Preemption())
+    return preemption
+
+
+def shared_blocks(trace: pl.DataFrame, hash_tokens: int, limits: Limits) -> tuple[I32, I64, int]:
+    """(block numbers of all requests one after the other, where each request's begin, distinct blocks)."""
+    none = np.zeros(0, np.int32), np.zeros(len(trace) + 1, np.int64), 0
+    if not limits.prefix_caching or not hash_tokens:
+        return none
+    if hash_tokens % limits.block_tokens:
+        raise SettingFailure(
+            f"the trace's prefix blocks hold {hash_tokens} tokens, not a multiple of block_tokens={limits.block_tokens}",
+            where="prefix caching",
+            hint="choose a block size that divides it, or --no-prefix-caching",
+        )
+    lists = sessions.prefix_lists(trace, hash_tokens)
+    ends = lists.list.len().fill_null(0).cast(pl.Int64).cum_sum().to_numpy()
+    flat = lists.explode(empty_as_null=False).drop_nulls().to_numpy()
+    distinct, numbers = np.unique(flat, return_inverse=True)
+    return numbers.astype(np.int32), np.concatenate([np.zeros(1, np.int64), ends]), len(distinct)
+
+
+def first_state(
+    trace: pl.DataFrame, scheduler: Scheduler, think: I64, blocks: tuple[I32, I64, int], limits: Limits
+) -> State:
+    """Nothing has arrived yet."""
+    n, instances, prefix = len(trace), limits.instances, blocks[0]
+    nodes = instances * blocks[2] + n if limits.prefix_caching else 0
+    state = State(
+        requests=_requests(trace, ranks_of(scheduler, trace, think), think, blocks[1]),
+        instances=_records(instances, INSTANCE, ("partial", "root", "oldest", "newest")),
+        nodes=_records(nodes, NODE, ()),
+        world=_records(1, WORLD, ("released",)),
+        residue=np.zeros((instances, limits.block_tokens), np.int32),
+        heap=np.zeros((instances, 2, limits.max_num_seqs + 1), np.int32),
+        key=np.zeros((2, n)),
+        slot=np.zeros((2, n), np.int32),
+        done=np.zeros(n, np.int32),
+        sample=np.zeros((SAMPLE_ROWS, 7), np.int64),
+        event=np.zeros((EVENT_ROWS + 4 * limits.max_num_seqs, 4), np.int64),
+        prefix=prefix,
+        boundaries=np.array(curve_of(scheduler).boundaries, np.int32),
+        offsets=np.array(curve_of(scheduler).offsets, np.float64),
+        fresh=np.zeros(limits.max_num_seqs, np.int32),
+    )
+    state.instances["free"] = state.instances["idle"] = limits.kv_blocks
+    return state
+
+
+def _records(count: int, dtype: np.dtype[np.void], none: tuple[str, ...]) -> Records:
+    """`count` records of zeros, with NONE in the fields `none`."""
+    made = np.zeros(count, dtype).view(np.recarray)
+    for name in none:
+        made[name] = NONE
+    return made
+
+
+def _requests(trace: pl.DataFrame, ranks: Ranks, think: I64, bounds: I64) -> Records:
+    arrival_s = trace["arrival_s"].fill_null(0.0).to_numpy()
+    if len(trace) and arrival_s.max() > LONGEST_S:
+        raise SettingFailure(
+            f"the trace lasts {arrival_s.max() / 86_400:.0f} days; a replay holds {LONGEST_S // 86_400}",
+            hint="cut it with --from and --to, or use --speed",
+        )
+    made = _records(len(trace), REQUEST, ("start", "first", "finish", "instance", "child", "sibling"))
+    made["arrival"] = np.where(think >= 0, NEVER, np.rint(arrival_s * PS).astype(np.int64))
+    made["think"] = think
+    made["rank"], made["rank_rise"], made["hold_at"] = ranks
+    made["prompt"] = trace["prompt_tokens"].fill_null(0).to_numpy()
+    made["output"] = trace["output_tokens"].fill_null(0).to_numpy()
+    made["first_child"], made["next_child"] = sessions.children(trace, think)
+    made["blocks_from"], made["blocks_to"] = bounds[:-1], bounds[1:]
+    made["reason"] = _reasons(trace)
+    return made
+
+
+def _reasons(trace: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
+    """What can be said of a request before it arrives: a length is unknown, or there is nothing to do."""
+    unknown = pl.col("prompt_tokens").is_null() | pl.col("output_tokens").is_null()
+    nothing = (pl.col("prompt_tokens") < 1) | (pl.col("output_tokens") < 1)
+    reason = pl.when(unknown).then(UNKNOWN_LENGTH).when(nothing).then(NOTHING_TO_DO).otherwise(0)
+    result: np.ndarray[tuple[int], np.dtype[np.int8]] = trace.select(reason.cast(pl.Int8)).to_series().to_numpy().copy()
+    return result

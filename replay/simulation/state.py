@@ -1,0 +1,150 @@
+"""The simulation's state: records in flat arrays, so that it can be compiled, saved and restored.
+
+Times are integer picoseconds. An index of -1 means none. An *instance* is one engine with memory of its own. Records
+are NumPy record arrays: the same attribute access compiles, and runs uncompiled.
+"""
+
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+I32: TypeAlias = NDArray[np.int32]
+I64: TypeAlias = NDArray[np.int64]
+F64: TypeAlias = NDArray[np.float64]
+Records: TypeAlias = Any  # np.recarray of the dtype named beside it
+
+PS = 1_000_000_000_000  # picoseconds in a second
+NEVER = np.iinfo(np.int64).max
+NONE = -1
+
+# Where a request is (REQUEST.status).
+PENDING, WAITING, PREFILLING, DECODING, FINISHED, REJECTED = range(6)
+# Why one was rejected (REQUEST.reason).
+TOO_LONG_FOR_MODEL, TOO_LONG_FOR_MEMORY, UNKNOWN_LENGTH, NOTHING_TO_DO = range(1, 5)
+# How requests are spread over instances.
+ROUND_ROBIN, LEAST_LOADED, PREFIX_AWARE = range(3)
+# The two orders of what decodes at an instance (State.heap): what is due first, and what ranks last.
+DUE, LAST = range(2)
+
+SAMPLE_ROWS = 4_096
+EVENT_ROWS = 16_384
+
+REQUEST = np.dtype(
+    [
+        # given
+        ("arrival", "i8"),  # NEVER until a waiting turn's parent ends
+        ("think", "i8"),  # picoseconds after the parent ends; -1: arrives by the trace's clock
+        ("rank", "f8"),  # where it stands before anything was served; for a waiting turn, if it arrived at 0
+        ("rank_rise", "f8"),  # what a second of later arrival adds to a waiting turn's rank
+        ("blocks_from", "i8"),  # its prefix blocks are prefix[blocks_from : blocks_to]
+        ("blocks_to", "i8"),
+        ("prompt", "i4"),
+        ("output", "i4"),
+        ("hold_at", "i4"),  # output tokens from which it is not displaced by rank
+        ("first_child", "i4"),  # the turns that wait for it, as a list
+        ("next_child", "i4"),
+        # what happens to it
+        ("order", "f8"),  # its key while it waits (rank with what was served) or is a released turn (arrival)
+        ("base", "i8"),  # while decoding: the instance's decode count when its context was empty
+        ("start", "i8"),
+        ("first", "i8"),
+        ("finish", "i8"),
+        ("left", "i8"),  # when it last lost its place
+        ("preempted", "i8"),  # time between losing its place and getting it back, summed
+        ("child", "i4"),  # the pairing heap it waits in
+        ("sibling", "i4"),
+        ("instance", "i4"),
+        ("level", "i4"),  # boundaries of the rank's curve it has passed
+        ("computed", "i4"),  # while prefilling: tokens whose KV exists
+        ("produced", "i4"),  # output tokens, brought up to date when it stops decoding
+        ("shared", "i4"),  # leading prefix blocks it holds as shared blocks
+        ("cached", "i4"),  # prompt tokens found in the cache when it was first scheduled
+        ("parked", "i4"),  # blocks of its own that were freed but are still in the cache
+        ("preemptions", "i4"),
+        ("status", "i1"),
+        ("reason", "i1"),
+    ],
+    align=True,
+)
+
+INSTANCE = np.dtype(
+    [
+        ("clock", "i8"),
+        ("decoded", "i8"),  # decode steps taken: the count all decoding requests are measured by
+        ("bases", "i8"),  # sum of the bases of what decodes
+        ("decodes", "i8"),  # requests that decode
+        ("running", "i8"),  # requests that have a place
+        ("waiting", "i8"),
+        ("free", "i8"),  # blocks nobody holds: idle, or still in the cache
+        ("idle", "i8"),
+        ("partial", "i8"),  # the request in the middle of its prefill
+        ("steps", "i8"),
+        ("busy", "i8"),
+        ("last_batch", "i8"),  # tokens in the last step
+        ("last_step", "i8"),  # its time
+        ("next_sample", "i8"),
+        ("root", "i4"),  # the waiting: a pairing heap by (order, request)
+        ("oldest", "i4"),  # the cache's nodes nobody uses, least recently used first
+        ("newest", "i4"),
+    ],
+    align=True,
+)
+
+NODE = np.dtype([("users", "i4"), ("present", "i4"), ("before", "i4"), ("after", "i4")], align=True)
+
+WORLD = np.dtype(
+    [
+        ("next_open", "i8"),  # the next request that arrives by the trace's clock
+        ("next_instance", "i8"),
+        ("done", "i8"),  # requests that ended
+        ("written", "i8"),  # of them, those the driver has written
+        ("samples", "i8"),  # rows in use
+        ("events", "i8"),
+        ("released", "i4"),  # turns whose parent has ended: a pairing heap by (arrival, request)
+    ],
+    align=True,
+)
+
+SETTINGS = np.dtype(
+    [
+        ("blocks", "i8"),
+        ("block_tokens", "i8"),
+        ("max_num_seqs", "i8"),
+        ("max_num_batched_tokens", "i8"),
+        ("max_model_len", "i8"),
+        ("watermark_blocks", "i8"),
+        ("cache", "i8"),  # 1: prefix caching
+        ("hashes", "i8"),  # distinct shared blocks
+        ("hash_tokens", "i8"),  # tokens in one of them
+        ("hash_blocks", "i8"),  # KV blocks in one of them
+        ("own_nodes", "i8"),  # the node of request 0's own blocks; those of shared blocks come before
+        ("displace", "i8"),  # 1: a waiting request may displace a running one that ranks after it
+        ("jump", "i8"),  # 1: sum decode steps in closed form
+        ("closed", "i8"),  # 1: turns wait for their parents, at more than one instance
+        ("routing", "i8"),
+        ("sample_every", "i8"),
+        ("slope", "f8"),  # how a rank moves with an output token
+    ],
+    align=True,
+)
+
+
+class State(NamedTuple):
+    """Everything that moves, and the arrays it refers to."""
+
+    requests: Records  # REQUEST, in request_id order
+    instances: Records  # INSTANCE
+    nodes: Records  # NODE: shared blocks of instance 0, 1, …, then each request's own freed blocks
+    world: Records  # WORLD, one row
+    residue: I32  # [instance, position in block]: decoding requests that need a block at that position
+    heap: I32  # [instance, order, slot]: what decodes, as binary heaps
+    key: F64  # [order, request]
+    slot: I32  # [order, request]
+    done: I32  # requests in the order in which they ended
+    sample: I64  # [row, column]: time, instance, queue, running, used blocks, batch tokens, step time
+    event: I64  # [row, column]: time, instance, request, tokens of context lost
+    prefix: I32  # dense block numbers of all requests, one after the other
+    boundaries: I32  # of the rank's curve, output tokens
+    offsets: F64  # one more than boundaries
+    fresh: I32  # scratch: requests whose prefill completes in the step at hand

@@ -1,0 +1,161 @@
+"""One step of one instance, after vLLM V1: running requests first, then waiting ones in rank order, in a token budget.
+
+What decodes has its blocks first, and whoever ranks last loses its place when there are none. What is left of the
+budget goes to the prefill that is under way, then to the waiting, each admitted only when its whole prompt has room. At
+most one request is in the middle of its prefill, for the budget ends with it.
+"""
+
+import numpy as np
+
+from replay.simulation.compiled import compiled
+from replay.simulation.heaps import pop
+from replay.simulation.jumps import blocks_for, steps_alike
+from replay.simulation.latency import decode_attention, decode_steps, prefill_attention
+from replay.simulation.memory import blocks_of, cached_prefix, claim, freed_by, register, take
+from replay.simulation.places import first_tokens, last_rank, preempt, reach_due, victim
+from replay.simulation.state import LAST, NONE, PREFILLING
+
+
+@compiled
+def _make_room(settings, state, i):  # type: ignore[no-untyped-def]
+    """Preempt until what decodes, and then the prefill under way, has its blocks. True when somebody lost its place."""
+    me = state.instances[i]
+    evicted = False
+    while blocks_for(settings, state, i, 1) > me.free:
+        preempt(settings, state, i, victim(settings, state, i), 0)
+        evicted = True
+    while me.partial != NONE:
+        chunk, blocks = _next_chunk(settings, state, me.partial, settings.max_num_batched_tokens - me.decodes)
+        if blocks + blocks_for(settings, state, i, 1) <= me.free:
+            break
+        preempt(settings, state, i, victim(settings, state, i), 0)
+        evicted = True
+    return evicted
+
+
+@compiled
+def _next_chunk(settings, state, r, budget):  # type: ignore[no-untyped-def]
+    """(Tokens, blocks) of the next chunk of a request's prefill."""
+    q = state.requests[r]
+    chunk = min(np.int64(q.prompt + q.produced - q.computed), budget)
+    return chunk, blocks_of(settings, q.computed + chunk) - blocks_of(settings, q.computed)
+
+
+@compiled
+def _fits(settings, state, i, r, places, blocks):  # type: ignore[no-untyped-def]
+    """Whether all of `r` so far would have a place and memory if `places` and `blocks` more were free."""
+    q, me = state.requests[r], state.instances[i]
+    if me.running - places >= settings.max_num_seqs:
+        return False
+    tokens = q.prompt + q.produced
+    shared, unused, _own = cached_prefix(settings, state, i, r, tokens)
+    held = (shared - unused) * settings.hash_blocks
+    return blocks_of(settings, tokens) - held + settings.watermark_blocks <= me.free + blocks
+
+
+@compiled
+def _displace(settings, state, i, r):  # type: ignore[no-untyped-def]
+    """Preempt what decodes and ranks after `r` until it fits. Nobody loses its place unless that is enough."""
+    me = state.instances[i]
+    if settings.displace == 0 or me.decodes == 0:
+        return False
+    rank, moved = state.requests[r].order, settings.slope * me.decoded
+    places, blocks = 0, 0
+    for slot in range(me.decodes):
+        other = state.heap[i, LAST, slot]
+        if rank < moved - state.key[LAST, other]:
+            places += 1
+            blocks += freed_by(settings, state, other, me.decoded - state.requests[other].base + 1)
+    if places == 0 or not _fits(settings, state, i, r, places, blocks):
+        return False
+    while not _fits(settings, state, i, r, 0, 0) and rank < last_rank(settings, state, i):
+        preempt(settings, state, i, np.int64(state.heap[i, LAST, 0]), 1)
+    return _fits(settings, state, i, r, 0, 0)
+
+
+@compiled
+def _admit(settings, state, i, r):  # type: ignore[no-untyped-def]
+    """Give the first of the waiting its place, and what the cache has of it."""
+    q, me = state.requests[r], state.instances[i]
+    me.root = pop(state.requests, me.root)
+    me.waiting -= 1
+    me.running += 1
+    shared, _unused, own = cached_prefix(settings, state, i, r, q.prompt + q.produced)
+    claim(settings, state, r, shared, own)
+    q.computed = shared * settings.hash_tokens + own * settings.block_tokens
+    if q.start == NONE:
+        q.start = me.clock
+        q.cached = q.computed
+    else:
+        q.preempted += me.clock - q.left
+    q.status = PREFILLING
+    me.partial = r
+
+
+@compiled
+def _prefill(settings, latency, state, i, budget):  # type: ignore[no-untyped-def]
+    """Schedule the next chunk of the prefill under way; returns its tokens and its attention time."""
+    r = state.instances[i].partial
+    q = state.requests[r]
+    chunk, blocks = _next_chunk(settings, state, r, budget)
+    time = prefill_attention(latency, chunk, q.computed)
+    take(settings, state, i, blocks)
+    q.computed += chunk
+    register(settings, state, r, q.computed)
+    return chunk, time
+
+
+@compiled
+def _fill(settings, latency, state, i, evicted):  # type: ignore[no-untyped-def]
+    """Use what decoding leaves of the token budget.
+
+    Returns (tokens, attention time, how many prefills complete: they are the first entries of `fresh`).
+    """
+    me = state.instances[i]
+    tokens, time, complete = np.int64(0), np.int64(0), np.int64(0)
+    while settings.max_num_batched_tokens - me.decodes > tokens:
+        if me.partial == NONE:
+            if evicted or me.waiting == 0:
+                break
+            r = np.int64(me.root)
+            if not _fits(settings, state, i, r, 0, 0) and not _displace(settings, state, i, r):
+                break
+            _admit(settings, state, i, r)
+        chunk, attention = _prefill(settings, latency, state, i, settings.max_num_batched_tokens - me.decodes - tokens)
+        tokens += chunk
+        time += attention
+        q = state.requests[me.partial]
+        if q.computed == q.prompt + q.produced:
+            state.fresh[complete] = me.partial
+            complete += 1
+            me.partial = NONE
+    return tokens, time, complete
+
+
+@compiled
+def step(settings, latency, state, i, until):  # type: ignore[no-untyped-def]
+    """Take one step of instance `i`, or several alike that all start before `until`; none when nothing can run."""
+    me = state.instances[i]
+    evicted = _make_room(settings, state, i)
+    take(settings, state, i, blocks_for(settings, state, i, 1))
+    tokens, attention, complete = _fill(settings, latency, state, i, evicted)
+    if tokens == 0 and me.decodes == 0:
+        return
+    kv = me.decodes * (me.decoded + 1) - me.bases
+    steps = np.int64(1)
+    if tokens == 0 and not evicted:
+        steps = steps_alike(settings, latency, state, i, kv, until)
+        take(settings, state, i, blocks_for(settings, state, i, steps) - blocks_for(settings, state, i, 1))
+        time = decode_steps(latency, me.decodes, kv, steps)
+        me.last_step = decode_steps(latency, me.decodes, kv + (steps - 1) * me.decodes, 1)
+    else:
+        time = latency.dense[me.decodes + tokens] + latency.head[me.decodes + complete]
+        time += decode_attention(latency, me.decodes, kv) + attention
+        me.last_step = time
+    me.last_batch = me.decodes + tokens
+    me.clock += time
+    me.busy += time
+    me.steps += steps
+    me.decoded += steps
+    first_tokens(settings, state, i, complete)
+    reach_due(settings, state, i)
