@@ -59,9 +59,9 @@ def statement(info: TraceInfo) -> str:
         "time": _span(info),
         "unit": f"{info.time_unit} ({info.time_unit_reason})" if info.time_unit else f"none: {info.time_unit_reason}",
         "clock": _clock(info),
-        "order": "by arrival" if info.sorted else "not by arrival; sorted",
+        "order": "" if info.span_s is None else "by arrival" if info.sorted else "not by arrival; sorted",
         "repeats": _repeats(info),
-        "lengths": f"in {info.token_unit}",
+        "lengths": f"in {info.token_unit}, not tokens" if info.token_unit != "tokens" else "",
     }
     said = [f"{word:<8} {printable(text)}" for word, text in lines.items() if text]
     return "\n".join([*said, *(f"note     {printable(note)}" for note in info.notes)])

@@ -14,8 +14,8 @@ from typing import Any
 
 import polars as pl
 
-from toolkit.errors import InputFailure, nearest
-from toolkit.protocols import Scan
+from toolkit.errors import InputFailure, SettingFailure, nearest
+from toolkit.protocols import LoadOptions, Scan
 
 LONGEST_HEADER_BYTES = 2**20
 LONGEST_CELL_SHOWN = 40
@@ -91,6 +91,12 @@ class Table:
             if name not in header:
                 raise InputFailure(f"no column '{name}'", where=str(path), hint=nearest(name, header))
         return header
+
+
+def refuse_mapping(options: LoadOptions) -> None:
+    """Refuse --map where the format fixes the columns' names."""
+    if options.columns:
+        raise SettingFailure("this format's names are fixed", where="--map", hint="leave out --format to map columns")
 
 
 def header_of(head: bytes) -> list[str]:
@@ -220,14 +226,19 @@ def _first_bad_row(frame: pl.LazyFrame, wanted: Fields, fields: int, path: Path)
     ]
     if not bad:
         return None
-    row = pl.int_range(pl.len()).filter(pl.any_horizontal(bad)).first()
-    found = frame.select(row).collect().item()
-    ragged = _first_ragged_row(path, fields)
-    return min((r for r in (found, ragged) if r is not None), default=None)
+    rows = frame.with_row_index("_row").filter(pl.any_horizontal(bad)).select("_row").head(1)
+    found = rows.collect(engine="streaming").to_series().to_list()
+    return min((*found, *_first_ragged_row(path, fields)), default=None)
 
 
-def _first_ragged_row(path: Path, fields: int) -> int | None:
-    return next((i for i, (row, _) in enumerate(_rows(path)) if len(row) > fields), None)
+def _first_ragged_row(path: Path, fields: int) -> list[int]:
+    """The index of the first row with more fields than the header, if there is one; polars tells fast if not."""
+    strict = pl.scan_csv(path, schema=dict.fromkeys(read_header(path), pl.String()), encoding="utf8-lossy", glob=False)
+    try:
+        strict.select(pl.all_horizontal(pl.all().is_null()).sum()).collect(engine="streaming")
+    except pl.exceptions.PolarsError:
+        return [i for i, (row, _) in enumerate(_rows(path)) if len(row) > fields][:1]
+    return []
 
 
 def _bad_cell(path: Path, index: int, header: list[str], wanted: Fields) -> InputFailure:

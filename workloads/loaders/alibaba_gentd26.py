@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from toolkit.protocols import LoadOptions, Scan
-from workloads.tables import Table, read_header, resemblance
+from workloads.tables import Table, read_header, refuse_mapping, resemblance
 
 FIELDS = {
     "gmt_create": pl.Datetime("ns"),
@@ -25,6 +25,7 @@ class AlibabaGenTD26:
         return resemblance(head, tuple(FIELDS))
 
     def scan(self, paths: list[Path], options: LoadOptions) -> Scan:
+        refuse_mapping(options)
         others = {n: pl.String() for path in paths for n in read_header(path) if n not in FIELDS}
         return Table(paths, FIELDS, others).scan(
             _build,

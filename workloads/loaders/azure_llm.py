@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from toolkit.protocols import LoadOptions, Scan
-from workloads.tables import Table, resemblance
+from workloads.tables import Table, refuse_mapping, resemblance
 
 FIELDS = {"TIMESTAMP": pl.Datetime("ns"), "ContextTokens": pl.Int64(), "GeneratedTokens": pl.Int64()}
 
@@ -17,6 +17,7 @@ class AzureLLM:
         return resemblance(head, tuple(FIELDS))
 
     def scan(self, paths: list[Path], options: LoadOptions) -> Scan:
+        refuse_mapping(options)
         return Table(paths, FIELDS).scan(_build, time_unit="datetime", time_unit_reason="TIMESTAMP is a date and time")
 
 

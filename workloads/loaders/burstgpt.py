@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from toolkit.protocols import LoadOptions, Scan
-from workloads.tables import Table, read_header, resemblance
+from workloads.tables import Table, read_header, refuse_mapping, resemblance
 
 FIELDS = {
     "Timestamp": pl.Float64(),
@@ -28,6 +28,7 @@ class BurstGPT:
         return resemblance(head, tuple(FIELDS))
 
     def scan(self, paths: list[Path], options: LoadOptions) -> Scan:
+        refuse_mapping(options)
         measured = any("Elapsed time" in read_header(path) for path in paths)
         table = Table(paths, FIELDS, SINCE_V3 if measured else None)
         return table.scan(
@@ -57,6 +58,6 @@ def _request() -> dict[str, pl.Expr]:
         "kind": pl.col("Log Type"),
         "prompt_tokens": pl.col("Request tokens"),
         "output_tokens": pl.col("Response tokens"),
-        "row_hash": pl.struct(FIELDS).hash(),
+        "row_hash": pl.struct(*FIELDS).hash(),
         "source_status": pl.when(failed).then(pl.lit("failed")).otherwise(pl.lit("ok")),
     }

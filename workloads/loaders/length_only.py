@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from toolkit.protocols import LoadOptions, Scan
-from workloads.tables import Table, resemblance
+from workloads.tables import Table, refuse_mapping, resemblance
 
 FIELDS = {"num_prefill_tokens": pl.Int64(), "num_decode_tokens": pl.Int64()}
 TIME = "arrived_at"
@@ -18,6 +18,7 @@ class Vidur:
         return resemblance(head, (TIME, *FIELDS))
 
     def scan(self, paths: list[Path], options: LoadOptions) -> Scan:
+        refuse_mapping(options)
         table = Table(paths, {TIME: pl.Float64(), **FIELDS})
         return table.scan(_timed, time_unit="s", time_unit_reason="Vidur's arrived_at is in seconds")
 
@@ -29,6 +30,7 @@ class LengthOnly:
         return 0.9 * resemblance(head, tuple(FIELDS))
 
     def scan(self, paths: list[Path], options: LoadOptions) -> Scan:
+        refuse_mapping(options)
         return Table(paths, FIELDS).scan(
             _build,
             time_unit=None,

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from toolkit.protocols import LoadOptions, Scan
-from workloads.tables import Table, read_header, resemblance
+from workloads.tables import Table, read_header, refuse_mapping, resemblance
 
 FIELDS = {
     "session_id": pl.String(),
@@ -32,6 +32,7 @@ class TraceLabSessions:
         return resemblance(head, tuple(FIELDS))
 
     def scan(self, paths: list[Path], options: LoadOptions) -> Scan:
+        refuse_mapping(options)
         if all("arrival_time" in read_header(path) for path in paths):
             reason = "TraceLab's arrival_time is in milliseconds"
             return Table(paths, {**FIELDS, **TIME}).scan(
