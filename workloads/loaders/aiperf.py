@@ -50,9 +50,10 @@ class AIPerf:
 
 def _requests(frame: pl.LazyFrame) -> pl.LazyFrame:
     start, turn = pl.col("request_start_ns"), pl.col("turn_index")
+    arrival = pl.coalesce("credit_issued_ns", start)
     warm_up = pl.col("benchmark_phase") != MEASURED_PHASE
     return frame.select(
-        arrival=pl.coalesce("credit_issued_ns", start),
+        arrival=arrival,
         sent=start,
         first_token=start + (pl.col("ttft_s") * 1e9).round().cast(pl.Int64),
         finish=pl.when(pl.col("status") == "ok").then("request_end_ns"),
@@ -62,7 +63,7 @@ def _requests(frame: pl.LazyFrame) -> pl.LazyFrame:
         parent_source_id=pl.when(turn > 0).then(pl.format("{}#{}", "x_correlation_id", turn - 1)),
         prompt_tokens="input_tokens",
         output_tokens="output_tokens",
-        token_s="token_s",
+        token_s=pl.col("token_s") + ((start - arrival) / 1e9).cast(pl.Float32),
         source_status="status",
         error="error",
         drop_reason=pl.coalesce("drop_reason", pl.when(warm_up).then(pl.lit("not in the profiling phase"))),
