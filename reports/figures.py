@@ -174,19 +174,13 @@ def _tail_labels(lines: Sequence[TailLine], smallest: float) -> list[dict[str, A
 
 
 def _slo_line(result: go.Figure, slo: float | None) -> go.Figure:
-    """The objective as a red line; red means nothing else on the page."""
+    """The objective as a red line, named above the plot; red means nothing else on the page."""
     if slo is not None:
         style = {"color": "var(--miss)", "width": 1.5, "dash": "dash"}
-        label = {
-            "text": "SLO",
-            "font_color": "var(--miss)",
-            "showarrow": False,
-            "yanchor": "bottom",
-            "xanchor": "left",
-            "xshift": 3,
-        }
         result.add_shape(type="line", x0=slo, x1=slo, y0=0, y1=1, yref="paper", line=style)
-        result.add_annotation(x=float(np.log10(slo)), y=0.01, yref="paper", **label)
+        place = {"x": float(np.log10(slo)), "y": 1, "yref": "paper", "yanchor": "bottom", "showarrow": False}
+        result.add_annotation(text="SLO", font_color="var(--miss)", **place)
+        result.update_layout(margin_t=24)
     return result
 
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from reports.measured import GROUPS, Measured
 from reports.overtime import bin_width
-from reports.resampling import Floats
+from reports.resampling import Floats, sorted_quantiles
 
 TITLES = {"model": "Model", "tenant": "Tenant", "tier": "Tier", "input_length": "Input length"}
 LENGTH_EDGES = (128, 512, 2_048, 8_192, 32_768)
@@ -26,6 +26,7 @@ class Split:
     harm: str
     table: pl.DataFrame
     order: list[str | None]
+    tails: list[dict[str | None, Floats]]  # a run: each group's sorted values of `harm`
 
 
 def harm_metric(runs: list[Measured]) -> str:
@@ -48,46 +49,59 @@ def group_expr(name: str) -> pl.Expr:
 def splits(runs: list[Measured], met: list[pl.Series]) -> list[Split]:
     """A Split for each grouping that tells requests apart; `met` is each run's joint attainment, a request."""
     harm = harm_metric(runs)
-    found = [_split(name, harm, runs, met) for name in (*GROUPS, "input_length")]
+    order = [run.frame[harm].arg_sort(nulls_last=True) for run in runs]
+    found = [_split(name, harm, runs, met, order) for name in (*GROUPS, "input_length")]
     return [s for s in found if len(s.order) > 1]
 
 
-def _split(name: str, harm: str, runs: list[Measured], met: list[pl.Series]) -> Split:
+def _split(name: str, harm: str, runs: list[Measured], met: list[pl.Series], order: list[pl.Series]) -> Split:
+    tails = [_tails(run, name, harm, ordered) for run, ordered in zip(runs, order, strict=True)]
     table = pl.concat(
-        _group_table(name, harm, run, m).with_columns(run=pl.lit(run.label)) for run, m in zip(runs, met, strict=True)
+        _group_table(name, run, m, tail).with_columns(run=pl.lit(run.label))
+        for run, m, tail in zip(runs, met, tails, strict=True)
     )
     worst = table.group_by("group").agg(pl.col("p99").max())
     worst = worst.sort("p99", "group", descending=[True, False], nulls_last=True)
-    return Split(name, harm, table, worst["group"].to_list())
+    return Split(name, harm, table, worst["group"].to_list(), tails)
 
 
-def _group_table(name: str, harm: str, run: Measured, met: pl.Series) -> pl.DataFrame:
-    value = pl.col(harm)
-    return (
+def _tails(run: Measured, name: str, harm: str, order: pl.Series) -> dict[str | None, Floats]:
+    """The defined values of each group, sorted: all values were sorted once, a stable partition keeps them so."""
+    known = order.head(run.frame.height - run.frame[harm].null_count())
+    keyed = run.frame.select(group_expr(name), harm)[known]
+    codes = keyed.to_series(0).to_physical().cast(pl.Int32).fill_null(-1).to_numpy()
+    small = codes.astype(np.int16) if len(codes) and codes.max() < 2**15 else codes  # 16 bits sort by radix
+    by_code = np.argsort(small, kind="stable")
+    ends = np.flatnonzero(np.diff(codes[by_code])) + 1
+    firsts = by_code[np.concatenate([[0], ends])] if len(codes) else by_code
+    names = keyed.to_series(0)[firsts].cast(pl.String)
+    return dict(zip(names, np.split(keyed[harm].to_numpy()[by_code], ends), strict=False))
+
+
+def _group_table(name: str, run: Measured, met: pl.Series, tails: dict[str | None, Floats]) -> pl.DataFrame:
+    counted = (
         run.frame.lazy()
-        .select(harm, "ttft_s", "status", met.alias("met"), group=group_expr(name))
+        .select("ttft_s", "status", met.alias("met"), group=group_expr(name))
         .group_by("group")
         .agg(
             requests=pl.len(),
             failed=(pl.col("status") != "ok").sum(),
-            p50=value.median(),
-            p99=value.quantile(0.99, "linear"),
             ttft_p99=pl.col("ttft_s").quantile(0.99, "linear"),
             attainment=pl.col("met").mean(),
         )
         .with_columns(pl.col("group").cast(pl.String))
         .collect()
     )
+    rows = [(group, *sorted_quantiles(values, np.array([0.5, 0.99]))) for group, values in tails.items()]
+    schema = {"group": pl.String, "p50": pl.Float64, "p99": pl.Float64}
+    quantiles = pl.DataFrame(rows, schema=schema, orient="row")
+    return counted.join(quantiles, on="group", how="left", nulls_equal=True)
 
 
-def group_tail(run: Measured, name: str, group: str | None, harm: str) -> tuple[Floats, Floats]:
-    """The tail of one group: values and the share above each."""
-    wanted = group_expr(name).cast(pl.String).eq_missing(pl.lit(group, pl.String))
-    values = run.frame.lazy().filter(wanted).select(pl.col(harm).drop_nulls()).collect().to_series().sort().to_numpy()
-    if not len(values):
-        return np.empty(0), np.empty(0)
-    levels = TAIL[1 - 1 / len(values) >= TAIL]
-    return np.quantile(values, levels), 1 - levels
+def tail_of(ordered: Floats) -> tuple[Floats, Floats]:
+    """The tail of sorted values: values and the share above each."""
+    levels = TAIL[len(ordered) * (1 - TAIL) >= 1 - 1e-9]
+    return sorted_quantiles(ordered, levels), 1 - levels
 
 
 def heat(run: Measured, harm: str, models: list[str | None], start: float, span_s: float) -> pl.DataFrame:

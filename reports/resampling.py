@@ -32,29 +32,32 @@ class Tally:
 
     def quantiles(self, levels: Floats) -> Floats:
         """Sample quantiles with linear interpolation (Hyndman and Fan's type 7); NaN of nothing."""
-        if not self.n:
-            return np.full(len(levels), np.nan)
-        exact = np.asarray(levels) * (self.n - 1)
-        below, above = (f(exact).astype(np.int64) for f in (np.floor, np.ceil))
-        return self.ordered[below] + (self.ordered[above] - self.ordered[below]) * (exact - below)
+        return sorted_quantiles(self.ordered, np.asarray(levels))
 
     @property
     def mean(self) -> float:
         return float(self.ordered.mean()) if self.n else float("nan")
 
 
+def sorted_quantiles(ordered: Floats, levels: Floats) -> Floats:
+    """Sample quantiles of ascending values; NaN of nothing."""
+    if not len(ordered):
+        return np.full(len(levels), np.nan)
+    exact = levels * (len(ordered) - 1)
+    below, above = (f(exact).astype(np.int64) for f in (np.floor, np.ceil))
+    return np.asarray(ordered[below] + (ordered[above] - ordered[below]) * (exact - below), dtype=np.float64)
+
+
 def tally(values: Floats, block_of: NDArray[np.int64]) -> Tally:
-    """Count `values` (NaN where undefined) a block."""
+    """Count `values` (NaN where undefined) a block; `block_of` ascends."""
     blocks = int(block_of[-1]) + 1 if len(block_of) else 1
     known = ~np.isnan(values)
-    if not known.all():
-        values, block_of = values[known], block_of[known]
+    values, block_of = values[known], block_of[known]
+    parts = [np.sort(part) for part in np.split(values, np.searchsorted(block_of, np.arange(1, blocks)))]
     ordered = np.sort(values)
     grid = _grid(ordered)
-    cell = block_of * len(grid) + np.searchsorted(grid, values)
-    counts = np.bincount(cell, minlength=blocks * len(grid)).reshape(blocks, len(grid)).astype(np.float64)
-    sums = np.bincount(block_of, weights=values, minlength=blocks).astype(np.float64)
-    return Tally(grid, counts.cumsum(axis=1), sums, ordered)
+    below = np.array([part.searchsorted(grid, side="right") for part in parts], dtype=np.float64)
+    return Tally(grid, below, np.array([part.sum() for part in parts]), ordered)
 
 
 def _grid(ordered: Floats) -> Floats:

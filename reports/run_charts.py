@@ -57,10 +57,9 @@ def _tail_note(lines: list[figures.TailLine], unit: Unit, metric: str, slo: floa
         if len(each.levels) and each.levels[-1] >= 0.99:
             p50, p99 = np.interp([0.5, 0.99], each.levels, each.values)
             who = f"{each.label}: " if len(lines) > 1 else ""
+            one = "one request" if who else "One request"
             times = f", {words.number(p99 / p50)} times its P50" if p50 > 0 else ""
-            parts.append(
-                f"{who}{'o' if who else 'O'}ne request in a hundred takes longer than {unit.spell(p99)}{times}"
-            )
+            parts.append(f"{who}{one} in a hundred takes longer than {unit.spell(p99)}{times}")
     said = "; ".join(parts) + "." if parts else "Too few requests for a P99."
     red = f" The red line is the SLO of {unit.spell(slo)}." if slo is not None else ""
     return f"{said} Shaded: 95 % bootstrap band.{red}"
@@ -210,15 +209,17 @@ def _heat_note(table: pl.DataFrame, harm: str, unit: Unit, clock: Unit) -> str:
     return f"Worst: {name} at {clock.spell(row['time_s'])}, P99 {TITLES[harm]} {unit.spell(row['p99'])}."
 
 
-def panels(runs: list[Measured], split: Split, unit: Unit) -> list[Chart]:
+def panels(stats: list[Statistics], split: Split, unit: Unit) -> list[Chart]:
     """A small tail chart a group, worst first, on the same axes."""
+    runs = [s.run for s in stats]
     shown = split.order[: groups.PANELS]
+    tails = [{g: groups.tail_of(each[g]) for g in shown if g in each} for each in split.tails]
     lines = {
-        g: [(i, r.label, *groups.group_tail(r, split.name, g, split.harm)) for i, r in enumerate(runs)] for g in shown
+        g: [(i, run.label, *tail[g]) for i, (run, tail) in enumerate(zip(runs, tails, strict=True)) if g in tail]
+        for g in shown
     }
-    every = runs[0].defined(split.harm)
-    levels = groups.TAIL[1 - 1 / max(1, len(every)) >= groups.TAIL]
-    context = (np.quantile(every, levels), 1 - levels) if len(every) else (np.empty(0), np.empty(0))
+    every = stats[0].tallies[split.harm].ordered
+    context = groups.tail_of(every)
     known = [part for each in lines.values() for _, _, v, _ in each if len(part := v[v > 0])] + [
         context[0][context[0] > 0]
     ]

@@ -11,6 +11,7 @@ from reports.attainment import OBJECTIVES, Objectives
 from reports.compare import comparison, same_trace
 from reports.figures import colour
 from reports.groups import ROWS, TITLES, Split, harm_metric, splits
+from reports.lives import Lives
 from reports.measured import Measured, measure_all
 from reports.numbers import Statistics, run_numbers, statistics
 from reports.page import bundle_soon, csv, packed
@@ -63,7 +64,7 @@ def _values(report: Report) -> dict[str, Any]:
     runs, numbers = report.runs, [{**n, "name": r.label} for n, r in zip(report.numbers, report.runs, strict=True)]
     units = {m: _unit(numbers, m) for m in LATENCIES}
     spent = [lives.lives(run) for run in runs]
-    bands = [lives.composition(s) if s.height else None for s in spent]
+    bands = [lives.composition(s) if len(s.order) else None for s in spent]
     tail = lives.main_phase(bands[0]) if len(runs) == 1 and bands[0] is not None else None
     return {
         "title": f"Tail latency: {words.listing([r.label for r in runs])}",
@@ -142,12 +143,13 @@ def _who(report: Report, units: dict[str, Unit]) -> dict[str, Any]:
     return {
         "harm": words.TITLES[harm],
         "harm_meaning": words.MEANINGS[harm],
-        "splits": [_split(runs, s, units) for s in found],
+        "splits": [_split(report.stats, s, units) for s in found],
         "heats": run_charts.heats(runs, models, harm, units[harm]),
     }
 
 
-def _split(runs: list[Measured], split: Split, units: dict[str, Unit]) -> dict[str, Any]:
+def _split(stats: list[Statistics], split: Split, units: dict[str, Unit]) -> dict[str, Any]:
+    runs = [s.run for s in stats]
     rows = {(r["run"], r["group"]): r for r in split.table.iter_rows(named=True)}
     unit, ttft = units[split.harm], units["ttft_s"]
     groups = [
@@ -163,7 +165,7 @@ def _split(runs: list[Measured], split: Split, units: dict[str, Unit]) -> dict[s
         "unit": unit.name,
         "ttft_unit": ttft.name,
         "note": _who_note(split, unit, runs[0].label, len(runs)),
-        "panels": run_charts.panels(runs, split, unit),
+        "panels": run_charts.panels(stats, split, unit),
         "groups": groups,
         "hidden": max(0, len(split.order) - ROWS),
         "csv": packed(csv(split.table)),
@@ -199,29 +201,38 @@ def _who_note(split: Split, unit: Unit, base: str, runs: int) -> str:
     )
 
 
-def _spent(index: int, run: Measured, ordered: pl.DataFrame, bands: pl.DataFrame) -> dict[str, Any]:
-    unit = words.unit_for("e2e_s", [float(ordered["e2e_s"][0])])
+def _spent(index: int, run: Measured, found: Lives, bands: pl.DataFrame) -> dict[str, Any]:
+    unit = words.unit_for("e2e_s", [float(bands["e2e_s"][-1])])
     longest = float(bands["e2e_s"].max() or 1.0)  # type: ignore[arg-type]
     phase, share = lives.main_phase(bands)
+    slices = lives.slices(found, run)
     return {
         "index": index,
         "label": run.label,
         "unit": unit.name,
         "note": f"The slowest 1 % spent {words.percent(share)} of their time {answer.PHASE_WORDS[phase]}.",
         "bands": [_bar(row, longest, unit) | {"name": row["band"]} for row in bands.iter_rows(named=True)],
-        "slices": {name: _rows(rows, unit) for name, rows in lives.slices(ordered, run).items()},
-        "csv": packed(csv(_life_rows(ordered, run))),
+        "slices": {name: _rows(rows, unit) for name, rows in slices.items()},
+        "csv": packed(csv(_life_rows(slices))),
     }
 
 
-def _life_rows(ordered: pl.DataFrame, run: Measured) -> pl.DataFrame:
-    parts = [rows.select(pl.lit(name).alias("slice"), pl.all()) for name, rows in lives.slices(ordered, run).items()]
+def _life_rows(slices: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    parts = [rows.select(pl.lit(name).alias("slice"), pl.all()) for name, rows in slices.items()]
     return pl.concat(parts).with_columns(pl.col(pl.Categorical).cast(pl.String))
 
 
 def _rows(rows: pl.DataFrame, unit: Unit) -> list[dict[str, Any]]:
     longest = float(rows["e2e_s"].max() or 1.0)  # type: ignore[arg-type]
-    return [_bar(row, longest, unit) | {"life": _life(row), "row": row} for row in rows.iter_rows(named=True)]
+    return [_life_row(row, longest, unit) for row in rows.iter_rows(named=True)]
+
+
+def _life_row(row: dict[str, Any], longest: float, unit: Unit) -> dict[str, Any]:
+    return _bar(row, longest, unit) | {"life": _life(row), "id": row["request_id"], "model": _model(row)}
+
+
+def _model(row: dict[str, Any]) -> str:
+    return "" if row["model"] is None else name_of(row["model"])
 
 
 def _bar(row: dict[str, Any], longest: float, unit: Unit) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from reports.figures import axis, colour, figure, line, plain
+from reports.measured import clipped
 from reports.resampling import Floats
 from reports.words import Unit
 
@@ -19,6 +20,7 @@ STATE_ROWS = (
     ("kv_use", "KV cache in use (%)", 100.0),
 )
 GAP = 0.045
+NAME_LENGTH = 80
 
 
 def time_unit(span_s: float) -> Unit:
@@ -208,4 +210,4 @@ def _matrix(table: pl.DataFrame, column: str, models: Sequence[str | None], time
 
 def name_of(group: str | None) -> str:
     """A group's name as it is shown; requests without one are a group too."""
-    return "(none)" if group is None else group or "(empty)"
+    return "(none)" if group is None else clipped(group, NAME_LENGTH) or "(empty)"
