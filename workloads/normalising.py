@@ -79,6 +79,7 @@ def _prepared(scan: Scan) -> pl.LazyFrame:
     if "arrival" not in schema:
         frame = frame.with_columns(arrival=pl.lit(None, pl.Float64))
     frame = frame.with_columns(_clock(n, schema[n]) for n in ("arrival", *MEASURED_TIMES) if n in schema)
+    frame = frame.with_columns(pl.col(n).fill_nan(None) for n in TOKENS if n in schema and schema[n].is_float())
     return frame.with_columns(drop_reason=_reason(schema))
 
 
@@ -94,9 +95,10 @@ def _reason(schema: pl.Schema) -> pl.Expr:
     if "arrival" in schema:
         timeless = pl.col("arrival").is_null() | ~pl.col("arrival").is_finite()
         reasons.append(pl.when(timeless).then(pl.lit("no arrival time")))
-    tokens = [pl.col(n) for n in TOKENS if n in schema]
+    tokens = [pl.col(n) for n in TOKENS if n in schema and schema[n] != pl.Null()]
     if tokens:
         reasons.append(pl.when(pl.any_horizontal(t < 0 for t in tokens)).then(pl.lit("negative tokens")))
+        reasons.append(pl.when(pl.any_horizontal(t.floor() != t for t in tokens)).then(pl.lit("fractional tokens")))
         reasons.append(pl.when(pl.any_horizontal(t > MOST_TOKENS for t in tokens)).then(pl.lit("impossible tokens")))
     return pl.coalesce(*reasons, pl.lit(None, pl.String))
 

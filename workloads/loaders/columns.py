@@ -108,9 +108,25 @@ def _parquet(paths: list[Path], options: LoadOptions) -> Scan:
         raise InputFailure(f"cannot be read ({str(error).splitlines()[0]})", where=str(paths[0])) from error
     chosen = choose(schema.names(), options.columns, paths[0])
     for name, source in chosen.items():
+        _check_type(name, source, schema[source], paths[0])
         if name in TIMES and schema[source] == pl.String():
             frame = _with_moments(frame, source)
     return Scan(_build(frame, chosen), **_time(chosen, frame.collect_schema()))
+
+
+def _check_type(name: str, source: str, dtype: pl.DataType, path: Path) -> None:
+    """Refuse a stored column that holds another kind of value than its canonical name wants."""
+    wanted = KNOWN[name]
+    if name in TIMES:
+        fits, words = dtype.is_numeric() or isinstance(dtype, (pl.Datetime, pl.String)), "times"
+    elif name in ("request_id", "parent_id") or wanted == pl.String():
+        fits, words = not dtype.is_nested(), "names"
+    elif isinstance(wanted, pl.List):
+        fits, words = isinstance(dtype, pl.List), "lists"
+    else:
+        fits, words = dtype.is_numeric(), "numbers"
+    if not fits and dtype != pl.Null():
+        raise InputFailure(f"it holds {dtype}, not {words}", where=f"{path}, column '{source}'")
 
 
 def _json_lines(paths: list[Path], options: LoadOptions) -> Scan:

@@ -1,0 +1,204 @@
+"""Tables with canonical names or a mapping: CSV, JSON lines and Parquet alike."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from toolkit.errors import InputFailure, SettingFailure
+from toolkit.schema import OUTCOMES, TRACE
+from toolkit.traces import Trace, read_trace, write_trace
+
+FRAME = pl.DataFrame(
+    {
+        "request_id": [7, 8, 9],
+        "parent_id": [None, 7, 8],
+        "arrival_s": [10.0, 10.5, 12.25],
+        "model": ["a", None, "b"],
+        "session_id": [1, 1, 2],
+        "prompt_tokens": [5, 0, 2_000_000],
+        "prefix_blocks": [[1, 2], None, [2**63]],
+        "slo_ttft_s": [0.5, None, 1.0],
+    },
+    schema_overrides={"prefix_blocks": pl.List(pl.UInt64)},
+)
+
+
+def write(frame: pl.DataFrame, path: Path) -> Path:
+    if path.suffix == ".parquet":
+        frame.write_parquet(path)
+    elif path.suffix == ".jsonl":
+        frame.write_ndjson(path)
+    else:
+        lists = [
+            pl.format("[{}]", pl.col(n).cast(pl.List(pl.String)).list.join(",")).alias(n)
+            for n, t in frame.schema.items()
+            if t == pl.List
+        ]
+        frame.with_columns(lists).write_csv(path)
+    return path
+
+
+def read(path: Path, **options) -> Trace:
+    trace = read_trace([path], **options)
+    frame = trace.frame.collect()
+    assert frame.schema == TRACE
+    assert trace.info.rows_read == trace.info.rows_kept + sum(trace.info.dropped.values())
+    assert frame.height == trace.info.rows_kept
+    return trace
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_canonical_names_need_no_option(tmp_path: Path, suffix: str):
+    frame = read(write(FRAME, tmp_path / f"t.{suffix}")).frame.collect()
+    assert frame["request_id"].to_list() == [0, 1, 2]
+    assert frame["parent_id"].to_list() == [None, 0, 1]
+    assert frame["arrival_s"].to_list() == [0.0, 0.5, 2.25]
+    assert frame["model"].to_list() == ["a", None, "b"]
+    assert frame["session_id"].to_list() == ["1", "1", "2"]
+    assert frame["prompt_tokens"].to_list() == [5, 0, 2_000_000]
+    assert frame["prefix_blocks"].to_list() == [[1, 2], None, [2**63]]
+    assert frame["slo_ttft_s"].to_list() == [0.5, None, 1.0]
+    assert frame["output_tokens"].null_count() == 3
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize(("unit", "per_s"), [("s", 1), ("ms", 1e3), ("us", 1e6), ("ns", 1e9)])
+def test_a_mapping_reads_other_names_in_the_unit_given(tmp_path: Path, suffix: str, unit: str, per_s: float):
+    table = pl.DataFrame({"when": [int(s * per_s) for s in (1, 3, 8)], "in": [1, 2, 3], "who": ["x", "y", "z"]})
+    path = write(table, tmp_path / f"t.{suffix}")
+    columns = {"arrival_s": "when", "prompt_tokens": "in", "tenant": "who"}
+    trace = read(path, columns=columns, time_unit=unit)
+    assert trace.frame.collect()["arrival_s"].to_list() == [0.0, 2.0, 7.0]
+    assert trace.frame.collect()["tenant"].to_list() == ["x", "y", "z"]
+    assert (trace.info.time_unit, trace.info.time_unit_reason) == (unit, "given with --time-unit")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_dates_are_recognised_and_the_zone_applied(tmp_path: Path, suffix: str):
+    stamps = ["2024-05-10T02:00:00.25+02:00", "2024-05-10T00:00:01Z"]
+    path = write(pl.DataFrame({"arrival_s": stamps, "prompt_tokens": [1, 2]}), tmp_path / f"t.{suffix}")
+    info = read(path).info
+    assert (info.time_unit, info.span_s, info.epoch) == ("datetime", 0.75, "2024-05-10T00:00:00.25")
+
+
+def test_a_parquet_datetime_keeps_its_zone(tmp_path: Path):
+    stamps = [datetime(2024, 5, 10, tzinfo=UTC) + timedelta(seconds=s) for s in (0, 2)]
+    info = read(write(pl.DataFrame({"arrival_s": stamps, "prompt_tokens": [1, 2]}), tmp_path / "t.parquet")).info
+    assert (info.time_unit, info.span_s, info.epoch) == ("datetime", 2.0, "2024-05-10T00:00:00")
+
+
+def test_the_column_s_name_or_its_values_give_the_unit(tmp_path: Path):
+    table = pl.DataFrame({"ts_ms": [0, 1000, 2000], "prompt_tokens": [1, 2, 3], "ts": [0, 1000, 2000]})
+    path = write(table, tmp_path / "t.csv")
+    named = read(path, columns={"arrival_s": "ts_ms"}).info
+    assert (named.time_unit, named.span_s) == ("ms", 2.0)
+    guessed = read(path, columns={"arrival_s": "ts"}).info
+    assert guessed.time_unit_reason is not None
+    assert guessed.time_unit_reason.startswith("guessed")
+
+
+def test_a_unit_that_does_not_fit_the_values_is_refused(tmp_path: Path):
+    path = write(pl.DataFrame({"arrival_s": [0, 1], "prompt_tokens": [1, 2]}), tmp_path / "t.csv")
+    with pytest.raises(InputFailure, match="its times are numbers, which cannot be read as 'datetime'"):
+        read_trace([path], time_unit="datetime")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_mapped_column_that_is_absent_names_the_nearest(tmp_path: Path, suffix: str):
+    path = write(pl.DataFrame({"timestamp": [0, 1], "in": [1, 2]}), tmp_path / f"t.{suffix}")
+    with pytest.raises(InputFailure, match=r"no column 'timestamps' for arrival_s; did you mean 'timestamp'\?"):
+        read_trace([path], columns={"arrival_s": "timestamps"})
+
+
+def test_a_table_without_any_canonical_name_says_so(tmp_path: Path):
+    path = write(pl.DataFrame({"a": [0, 1], "b": [1, 2]}), tmp_path / "t.parquet")
+    with pytest.raises(InputFailure, match=r"no column bears a canonical name \(it has a, b\); use --map"):
+        read_trace([path])
+
+
+def test_measured_times_become_outcomes(tmp_path: Path):
+    table = pl.DataFrame(
+        {
+            "begin": [100, 200, 300, 400],
+            "first": [150, 260, None, None],
+            "end": [250, 460, 700, None],
+            "prompt_tokens": [1, 2, 3, 4],
+            "output_tokens": [11, 21, 0, None],
+            "source_status": ["ok", "SUCCEED", "boom", None],
+        }
+    )
+    columns = {"arrival_s": "begin", "first_token_s": "first", "finish_s": "end"}
+    trace = read(write(table, tmp_path / "run7.csv"), columns=columns, time_unit="ms")
+    assert trace.outcomes is not None
+    outcomes = trace.outcomes.collect()
+    assert outcomes.schema == OUTCOMES
+    assert outcomes["status"].to_list() == ["ok", "ok", "error", "unfinished"]
+    assert outcomes["finish_s"].to_list() == [0.15, 0.36, 0.6, None]
+    assert outcomes["run_id"].unique().to_list() == ["run7"]
+    frame = trace.frame.collect()
+    assert frame["source_ttft_s"].to_list() == [0.05, 0.06, None, None]
+    assert frame["source_e2e_s"].to_list() == pytest.approx([0.15, 0.26, 0.4, None])
+
+
+def test_bad_json_is_named_with_file_and_line(tmp_path: Path):
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"arrival_s":0,"prompt_tokens":1}\n{"arrival_s":1,"prompt_tokens":"many"}\n{"arrival_s":2}\n')
+    with pytest.raises(InputFailure, match=r"t\.jsonl, line 2: 'prompt_tokens' is text 'many'"):
+        read_trace([path])
+
+
+def test_a_value_of_the_wrong_type_in_parquet_is_one_line(tmp_path: Path):
+    path = write(pl.DataFrame({"arrival_s": [0, 1], "prompt_tokens": ["1", "many"]}), tmp_path / "t.parquet")
+    with pytest.raises(InputFailure, match=r"t\.parquet, column 'prompt_tokens': it holds String, not numbers"):
+        read_trace([path])
+
+
+def test_counts_stored_as_doubles_are_counts_unless_they_have_fractions(tmp_path: Path):
+    table = pl.DataFrame({"arrival_s": [0, 1, 2], "prompt_tokens": [5.0, float("nan"), 1.5]})
+    trace = read(write(table, tmp_path / "t.parquet"))
+    assert trace.frame.collect()["prompt_tokens"].to_list() == [5, None]
+    assert trace.info.dropped == {"fractional tokens": 1}
+
+
+def test_converted_parquet_comes_back_with_all_that_was_known(tmp_path: Path):
+    path = write(pl.DataFrame({"arrival_s": [5.0, 3.0, None], "prompt_tokens": [1, 2, 3]}), tmp_path / "t.csv")
+    trace = read(path)
+    write_trace(trace, tmp_path / "t.parquet")
+    again = read_trace([tmp_path / "t.parquet"])
+    assert again.info == trace.info
+    assert again.info.dropped == {"no arrival time": 1}
+    assert again.frame.collect().equals(trace.frame.collect())
+
+
+def test_a_footer_that_no_longer_fits_is_not_believed(tmp_path: Path):
+    path = write(pl.DataFrame({"arrival_s": [5.0, 3.0], "prompt_tokens": [1, 2]}), tmp_path / "t.csv")
+    write_trace(read(path), tmp_path / "t.parquet")
+    metadata = pl.read_parquet_metadata(tmp_path / "t.parquet")
+    own = {k: v for k, v in metadata.items() if k.startswith("trace")}
+    pl.read_parquet(tmp_path / "t.parquet").head(1).write_parquet(tmp_path / "cut.parquet", metadata=own)
+    assert read(tmp_path / "cut.parquet").info.rows_read == 1
+
+
+def test_canonical_parts_are_read_as_one_trace(tmp_path: Path):
+    path = write(pl.DataFrame({"arrival_s": [0.0, 4.0], "prompt_tokens": [1, 2]}), tmp_path / "t.csv")
+    (tmp_path / "parts").mkdir()
+    for number in range(2):
+        write_trace(read(path), tmp_path / "parts" / f"part-{number}.parquet")
+    trace = read(tmp_path / "parts")
+    assert trace.info.rows_kept == 4
+    assert trace.info.sorted is False
+
+
+def test_a_damaged_parquet_is_one_line(tmp_path: Path):
+    path = tmp_path / "t.parquet"
+    path.write_bytes(b"PAR1" + b"\0" * 100)
+    with pytest.raises(InputFailure, match="cannot be read"):
+        read_trace([path])
+
+
+def test_a_format_that_does_not_exist_is_a_setting(tmp_path: Path):
+    path = write(FRAME, tmp_path / "t.csv")
+    with pytest.raises(SettingFailure, match="no loader"):
+        read_trace([path], format="column")
