@@ -53,12 +53,12 @@ class Stream:
 
 
 STREAMS = [
-    Stream("aurora-chat", "chat", "premium", 0.05, 0.85, (350, 0.8), (220, 0.7), "aurora", 1_024, turns=3.0),
-    Stream("aurora-summary", "summary", "standard", 0.03, 0.90, (250, 0.5), (180, 0.5), "aurora", 512, documents=60),
-    Stream("borealis-code", "code", "premium", 0.04, 0.55, (1_800, 0.9), (320, 0.9), "borealis", 2_048, turns=2.5),
-    Stream("borealis-review", "review", "standard", 0.03, 0.60, (3_600, 0.7), (420, 0.6), "borealis", 1_024),
-    Stream("cirrus-extract", "batch", "batch", 0.35, 0.35, (4_200, 0.6), (500, 1.0)),
-    Stream("delta-mail", "mail", "standard", 0.30, 0.30, (700, 0.6), (140, 0.5), None, 256),
+    Stream("aurora-chat", "chat", "premium", 0.05, 0.80, (700, 0.8), (240, 0.7), "aurora", 1_024, turns=3.0),
+    Stream("aurora-summary", "summary", "standard", 0.03, 0.90, (700, 0.5), (180, 0.5), "aurora", 512, documents=60),
+    Stream("borealis-code", "code", "premium", 0.04, 0.55, (3_000, 0.9), (400, 0.9), "borealis", 2_048, turns=2.0),
+    Stream("borealis-review", "review", "standard", 0.03, 0.60, (6_500, 0.7), (450, 0.6), "borealis", 1_024),
+    Stream("cirrus-extract", "batch", "batch", 0.42, 0.42, (8_500, 0.6), (700, 1.0)),
+    Stream("delta-mail", "mail", "standard", 0.30, 0.30, (900, 0.6), (140, 0.5), None, 256),
 ]
 
 
