@@ -1,5 +1,6 @@
 """Qwen-Bailian usage traces: production chat with turns and 16-token prefix blocks."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,8 @@ class QwenBailian:
 
 def _requests(frame: pl.LazyFrame) -> pl.LazyFrame:
     chats = frame.select("chat_id", "parent_chat_id").drop_nulls("chat_id")
-    roots = pl.defer(lambda: _roots(chats.collect()), schema={"chat_id": pl.Int64, "root": pl.Int64})
+    found = cache(lambda: _roots(chats.collect(engine="streaming")))  # once, however often the trace is read
+    roots = pl.defer(found, schema={"chat_id": pl.Int64, "root": pl.Int64})
     parent = pl.col("parent_chat_id").replace(NO_PARENT, None)
     return frame.join(roots, on="chat_id", how="left", maintain_order="left").select(
         arrival="timestamp",
@@ -56,6 +58,7 @@ def _requests(frame: pl.LazyFrame) -> pl.LazyFrame:
         source_id=pl.col("chat_id").cast(pl.String),
         parent_source_id=parent.cast(pl.String),
         drop_reason="drop_reason",
+        row_hash=pl.struct("chat_id", "timestamp", "input_length", "output_length").hash(),  # a chat has one text
     )
 
 
