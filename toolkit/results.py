@@ -62,7 +62,7 @@ def write_table(answer: Answer, file: IO[bytes], width: int) -> None:
     if max(map(len, lines)) > width and len(names) > 1:
         lines, shown = _turned([printable(n) for n in names], cells, width)
     if shown < len(rows):
-        lines.append(f"… the first {shown} rows; all of them: --format csv")
+        lines.append(f"… only the first {shown} shown; --format csv has every row")
     file.write("".join(f"{line}\n" for line in lines).encode())
 
 

@@ -139,8 +139,8 @@ def _add_measured(gathered: _Gathered, outcomes: pl.LazyFrame, info: TraceInfo, 
 def _canonical_name(path: Path) -> str | None:
     """The trace's name where the file is canonical Parquet as `write_trace` writes it, else null."""
     try:
-        schema = pq.read_schema(path)
-        info = TraceInfo.from_dict(orjson.loads((schema.metadata or {})[FOOTER_KEY.encode()]))
+        metadata = pq.read_metadata(path)
+        info = TraceInfo.from_dict(orjson.loads((metadata.metadata or {})[FOOTER_KEY.encode()]))
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         return None
-    return info.name if schema.names == list(TRACE) else None
+    return info.name if metadata.schema.to_arrow_schema().names == list(TRACE) else None

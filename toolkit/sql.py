@@ -7,7 +7,7 @@ needs no access to the disk.
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,9 @@ CLOSED = {
     "python_enable_replacements": False,
 }
 READING = ("SELECT", "EXPLAIN", "MULTI")  # MULTI is what PIVOT is made of
+CLOSED_HINT = "queries see the views only; --allow-files lets them read files"
 BATCH_ROWS = 16_384
+NAP_S = 0.1
 MISSING_COLUMN = re.compile(r'(?:Referenced column|column named) "(.+?)"')
 MISSING_TABLE = re.compile(r'Table with name "?(.+?)"? does not exist')
 
@@ -76,11 +78,16 @@ def select(connection: Connection, sql: str) -> Answer:
     worker = ThreadPoolExecutor(1)
 
     def patiently(call: Callable[[], Result]) -> Result:
-        # The engine does not look for signals while it works, so it works in a thread and this one waits.
+        # The engine does not look for signals while it works, so it works in a thread; this one waits in short naps
+        # because the signal may be given to any thread.
         try:
-            return worker.submit(call).result()
+            running = worker.submit(call)
+            while not wait([running], timeout=NAP_S).done:
+                continue
+            return running.result()
         except KeyboardInterrupt:
             connection.interrupt()
+            worker.shutdown()
             raise
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise failure(connection, error) from error
@@ -111,11 +118,13 @@ def failure(connection: Connection, error: Exception) -> Failure:
 
 def _hint(connection: Connection, what: str, rest: str, error: Exception) -> str | None:
     if isinstance(error, duckdb.PermissionException):
-        return "queries see the views only; --allow-files lets them read files"
+        return CLOSED_HINT
     known = views(connection)
     if missing := MISSING_TABLE.search(what):
         name = missing[1].casefold()
-        return f"it needs {VIEWS[name][0]}" if name in VIEWS else nearest(name, known)
+        if name in VIEWS:
+            return f"it needs {VIEWS[name][0]}"
+        return CLOSED_HINT if "/" in name or "." in name else nearest(name, known)
     if missing := MISSING_COLUMN.search(what):
         return nearest(missing[1], {column for columns in known.values() for column in columns})
     return rest.partition("\n")[0].strip() if rest.startswith("Did you mean") else None

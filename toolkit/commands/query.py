@@ -1,6 +1,7 @@
 """`trace query`: SQL over traces, runs and analyses."""
 
 import shutil
+import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -79,14 +80,17 @@ def _wrapped(words: "Iterable[str]") -> str:
 
 
 def _write(answer: "Answer", form: str, out: Path | None) -> None:
-    from toolkit.results import WRITERS, whole_file, write_table
+    from toolkit.results import WRITERS, write_table
 
     width = shutil.get_terminal_size((WIDTH, 24)).columns
-    target: AbstractContextManager[IO[bytes]] = (
-        whole_file(out) if out else nullcontext(click.get_binary_stream("stdout"))
-    )
-    with target as file:
+    with _opened(out) as file:
         if form == "table":
             write_table(answer, file, width)
         else:
             WRITERS[form](answer, file)
+
+
+def _opened(out: Path | None) -> AbstractContextManager[IO[bytes]]:
+    from toolkit.results import whole_file
+
+    return nullcontext(sys.stdout.buffer) if out is None else whole_file(out)
