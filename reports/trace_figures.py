@@ -1,19 +1,14 @@
 """The charts of the trace page: each takes an analysis's table and gives a Plotly figure."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
 from reports.figures import axis, colour, figure, line, plain
 from reports.words import Unit
-
-FAMILIES = {
-    "prompt_tokens": (0, "prompt"),
-    "output_tokens": (1, "output"),
-    "model": (0, "models"),
-    "tenant": (1, "tenants"),
-}
 
 
 def steps(table: pl.DataFrame, x: str, y: str, clock: Unit, title: str) -> go.Figure:
@@ -52,16 +47,27 @@ def dispersion(table: pl.DataFrame) -> go.Figure:
 
 
 def histogram(table: pl.DataFrame) -> go.Figure:
-    """Shares of requests by length, prompt and output, on a log axis."""
-    traces = []
-    for (column,), part in sorted(table.partition_by("column", as_dict=True).items(), reverse=True):
-        index, name = FAMILIES.get(str(column), (2, str(column)))
-        part = part.filter(pl.col("low") > 0).sort("low")
+    """Shares of requests by length, prompt and output, on a log axis, each named at its peak."""
+    traces, labels = [], []
+    for index, column in enumerate(("prompt_tokens", "output_tokens")):
+        part = table.filter((pl.col("column") == column) & (pl.col("low") > 0)).sort("low")
+        if part.is_empty():
+            continue
+        name = column.removesuffix("_tokens")
+        hover = f"{name}, from %{{x:.3~g}}: %{{y:.2~%}}<extra></extra>"
         style = {**line(index), "shape": "hv"}
-        hover = f"{plain(name)}, from %{{x:.3~g}}: %{{y:.2~%}}<extra></extra>"
         traces.append(go.Scatter(x=part["low"], y=part["share"], mode="lines", line=style, hovertemplate=hover))
+        peak = part.sort("share", descending=True).row(0, named=True)
+        labels.append(_label(index, name, np.log10(peak["low"] * 1.12), peak["share"]))
     y = axis("Share of requests", tickformat="~%", rangemode="tozero")
-    return figure(traces, xaxis=axis("Tokens", type="log", dtick=1), yaxis=y)
+    x = axis("Tokens", type="log", dtick=1)
+    return figure(traces, xaxis=x, yaxis=y, annotations=labels, margin={"l": 8, "r": 12, "t": 24, "b": 8})
+
+
+def _label(index: int, name: str, x: float, y: float) -> dict[str, Any]:
+    """A line's name, above a point of it."""
+    text = f'<span style="color:{colour(index)}">━</span> {plain(name)}'
+    return {"text": text, "x": x, "y": y, "yanchor": "bottom", "showarrow": False, "font": {"color": "var(--ink)"}}
 
 
 def ranks(tables: Sequence[tuple[int, str, pl.DataFrame]]) -> go.Figure:
@@ -79,7 +85,13 @@ def ranks(tables: Sequence[tuple[int, str, pl.DataFrame]]) -> go.Figure:
         for index, column, table in tables
     ]
     y = axis("Share of requests", type="log", tickformat="~%")
-    return figure(traces, xaxis=axis("Rank", type="log", dtick=1), yaxis=y)
+    labels = [
+        _label(index, f"{column}s", float(np.log10(table["rank"][0])), float(np.log10(table["share"][0])))
+        | {"xanchor": "left"}
+        for index, column, table in tables
+    ]
+    margin = {"l": 8, "r": 12, "t": 24, "b": 8}
+    return figure(traces, xaxis=axis("Rank", type="log", dtick=1), yaxis=y, annotations=labels, margin=margin)
 
 
 def curve(

@@ -36,7 +36,7 @@ class Table:
 
     name: str  # unique in the page
     title: str
-    columns: list[str]
+    columns: list[str]  # none for a single row, which is turned on its side
     text: list[bool]  # a column: whether it is text
     rows: list[list[str]]
     hidden: int
@@ -102,22 +102,21 @@ def detail(tables: Tables) -> str:
 def facts(info: TraceInfo) -> list[tuple[str, str]]:
     """How the trace was read."""
     read = f"{whole(info.rows_read)} read = {whole(info.rows_kept)} kept + {whole(sum(info.dropped.values()))} dropped"
-    unit = f"{info.time_unit}: {info.time_unit_reason or 'reason unknown'}" if info.time_unit else UNKNOWN
+    unit = f"{info.time_unit}: {printable(info.time_unit_reason or 'reason unknown')}" if info.time_unit else UNKNOWN
     blocks = f"{info.block_tokens} tokens, {info.block_scope or 'scope unknown'}" if info.block_tokens else UNKNOWN
-    pairs = [
-        ("format", info.format),
+    return [
+        ("format", printable(info.format)),
         ("rows", read),
         ("span", duration(info.span_s)),
         ("time unit", unit),
         ("clock step", UNKNOWN if info.clock_step_s is None else f"{number(info.clock_step_s)} s"),
         ("in arrival order", "yes" if info.sorted else "no; it was sorted"),
         ("duplicate rows, kept", "not counted" if info.duplicates is None else whole(info.duplicates)),
-        ("starts at", info.epoch or UNKNOWN),
+        ("starts at", printable(info.epoch or UNKNOWN)),
         ("prefix block", blocks),
-        ("token unit", info.token_unit),
+        ("token unit", printable(info.token_unit)),
         ("SHA-256", info.sha256),
     ]
-    return [(name, printable(value)) for name, value in pairs]
 
 
 def _section(tables: Tables, name: str) -> dict[str, Any] | None:
@@ -131,25 +130,25 @@ def _section(tables: Tables, name: str) -> dict[str, Any] | None:
         "known": name in QUESTIONS,
         "charts": charts(tables, name),
         "tables": [as_text(f"{i}-{k}", k, t) for i, (k, t) in enumerate(shown)],
-        "note": printable(str(first(tables, name).get("note") or "")),
+        "note": _sentence(str(first(tables, name).get("note") or "")),
     }
+
+
+def _sentence(note: str) -> str:
+    said = printable(note)
+    return f"{said[:1].upper()}{said[1:]}." if said else ""
 
 
 def as_text(name: str, title: str, found: pl.DataFrame) -> Table:
     """A table ready to be placed; a single row is turned on its side."""
     data = packed(csv(_flat(found)))
+    columns, text = [c.replace("_", " ") for c in found.columns], [t == pl.String for t in found.dtypes]
+    head = found.head(ROWS).iter_rows()
+    rows = [[_cell(c, v) for c, v in zip(found.columns, row, strict=True)] for row in head]
     if found.height == 1:
-        found = _on_its_side(found)
-    columns = [c.replace("_", " ") for c in found.columns]
-    text = [t == pl.String for t in found.dtypes]
-    rows = [[_cell(c, v) for c, v in zip(found.columns, row, strict=True)] for row in found.head(ROWS).iter_rows()]
+        kept = [(c, v) for c, v in zip(columns, rows[0], strict=True) if c != "note"]
+        columns, text, rows = [], [True, False], [list(pair) for pair in kept]
     return Table(name, title.replace("_", " "), columns, text, rows, max(0, found.height - ROWS), data)
-
-
-def _on_its_side(found: pl.DataFrame) -> pl.DataFrame:
-    row = found.row(0, named=True)
-    kept = [(k, v) for k, v in row.items() if k != "note"]
-    return pl.DataFrame({"what": [k.replace("_", " ") for k, _ in kept], "value": [_cell(k, v) for k, v in kept]})
 
 
 def _cell(column: str, value: Any) -> str:
