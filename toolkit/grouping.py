@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+Ints = NDArray[np.integer]
 Keys = NDArray[np.uint64]
 SPREAD = np.uint64(0x9E3779B97F4A7C15)  # odd, so multiplying by it is one to one: it spreads small numbers over 64 bits
 
@@ -47,20 +47,28 @@ def grouped(keys: Keys) -> Groups:
     """
     spread, rows = keys * SPREAD, len(keys)
     low = np.uint64(max(rows - 1, 1).bit_length())
-    packed = (spread >> low << low) | np.arange(rows, dtype=np.uint64)
+    packed = spread >> low << low
+    packed |= np.arange(rows, dtype=np.uint64)
     packed.sort()
-    order = (packed & ((np.uint64(1) << low) - np.uint64(1))).astype(np.int64)
-    return _told_apart(spread, order, packed >> low)
+    order: Ints = packed & ((np.uint64(1) << low) - np.uint64(1))
+    order = order.astype(np.int32) if rows < 2**31 else order.astype(np.int64)
+    packed >>= low
+    return _told_apart(spread[order], order, packed)
 
 
-def _told_apart(spread: Keys, order: Ints, high: Keys) -> Groups:
-    ordered = spread[order]
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = ordered[1:] != ordered[:-1]
-    shared = first[1:] & (high[1:] == high[:-1])
+def _told_apart(ordered: Keys, order: Ints, high: Keys) -> Groups:
+    first = _changes(ordered)
+    shared = first & ~_changes(high)
     if shared.any():
-        mixed = np.flatnonzero(np.isin(high, high[1:][shared]))
-        order[mixed] = order[mixed][np.lexsort((order[mixed], ordered[mixed]))]
-        ordered = spread[order]
-        first[1:] = ordered[1:] != ordered[:-1]
+        mixed = np.flatnonzero(np.isin(high, high[shared]))
+        again = np.lexsort((order[mixed], ordered[mixed]))
+        order[mixed], ordered[mixed] = order[mixed][again], ordered[mixed][again]
+        first = _changes(ordered)
     return Groups(order, first)
+
+
+def _changes(values: Keys) -> NDArray[np.bool_]:
+    """Where a value differs from the one before it; the first does."""
+    changed = np.ones(len(values), dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=changed[1:])
+    return changed

@@ -28,6 +28,14 @@ def show(tables: Tables, info: TraceInfo, console: Console | None = None) -> Non
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal without these characters still gets the numbers
     console = console or Console(highlight=False)
+    with console.capture() as captured:
+        _print(console, tables, info)
+    text = captured.get()
+    # Rich pads lines to the width of the terminal; in a file that is only noise.
+    console.file.write(text if console.is_terminal else "".join(f"{line.rstrip()}\n" for line in text.splitlines()))
+
+
+def _print(console: Console, tables: Tables, info: TraceInfo) -> None:
     console.print(heading(info, tables["arrivals"]))
     for name, frames in tables.items():
         block = BLOCKS.get(name, other)(frames)
@@ -45,7 +53,7 @@ def heading(info: TraceInfo, arrivals: Frames) -> RenderableType:
     lines.add_row("time", _time(info, arrivals))
     lines.add_row("clock", _clock(info))
     if info.duplicates:
-        lines.add_row("repeats", f"{number(info.duplicates)} rows equal an earlier one; kept")
+        lines.add_row("repeats", f"{number(info.duplicates)} of them equal an earlier row in every column; kept")
     if info.token_unit != "tokens":
         lines.add_row("lengths", printable(f"are in {info.token_unit}, not in tokens"))
     for note in info.notes:
@@ -89,11 +97,13 @@ def arrivals(frames: Frames) -> RenderableType | None:
 
 
 def _dispersion(table: pl.DataFrame) -> RenderableType:
-    windows = _numbers("dispersion by window", [seconds(w) for w in table["window_s"]])
-    windows.add_row("variance ÷ mean of counts", *[number(v) for v in table["index"]])
-    band = [f"{low:.2f}–{high:.2f}" for low, high in table.select("poisson_low", "poisson_high").iter_rows()]
-    windows.add_row(Text("a Poisson trace: 95 % within", "dim"), *[Text(text, "dim") for text in band])
-    return windows
+    """Variance ÷ mean of counts by window; a star marks what a Poisson trace would show too."""
+    windows = _numbers("counts in windows of", [seconds(w) for w in table["window_s"]])
+    marks = ["*" if row["poisson_low"] <= row["index"] <= row["poisson_high"] else "" for row in table.to_dicts()]
+    indices = [number(index) + mark for index, mark in zip(table["index"], marks, strict=True)]
+    windows.add_row("variance ÷ mean", *indices)
+    words = "as of a Poisson trace, within 95 %" if any(marks) else "Poisson: 1"
+    return Group(windows, Text(f"* {words}" if any(marks) else words, "dim"))
 
 
 def lengths(frames: Frames) -> RenderableType | None:
@@ -125,7 +135,8 @@ def _top_names(frames: Frames, column: str) -> RenderableType | None:
     table = frames[f"{column}s"]
     if not table.height:
         return None
-    title = f"{number(table[column].count())} {column}s"
+    count = table[column].count()
+    title = f"{number(count)} {column}{'s' if count != 1 else ''}"
     zipf = _row(frames["zipf"].filter(pl.col("column") == column))
     if zipf:
         title += f", share ∝ rank^−{zipf['exponent']:.2f} (KS {zipf['ks']:.3f})"
@@ -154,7 +165,8 @@ def idle(frames: Frames) -> RenderableType | None:
     if row["basis"]:
         lines.add_row(row["basis"], Text(spark(level["mean"].to_list(), 40), "cyan"))
         lines.add_row("", f"mean {number(row['mean'])} · p50 {number(row['p50'])} · max {number(row['max'])}")
-    pauses = f"{number(row['idle_intervals'])} gaps above 10 s within a model"
+    where = "between a model's requests" if row["models"] > 1 else "between requests"
+    pauses = f"{number(row['idle_intervals'])} gaps above 10 s {where}"
     each = f"; per model and hour: median {number(row['idle_per_h_p50'])}, at most {number(row['idle_per_h_max'])}"
     lines.add_row("idle", pauses + (each if row["models"] > 1 else f", {number(row['idle_per_h_p50'])} an hour"))
     return lines

@@ -41,7 +41,7 @@ class References:
     """Every block of every prompt in order of use; request r has the references `starts[r]` to `starts[r + 1]`."""
 
     starts: Ints
-    previous: Ints  # index of the last reference to the same block, −1 when there is none
+    previous: NDArray[np.integer]  # index of the last reference to the same block, −1 when there is none
     uses: Ints  # how often each distinct block is referred to, ascending
 
     @property
@@ -49,12 +49,16 @@ class References:
         return self.previous >= 0
 
     @property
-    def prefix_hit(self) -> NDArray[np.bool_]:
-        """Hits that an earlier request left, in an unbroken run from the prompt's first block."""
-        begin = np.repeat(self.starts[:-1], np.diff(self.starts))
+    def lengths(self) -> Ints:
+        return np.diff(self.starts)
+
+    def unbroken(self) -> Ints:
+        """How many blocks of each prompt, from its first on, an earlier request left in an infinite cache."""
+        begin = np.repeat(self.starts[:-1].astype(self.previous.dtype), self.lengths)
         missed = np.flatnonzero((self.previous < 0) | (self.previous >= begin))
-        limit = np.append(missed, len(self.previous))[np.searchsorted(missed, self.starts[:-1])]
-        return np.arange(len(self.previous)) < np.repeat(limit, np.diff(self.starts))
+        first_miss = np.append(missed, len(self.previous))[np.searchsorted(missed, self.starts[:-1])]
+        run: Ints = np.minimum(first_miss, self.starts[1:]) - self.starts[:-1]
+        return run
 
 
 class Prefixes:
@@ -80,64 +84,63 @@ class Prefixes:
 
 def references(hashed: pl.DataFrame, scope: str | None) -> References:
     """Unroll the prompts' blocks; with scope `session` a block belongs to its session."""
-    keys = ["session_id", "prefix_blocks"] if scope == "session" else ["prefix_blocks"]
-    unrolled = hashed.select(keys).explode("prefix_blocks", empty_as_null=False)
-    block = unrolled["prefix_blocks"] if len(keys) == 1 else unrolled.select(pl.struct(keys).hash()).to_series()
-    groups = grouped(block.to_numpy())
-    previous = np.full(len(block), -1, dtype=np.int64)
+    lengths = hashed["prefix_blocks"].list.len().to_numpy()
+    keys = hashed["prefix_blocks"].explode(empty_as_null=False).to_numpy()
+    if scope == "session":
+        keys = keys + np.repeat(hashed["session_id"].fill_null("").hash().to_numpy(), lengths)
+    groups = grouped(keys)
+    previous = np.full(len(keys), -1, dtype=groups.order.dtype)
     again = ~groups.first[1:]
     previous[groups.order[1:][again]] = groups.order[:-1][again]
-    lengths = hashed["prefix_blocks"].list.len().to_numpy()
     return References(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), previous, np.sort(groups.sizes))
 
 
 def summary(hashed: pl.DataFrame, found: References, info: TraceInfo) -> pl.DataFrame:
     """One row; tokens are null when the size of a block is unknown."""
-    hit, prefix_hit, blocks = found.hit, found.prefix_hit, len(found.previous)
+    hit, unbroken, blocks = found.hit, found.unbroken(), len(found.previous)
+    hits, prefix_hits = int(hit.sum()), int(unbroken.sum())
     row: dict[str, object] = {
         "requests": hashed.height,
         "blocks": blocks,
         "distinct_blocks": len(found.uses),
-        "block_hits": int(hit.sum()),
-        "block_hit_ratio": float(hit.mean()),
-        "prefix_hits": int(prefix_hit.sum()),
-        "prefix_hit_ratio": float(prefix_hit.mean()),
+        "block_hits": hits,
+        "block_hit_ratio": hits / blocks,
+        "prefix_hits": prefix_hits,
+        "prefix_hit_ratio": prefix_hits / blocks,
         "block_tokens": info.block_tokens,
         "scope": info.block_scope,
     }
-    tokens = tokens_of(hashed, found, info.block_tokens)
-    if tokens is not None:
-        total = int(tokens.sum())
-        shares = {
-            "token_hit_ratio": tokens[hit].sum() / total,
-            "prefix_token_hit_ratio": tokens[prefix_hit].sum() / total,
+    if info.block_tokens is not None:
+        short = missing_tokens(hashed, found, info.block_tokens)
+        tokens = blocks * info.block_tokens - int(short.sum())
+        hit_tokens = hits * info.block_tokens - int(short[hit[found.starts[1:] - 1]].sum())
+        prefix_tokens = prefix_hits * info.block_tokens - int(short[unbroken == found.lengths].sum())
+        row |= {
+            "tokens": tokens,
+            "token_hit_ratio": hit_tokens / tokens,
+            "prefix_token_hit_ratio": prefix_tokens / tokens,
         }
-        row |= {"tokens": total} | shares
     return pl.DataFrame([row], schema=SUMMARY)
 
 
-def tokens_of(hashed: pl.DataFrame, found: References, block_tokens: int | None) -> Ints | None:
-    """Tokens in each reference: full blocks, but a prompt's last has the rest of the prompt (1 to block_tokens)."""
-    if block_tokens is None:
-        return None
-    tokens = np.full(len(found.previous), block_tokens, dtype=np.int64)
-    full = (np.diff(found.starts) - 1) * block_tokens
-    prompt = hashed["prompt_tokens"].cast(pl.Int64).fill_null(pl.Series(full + block_tokens)).to_numpy()
-    tokens[found.starts[1:] - 1] = np.clip(prompt - full, 1, block_tokens)
-    return tokens
+def missing_tokens(hashed: pl.DataFrame, found: References, block_tokens: int) -> Ints:
+    """What each prompt's last block lacks to a full one (0 to block_tokens − 1; 0 for a prompt of unknown length)."""
+    full = pl.Series(found.lengths * block_tokens)
+    prompt = hashed["prompt_tokens"].cast(pl.Int64).fill_null(full)
+    short: Ints = (full - prompt).clip(0, block_tokens - 1).to_numpy()
+    return short
 
 
 def cache(found: References, block_tokens: int | None) -> pl.DataFrame:
     """LRU's hits for sizes from one block to all of them, four sizes a doubling."""
-    from toolkit.analysis.stack_distances import stack_distances
+    from toolkit.analysis.stack_distances import hits_by_distance
 
-    distances = stack_distances(found.previous)
-    hits = np.cumsum(np.bincount(distances, minlength=len(found.uses) + 1)[1:])
-    doublings = np.log2(len(found.uses))
-    sizes = np.unique(np.append(2 ** np.arange(0, doublings, 0.25), len(found.uses)).astype(np.int64))
+    distinct = len(found.uses)
+    hits = np.cumsum(hits_by_distance(found.previous, distinct)[1:])
+    sizes = np.unique(np.append(2 ** np.arange(0, np.log2(distinct), 0.25), distinct).astype(np.int64))
     table = pl.DataFrame({"cache_blocks": sizes, "block_hits": hits[sizes - 1]}).with_columns(
         cache_tokens=pl.col("cache_blocks") * pl.lit(block_tokens, dtype=pl.Int64),
-        block_hit_ratio=pl.col("block_hits") / len(distances),
+        block_hit_ratio=pl.col("block_hits") / len(found.previous),
     )
     return table.select(CACHE.names()).cast(CACHE)
 
@@ -152,6 +155,6 @@ def recency(hashed: pl.DataFrame, found: References) -> pl.DataFrame:
     """Quantiles of the time since a hit block's previous use; no rows without times or hits."""
     if hashed["arrival_s"].has_nulls() or not found.hit.any():
         return RECENCY.to_frame()
-    arrival_s = np.repeat(hashed["arrival_s"].to_numpy(), np.diff(found.starts))
+    arrival_s = np.repeat(hashed["arrival_s"].to_numpy(), found.lengths)
     age_s = arrival_s[found.hit] - arrival_s[found.previous[found.hit]]
     return pl.DataFrame({"p": AGE_QUANTILES, "age_s": np.quantile(age_s, AGE_QUANTILES)}, schema=RECENCY)

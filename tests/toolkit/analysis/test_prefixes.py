@@ -1,14 +1,18 @@
 """Prefix reuse against naive caches."""
 
+import json
+import os
+import subprocess
+import sys
 from collections import OrderedDict
 
 import numpy as np
 import polars as pl
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toolkit.analysis.prefixes import Prefixes
-from toolkit.analysis.stack_distances import stack_distances
+from toolkit.analysis.stack_distances import hits_by_distance
 from toolkit.schema import TRACE, conform
 from toolkit.traces import TraceInfo
 
@@ -34,6 +38,7 @@ def lru_hits(references: list[int], size: int) -> int:
     return hits
 
 
+@settings(deadline=None)  # the first call compiles
 @given(prompts)
 def test_every_lru_size_hits_what_a_simulated_one_hits(prompts: list[list[int]]) -> None:
     references = [block for prompt in prompts for block in prompt]
@@ -41,6 +46,7 @@ def test_every_lru_size_hits_what_a_simulated_one_hits(prompts: list[list[int]])
         assert hits == lru_hits(references, size)
 
 
+@settings(deadline=None)  # the first call compiles
 @given(prompts)
 def test_infinite_caches_hit_what_was_seen(prompts: list[list[int]]) -> None:
     row = run(prompts)["summary"].row(0, named=True)
@@ -81,8 +87,29 @@ def test_reuse_and_recency() -> None:
     assert run([[1], [1]])["recency"].is_empty()
 
 
-def test_interpreted_distances_are_the_compiled_ones() -> None:
-    blocks = np.random.default_rng(1).integers(0, 50, 2_000)
+def previous_of(blocks: list[int]) -> np.ndarray:
     last: dict[int, int] = {}
-    previous = np.array([(last.get(int(b), -1), last.__setitem__(int(b), i))[0] for i, b in enumerate(blocks)])
-    assert (stack_distances(previous) == stack_distances.py_func(previous)).all()
+    return np.array([(last.get(b, -1), last.__setitem__(b, i))[0] for i, b in enumerate(blocks)], dtype=np.int32)
+
+
+@settings(deadline=None)  # the first call compiles
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 70)), min_size=1, max_size=12))
+def test_long_runs_that_repeat_are_exact(runs: list[tuple[int, int]]) -> None:
+    blocks = [block for start, length in runs for block in range(start, start + length)]
+    distinct = len(set(blocks))
+    hits = np.cumsum(hits_by_distance(previous_of(blocks), distinct)[1:])
+    for size in (1, 2, distinct // 2, distinct - 1, distinct):
+        if 0 < size <= distinct:
+            assert hits[size - 1] == lru_hits(blocks, size)
+
+
+def test_interpreted_distances_are_the_compiled_ones() -> None:
+    blocks = np.random.default_rng(1).integers(0, 50, 600).tolist() + list(range(100)) * 2
+    previous, distinct = previous_of(blocks), len(set(blocks))
+    code = (
+        "import numpy as np; from toolkit.analysis.stack_distances import hits_by_distance;"
+        f"print(hits_by_distance(np.array({previous.tolist()}, dtype=np.int32), {distinct}).tolist())"
+    )
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == hits_by_distance(previous, distinct).tolist()
