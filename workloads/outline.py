@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 
 NUMBERS = rb"\[[-+0-9.eE,\s]*(?:\]|\Z)"  # a list of numbers holds no key: skipped whole
-TEXT = rb'"(?:[^"\\]|\\.)*(?:"|\Z)'  # a text may be cut off by the end
+TEXT = rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)'  # a text may be cut off by the end, even behind a backslash
 TOKEN = re.compile(NUMBERS + b"|" + TEXT + rb"|[{}\[\]:,]", re.DOTALL)
 LOOKED_AT = 1 << 16
 

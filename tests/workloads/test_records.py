@@ -196,6 +196,8 @@ def test_batches_hold_whole_lines_and_count_them(tmp_path: Path, monkeypatch: py
         (b'{"a": {"b": [{"c": 1}, {"d": [1, 2', {"a", "a.b", "a.b.c", "a.b.d"}),
         (b'{"a": 1}\n{"b": "x{\\"y\\": 2}"}', {"a", "b"}),
         (b'{"a": "cut {"', {"a"}),
+        (b'{"a": "' + b'\\"' * 30_000 + b"\\", {"a"}),
+        (b'{"a": ' + b"[1," * 20_000, {"a"}),
         (b'{"a": [1, 2], "b": [[3], ["x"]], "c": {}}', {"a", "b", "c"}),
         (b"a,b,c\n1,2,3", set()),
         (b"[1, 2]", set()),
