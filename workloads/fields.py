@@ -85,6 +85,8 @@ def _series(name: str, values: list[Any], kind: Kind) -> pl.Series:
         return _lists(name, values, kind.dtype)
     if kind.words == NAME.words:
         values = [str(value) if type(value) is int else value for value in values]
+    elif kind.dtype.is_numeric() and bool in set(map(type, values)):
+        raise TypeError("polars would take true for 1")
     return pl.Series(name, values, dtype=kind.dtype, strict=True)
 
 

@@ -82,6 +82,7 @@ def test_zero_tokens_are_kept_and_null_stays_unknown(tmp_path: Path) -> None:
         ({"input_length": "many"}, "line 2: 'input_length' is text 'many', not a whole number"),
         ({"input_length": 2.5}, "line 2: 'input_length' is 2.5, not a whole number"),
         ({"input_length": 2**80}, "line 2: 'input_length' is 1208925819614629174706176, not a whole number"),
+        ({"input_length": True}, "line 2: 'input_length' is True, not a whole number"),
         ({"input_length": {}}, "line 2: 'input_length' is an object, not a whole number"),
         ({"timestamp": "noon"}, "line 2: 'timestamp' is text 'noon', not a number"),
         ({"hash_ids": [1, "a"]}, "line 2: 'hash_ids' is a list with text 'a', not a list of whole numbers from 0"),
