@@ -1,0 +1,1 @@
+SELECT run, scheduler, state, format FROM runs
