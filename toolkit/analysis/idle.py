@@ -123,7 +123,10 @@ def idle_models(lanes: Lanes, threshold_s: float) -> pl.DataFrame:
 
 
 def rate_cv(lanes: Lanes, minutes: int) -> Floats:
-    """Coefficient of variation of each model's requests a minute, minutes without any included; NaN below two."""
+    """Coefficient of variation of each model's requests a minute, minutes without any included; NaN below two.
+
+    As in Prism (section on trace analysis), with all minutes in the denominator of the variance.
+    """
     if minutes < 2:
         return np.full(len(lanes.names), np.nan)
     minute = window_of(lanes.time_s, MINUTE_S)
@@ -131,7 +134,7 @@ def rate_cv(lanes: Lanes, minutes: int) -> Floats:
     model, begin = lanes.groups.index[first], np.flatnonzero(first)
     counts = np.diff(begin, append=len(minute)) * (minute[begin] < minutes)  # the last, cut minute does not count
     mean = np.bincount(model, weights=counts) / minutes
-    variance = (np.bincount(model, weights=counts**2) - minutes * mean**2) / (minutes - 1)
+    variance = np.bincount(model, weights=counts**2) / minutes - mean**2
     with np.errstate(invalid="ignore"):
         cv: Floats = np.sqrt(np.maximum(variance, 0)) / mean
     return cv
