@@ -20,11 +20,17 @@ WIDTH = 100  # of a table, where the terminal does not say
 
 @click.command()
 @click.argument("sql", required=False)
-@click.option("--run", "runs", multiple=True, type=click.Path(path_type=Path), help="A run, or a folder of runs.")
+@click.option(
+    "--run", "runs", multiple=True, type=click.Path(path_type=Path), metavar="PATH", help="A run, or a folder of runs."
+)
 @click.option("--trace", "traces", multiple=True, metavar="PATH", help="A trace in any format.")
-@click.option("--analysis", type=click.Path(path_type=Path), help="A folder that `trace analyze --out` made.")
+@click.option(
+    "--analysis", type=click.Path(path_type=Path), metavar="DIR", help="A folder that `trace analyze --out` made."
+)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", help="How to print the rows.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows to this file.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the rows to this file."
+)
 @click.option("--allow-files", is_flag=True, help="Let the query read files it names.")
 def query(
     sql: str | None,
