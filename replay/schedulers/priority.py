@@ -24,6 +24,8 @@ class Priority:
     def rank(self, requests: pl.DataFrame, now_s: float) -> NDArray[np.float64]:
         present = requests["tier"].drop_nulls().unique().sort().to_list()
         tiers = [*self.order, *(tier for tier in present if tier not in self.order)]
-        level = pl.col("tier").replace_strict({t: i for i, t in enumerate(tiers)}, default=len(tiers), return_dtype=pl.Float64)
+        level = pl.col("tier").replace_strict(
+            {t: i for i, t in enumerate(tiers)}, default=len(tiers), return_dtype=pl.Float64
+        )
         ranks: NDArray[Any] = requests.select(level * TIER_GAP_S + pl.col("arrival_s")).to_series().to_numpy()
         return ranks

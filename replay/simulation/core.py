@@ -1,6 +1,6 @@
 """The clock of the whole replay: which instance steps next, who arrives, where a request goes."""
 
-from replay.simulation.compiled import compiled
+from replay.simulation.compiled import compiled, entry
 from replay.simulation.heaps import pop
 from replay.simulation.memory import blocks_of, cached_prefix
 from replay.simulation.places import end, enqueue
@@ -18,7 +18,7 @@ from replay.simulation.steps import step
 
 
 @compiled
-def _next_arrival(state):  # type: ignore[no-untyped-def]
+def _next_arrival(state):
     """The request that arrives next: by the trace's clock, or a turn whose parent has ended. NONE when all have."""
     world, requests = state.world[0], state.requests
     while world.next_open < requests.size and requests[world.next_open].think >= 0:
@@ -32,12 +32,12 @@ def _next_arrival(state):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _load(state, i):  # type: ignore[no-untyped-def]
+def _load(state, i):
     return state.instances[i].running + state.instances[i].waiting
 
 
 @compiled
-def _least_loaded(state):  # type: ignore[no-untyped-def]
+def _least_loaded(state):
     best = 0
     for i in range(1, state.instances.size):
         if _load(state, i) < _load(state, best):
@@ -46,7 +46,7 @@ def _least_loaded(state):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _longest_prefix(settings, state, r):  # type: ignore[no-untyped-def]
+def _longest_prefix(settings, state, r):
     """The instance that holds most of the prompt; the least loaded of those that hold as much."""
     best, most = 0, -1
     for i in range(state.instances.size):
@@ -57,7 +57,7 @@ def _longest_prefix(settings, state, r):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _route(settings, state, r):  # type: ignore[no-untyped-def]
+def _route(settings, state, r):
     world = state.world[0]
     if settings.routing == LEAST_LOADED:
         return _least_loaded(state)
@@ -68,7 +68,7 @@ def _route(settings, state, r):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _why_not(settings, q):  # type: ignore[no-untyped-def]
+def _why_not(settings, q):
     """Why a request can never run here; 0 when it can."""
     if q.reason != 0:
         return q.reason + 0
@@ -80,7 +80,7 @@ def _why_not(settings, q):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _arrive(settings, state, r):  # type: ignore[no-untyped-def]
+def _arrive(settings, state, r):
     world, q = state.world[0], state.requests[r]
     if r == world.released:
         world.released = pop(state.requests, world.released)
@@ -98,7 +98,7 @@ def _arrive(settings, state, r):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _earliest(state):  # type: ignore[no-untyped-def]
+def _earliest(state):
     """(The instance with work whose clock is behind all others', the next such clock)."""
     first, clock, following = NONE, NEVER, NEVER
     for i in range(state.instances.size):
@@ -111,7 +111,7 @@ def _earliest(state):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _sample(settings, state, i):  # type: ignore[no-untyped-def]
+def _sample(settings, state, i):
     """Record instance `i` for the timeline when its clock has come to the next sampling time."""
     me, world = state.instances[i], state.world[0]
     if me.clock < me.next_sample:
@@ -123,8 +123,8 @@ def _sample(settings, state, i):  # type: ignore[no-untyped-def]
     world.samples += 1
 
 
-@compiled
-def advance(settings, latency, state, most):  # type: ignore[no-untyped-def]
+@entry
+def advance(settings, latency, state, most):
     """Make up to `most` moves (an arrival, or the steps up to the next decision). False when nothing is left to do.
 
     Returns early when a buffer is nearly full; the caller empties it.

@@ -114,9 +114,10 @@ class Driver:
     def save(self, writer: RunWriter) -> None:
         """Write the checkpoint."""
         parts = writer.part_counts()
-        extra = {f"part_{name}": np.array(count) for name, count in parts.items()}
+        saved: dict[str, Any] = {f"part_{name}": np.array(count) for name, count in parts.items()}
+        saved |= {"cpu_s": np.array(self.cpu_s), **_arrays(self.state)}
         file = io.BytesIO()
-        np.savez(file, cpu_s=np.array(self.cpu_s), **extra, **_arrays(self.state))
+        np.savez(file, **saved)
         writer.write_bytes("checkpoint.npz", file.getvalue())
 
     def restore(self, path: Path, writer: RunWriter) -> None:
@@ -128,7 +129,9 @@ class Driver:
         with np.load(file) as saved:
             for name, array in _arrays(self.state).items():
                 if name not in saved or saved[name].shape != array.shape:
-                    raise RunFailure("checkpoint does not fit the trace", where=str(file), hint="delete it to start over")
+                    raise RunFailure(
+                        "checkpoint does not fit the trace", where=str(file), hint="delete it to start over"
+                    )
                 array[...] = saved[name]
             self.cpu_s = float(saved["cpu_s"])
             writer.truncate({name: int(saved[f"part_{name}"]) for name in writer.part_counts()})

@@ -11,14 +11,14 @@ from replay.simulation.state import LAST, NONE
 
 
 @compiled
-def _before(state, which, a, b):  # type: ignore[no-untyped-def]
+def _before(state, which, a, b):
     if state.key[which, a] != state.key[which, b]:
         return state.key[which, a] < state.key[which, b]
     return a > b if which == LAST else a < b
 
 
 @compiled
-def _sift_up(state, i, which, slot):  # type: ignore[no-untyped-def]
+def _sift_up(state, i, which, slot):
     item = state.heap[i, which, slot]
     while slot > 0:
         parent = (slot - 1) >> 1
@@ -33,7 +33,7 @@ def _sift_up(state, i, which, slot):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _sift_down(state, i, which, slot, size):  # type: ignore[no-untyped-def]
+def _sift_down(state, i, which, slot, size):
     item = state.heap[i, which, slot]
     while True:
         below = 2 * slot + 1
@@ -52,14 +52,14 @@ def _sift_down(state, i, which, slot, size):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def heap_add(state, i, which, r, size):  # type: ignore[no-untyped-def]
+def heap_add(state, i, which, r, size):
     """Add request `r` to a heap of `size` entries."""
     state.heap[i, which, size] = r
     _sift_up(state, i, which, size)
 
 
 @compiled
-def heap_remove(state, i, which, r, size):  # type: ignore[no-untyped-def]
+def heap_remove(state, i, which, r, size):
     """Remove request `r`, wherever it is, from a heap of `size` entries."""
     slot = state.slot[which, r]
     last = state.heap[i, which, size - 1]
@@ -70,14 +70,14 @@ def heap_remove(state, i, which, r, size):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def heap_move(state, i, which, r, size):  # type: ignore[no-untyped-def]
+def heap_move(state, i, which, r, size):
     """Restore the order after the key of `r` has changed."""
     _sift_up(state, i, which, state.slot[which, r])
     _sift_down(state, i, which, state.slot[which, r], size)
 
 
 @compiled
-def _meld(requests, a, b):  # type: ignore[no-untyped-def]
+def _meld(requests, a, b):
     """The root of two pairing heaps put together; NONE is the empty heap."""
     if a == NONE or b == NONE:
         return max(a, b)
@@ -90,7 +90,7 @@ def _meld(requests, a, b):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def push(requests, root, r):  # type: ignore[no-untyped-def]
+def push(requests, root, r):
     """Add `r` to the pairing heap at `root`; returns the new root."""
     requests[r].child = NONE
     requests[r].sibling = NONE
@@ -98,7 +98,7 @@ def push(requests, root, r):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def pop(requests, root):  # type: ignore[no-untyped-def]
+def pop(requests, root):
     """Take the first entry off the pairing heap; returns the new root. Two passes, without recursion."""
     pairs = np.int64(NONE)
     a = np.int64(requests[root].child)

@@ -7,13 +7,13 @@ a result: every bound here is the comparison a single step would make.
 import numpy as np
 
 from replay.simulation.compiled import compiled
-from replay.simulation.latency import decode_steps, steps_in_segment
+from replay.simulation.latency import sum_of
 from replay.simulation.places import last_rank
 from replay.simulation.state import DUE, LAST, NEVER
 
 
 @compiled
-def blocks_for(settings, state, i, steps):  # type: ignore[no-untyped-def]
+def blocks_for(settings, state, i, steps):
     """Blocks that what decodes takes in `steps` steps."""
     size, me = settings.block_tokens, state.instances[i]
     blocks = (steps // size) * me.decodes
@@ -23,7 +23,7 @@ def blocks_for(settings, state, i, steps):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _in_memory(settings, state, i, most):  # type: ignore[no-untyped-def]
+def _in_memory(settings, state, i, most):
     """How many of `most` steps find their blocks; the first step's are held already."""
     size, me = settings.block_tokens, state.instances[i]
     free = me.free + blocks_for(settings, state, i, 1)
@@ -40,7 +40,7 @@ def _in_memory(settings, state, i, most):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _in_order(settings, state, i, most):  # type: ignore[no-untyped-def]
+def _in_order(settings, state, i, most):
     """How many of `most` steps end no later than the first of the waiting ranks before the last of the running."""
     me = state.instances[i]
     if settings.displace == 0 or settings.slope <= 0 or me.waiting == 0 or last_rank(settings, state, i) == -np.inf:
@@ -57,14 +57,14 @@ def _in_order(settings, state, i, most):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _in_time(latency, sequences, kv, most, time):  # type: ignore[no-untyped-def]
+def _in_time(first, rise, most, time):
     """How many of `most` steps start before `time` from now has passed; at least one."""
-    if decode_steps(latency, sequences, kv, most - 1) < time:
+    if sum_of(first, rise, most - 1) < time:
         return most
-    low, high = np.int64(1), most  # the `low`-th step starts in time, the `high`-th does not
+    low, high = np.int64(1), min(most, (time - 1) // first + 2)  # the `low`-th starts in time, the `high`-th does not
     while high - low > 1:
-        middle = (low + high) // 2
-        if decode_steps(latency, sequences, kv, middle - 1) < time:
+        middle = (low + high) >> 1
+        if sum_of(first, rise, middle - 1) < time:
             low = middle
         else:
             high = middle
@@ -72,15 +72,14 @@ def _in_time(latency, sequences, kv, most, time):  # type: ignore[no-untyped-def
 
 
 @compiled
-def steps_alike(settings, latency, state, i, kv, until):  # type: ignore[no-untyped-def]
-    """How many decode steps, the first reading `kv` tokens, can be taken at once and start before `until`."""
+def steps_alike(settings, state, i, first, rise, most, until):
+    """How many of `most` decode steps, timed by `first` and `rise`, can be taken at once and start before `until`."""
     me = state.instances[i]
     if settings.jump == 0:
         return np.int64(1)
-    most = np.int64(state.key[DUE, state.heap[i, DUE, 0]]) - me.decoded
-    most = min(most, steps_in_segment(latency, me.decodes, kv))
+    most = min(most, np.int64(state.key[DUE, state.heap[i, DUE, 0]]) - me.decoded)
     most = _in_order(settings, state, i, most)
     most = _in_memory(settings, state, i, most)
     if until == NEVER or most <= 1:
         return most
-    return _in_time(latency, me.decodes, kv, most, until - me.clock)
+    return _in_time(first, rise, most, until - me.clock)

@@ -1,6 +1,6 @@
 """How long a step takes: tables of integer picoseconds that every latency model is lowered to, and their sums.
 
-    step = dense[tokens in the batch] + head[sequences sampled] + decode attention(n, kv) + Σ prefill attention(chunk, prior)
+    step = dense[tokens] + head[sequences sampled] + decode attention(n, kv) + Σ prefill attention(chunk, prior)
 
 Decode attention is piecewise linear in the number of KV tokens read, for each number of decoding sequences, so the
 steps between two decisions are summed in closed form, exactly.
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from replay.simulation.compiled import compiled
+from replay.simulation.compiled import compiled, entry
 from replay.simulation.state import F64, I64, NEVER
 
 
@@ -28,37 +28,36 @@ class Latency(NamedTuple):
 
 
 @compiled
-def _segment(latency, sequences, kv):  # type: ignore[no-untyped-def]
-    edges = latency.kv_edges[sequences]
-    j = edges.size - 1
-    while j > 0 and edges[j] > kv:
-        j -= 1
-    return j
+def _segment(latency, sequences, kv):
+    low, high = 0, latency.kv_edges.shape[1]
+    while high - low > 1:
+        middle = (low + high) >> 1
+        if latency.kv_edges[sequences, middle] <= kv:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 @compiled
-def decode_steps(latency, sequences, kv, steps):  # type: ignore[no-untyped-def]
-    """Time of up to `steps` decode-only steps, the first reading `kv` tokens, each next one `sequences` more.
-
-    All of them lie in one segment of the curve, as `steps_in_segment` promises.
-    """
+def decode_line(latency, sequences, kv):
+    """Decode-only steps from one that reads `kv` tokens on: (its time, the rise a step, steps for which this holds)."""
     j = _segment(latency, sequences, kv)
     slope = latency.kv_slope[sequences, j]
     first = latency.dense[sequences] + latency.head[sequences] + latency.kv_base[sequences, j] + slope * kv
-    return steps * first + slope * sequences * (steps * (steps - 1) // 2)
-
-
-@compiled
-def steps_in_segment(latency, sequences, kv):  # type: ignore[no-untyped-def]
-    """How many decode steps stay in the segment of the curve that `kv` lies in."""
-    j = _segment(latency, sequences, kv)
     if j + 1 == latency.kv_edges.shape[1]:
-        return NEVER
-    return (latency.kv_edges[sequences, j + 1] - kv + sequences - 1) // sequences
+        return first, slope * sequences, np.int64(NEVER)
+    return first, slope * sequences, (latency.kv_edges[sequences, j + 1] - kv + sequences - 1) // sequences
 
 
 @compiled
-def decode_attention(latency, sequences, kv):  # type: ignore[no-untyped-def]
+def sum_of(first, rise, steps):
+    """Time of `steps` steps, the first taking `first` and each next one `rise` more."""
+    return steps * first + rise * (steps * (steps - 1) // 2)
+
+
+@compiled
+def decode_attention(latency, sequences, kv):
     """Time of the attention of `sequences` decoding requests that read `kv` tokens together."""
     if sequences == 0:
         return 0
@@ -67,12 +66,12 @@ def decode_attention(latency, sequences, kv):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _cell(edges, value):  # type: ignore[no-untyped-def]
+def _cell(edges, value):
     return min(max(np.searchsorted(edges, value, side="right") - 1, 0), edges.size - 2)
 
 
 @compiled
-def prefill_attention(latency, chunk, prior):  # type: ignore[no-untyped-def]
+def prefill_attention(latency, chunk, prior):
     """Time of the attention of one prefill chunk over itself and the `prior` tokens before it."""
     i, j = _cell(latency.chunk_edges, chunk), _cell(latency.prior_edges, prior)
     x = (chunk - latency.chunk_edges[i]) / (latency.chunk_edges[i + 1] - latency.chunk_edges[i])
@@ -83,7 +82,7 @@ def prefill_attention(latency, chunk, prior):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def alone(latency, prompt, output, budget):  # type: ignore[no-untyped-def]
+def alone(latency, prompt, output, budget):
     """Time of one request alone on an idle engine without a cache: its prefill in chunks, then its decode steps."""
     time = np.int64(0)
     done = 0
@@ -95,15 +94,16 @@ def alone(latency, prompt, output, budget):  # type: ignore[no-untyped-def]
     kv = prompt + 1
     left = output - 1
     while left > 0:
-        steps = min(left, steps_in_segment(latency, 1, kv))
-        time += decode_steps(latency, 1, kv, steps)
+        first, rise, alike = decode_line(latency, 1, kv)
+        steps = min(left, alike)
+        time += sum_of(first, rise, steps)
         kv += steps
         left -= steps
     return time
 
 
-@compiled
-def alone_all(latency, prompt, output, budget, out):  # type: ignore[no-untyped-def]
+@entry
+def alone_all(latency, prompt, output, budget, out):
     """`alone` for every request, into `out`."""
     for r in range(prompt.size):
         out[r] = alone(latency, prompt[r], output[r], budget)

@@ -11,19 +11,19 @@ from replay.simulation.state import NONE
 
 
 @compiled
-def blocks_of(settings, tokens):  # type: ignore[no-untyped-def]
+def blocks_of(settings, tokens):
     """Blocks that hold `tokens` tokens."""
     return (tokens + settings.block_tokens - 1) // settings.block_tokens
 
 
 @compiled
-def _shared_node(settings, state, r, position):  # type: ignore[no-untyped-def]
+def _shared_node(settings, state, r, position):
     q = state.requests[r]
     return q.instance * settings.hashes + state.prefix[q.blocks_from + position]
 
 
 @compiled
-def _append(state, i, node):  # type: ignore[no-untyped-def]
+def _append(state, i, node):
     me = state.instances[i]
     state.nodes[node].before = me.newest
     state.nodes[node].after = NONE
@@ -35,7 +35,7 @@ def _append(state, i, node):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _unlink(state, i, node):  # type: ignore[no-untyped-def]
+def _unlink(state, i, node):
     me = state.instances[i]
     before, after = state.nodes[node].before, state.nodes[node].after
     if before == NONE:
@@ -49,7 +49,7 @@ def _unlink(state, i, node):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def take(settings, state, i, blocks):  # type: ignore[no-untyped-def]
+def take(settings, state, i, blocks):
     """Hold `blocks` free blocks (the caller knows they are there), evicting the least recently used from the cache."""
     me = state.instances[i]
     me.free -= blocks
@@ -70,7 +70,7 @@ def take(settings, state, i, blocks):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def cached_prefix(settings, state, i, r, tokens):  # type: ignore[no-untyped-def]
+def cached_prefix(settings, state, i, r, tokens):
     """What instance `i` has of the first `tokens` - 1 tokens of `r`: (shared blocks, of them unused, own blocks)."""
     q = state.requests[r]
     shared, unused, own = 0, 0, 0
@@ -89,7 +89,7 @@ def cached_prefix(settings, state, i, r, tokens):  # type: ignore[no-untyped-def
 
 
 @compiled
-def claim(settings, state, r, shared, own):  # type: ignore[no-untyped-def]
+def claim(settings, state, r, shared, own):
     """Hold the `shared` and `own` blocks that `cached_prefix` found; what else was parked becomes idle."""
     q = state.requests[r]
     me = state.instances[q.instance]
@@ -108,7 +108,7 @@ def claim(settings, state, r, shared, own):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def register(settings, state, r, tokens):  # type: ignore[no-untyped-def]
+def register(settings, state, r, tokens):
     """Let later requests find the prefix blocks that are full at `tokens` tokens.
 
     A block that somebody else has computed meanwhile stays this request's own, and so does all that follows it.
@@ -124,8 +124,8 @@ def register(settings, state, r, tokens):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def release(settings, state, r, tokens):  # type: ignore[no-untyped-def]
-    """Free the blocks of a request that holds `tokens` tokens of context; the cache keeps them until they are needed."""
+def release(settings, state, r, tokens):
+    """Free the blocks of a request that holds `tokens` tokens of context; the cache keeps them while it can."""
     q = state.requests[r]
     me = state.instances[q.instance]
     own = blocks_of(settings, tokens) - q.shared * settings.hash_blocks
@@ -145,7 +145,7 @@ def release(settings, state, r, tokens):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def freed_by(settings, state, r, tokens):  # type: ignore[no-untyped-def]
+def freed_by(settings, state, r, tokens):
     """Blocks that `release` would free: those nobody else uses."""
     q = state.requests[r]
     blocks = blocks_of(settings, tokens) - q.shared * settings.hash_blocks

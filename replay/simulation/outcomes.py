@@ -82,7 +82,7 @@ def _seconds(ps: I64, known: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> pl.S
     return _where(ps / PS, known)
 
 
-def _where(values: np.ndarray, known: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> pl.Series:  # type: ignore[type-arg]
+def _where(values: np.ndarray, known: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> pl.Series:
     """`values` as a column, null where not `known`."""
     return pl.select(pl.when(pl.Series(known)).then(pl.Series(values))).to_series()
 
@@ -94,16 +94,15 @@ def _alone(prompt: I32, output: I32, limits: Limits, latency: Latency) -> I64:
     return out
 
 
-def _errors(reason: np.ndarray, prompt: I32, output: I32, limits: Limits) -> pl.Series:  # type: ignore[type-arg]
+def _errors(reason: np.ndarray, prompt: I32, output: I32, limits: Limits) -> pl.Series:
     tokens = pl.Series(prompt) + pl.Series(output)
     blocks = (tokens - 1 + limits.block_tokens - 1) // limits.block_tokens
-    why, code = pl.when(False).then(pl.lit(None, pl.String)), pl.Series(reason)
+    code = pl.Series(reason)
     texts = {
         TOO_LONG_FOR_MODEL: pl.format(f"{{}} tokens exceed max_model_len {limits.max_model_len}", tokens),
         TOO_LONG_FOR_MEMORY: pl.format(f"needs {{}} KV blocks, the engine has {limits.kv_blocks}", blocks),
         UNKNOWN_LENGTH: pl.lit("the trace does not tell its prompt_tokens or output_tokens"),
         NOTHING_TO_DO: pl.lit("asks for no prompt or no output tokens"),
     }
-    for number, text in texts.items():
-        why = why.when(code == number).then(text)
-    return pl.select(why).to_series()
+    known = [pl.when(code == number).then(text) for number, text in texts.items()]
+    return pl.select(pl.coalesce(*known)).to_series()

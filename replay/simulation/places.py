@@ -14,7 +14,7 @@ from replay.simulation.state import DECODING, DUE, FINISHED, LAST, NONE, WAITING
 
 
 @compiled
-def enqueue(settings, state, i, r):  # type: ignore[no-untyped-def]
+def enqueue(settings, state, i, r):
     """Put a request among those that wait at instance `i`, where its progress so far ranks it."""
     q = state.requests[r]
     q.status = WAITING
@@ -25,7 +25,7 @@ def enqueue(settings, state, i, r):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def end(state, r, status, now):  # type: ignore[no-untyped-def]
+def end(state, r, status, now):
     """Close a request, and let the turns that waited for it arrive after their think time."""
     world = state.world[0]
     state.requests[r].status = status
@@ -42,14 +42,14 @@ def end(state, r, status, now):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _produced(state, r):  # type: ignore[no-untyped-def]
+def _produced(state, r):
     """Output tokens of a decoding request."""
     q = state.requests[r]
     return state.instances[q.instance].decoded - q.base - q.prompt + 1
 
 
 @compiled
-def _set_keys(settings, state, r):  # type: ignore[no-untyped-def]
+def _set_keys(settings, state, r):
     """When the decode count next matters to `r` (its end, a boundary, the start of its hold), and where it ranks.
 
     What all running ranks have in common, slope times the decode count, is left out, so the order stays as it is.
@@ -67,14 +67,14 @@ def _set_keys(settings, state, r):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _pass_boundaries(state, r, served):  # type: ignore[no-untyped-def]
+def _pass_boundaries(state, r, served):
     q = state.requests[r]
     while q.level < state.boundaries.size and served >= state.boundaries[q.level]:
         q.level += 1
 
 
 @compiled
-def _start_decoding(settings, state, i, r):  # type: ignore[no-untyped-def]
+def _start_decoding(settings, state, i, r):
     q, me = state.requests[r], state.instances[i]
     q.status = DECODING
     q.base = me.decoded - (q.prompt + q.produced - 1)
@@ -88,7 +88,7 @@ def _start_decoding(settings, state, i, r):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _stop_decoding(settings, state, i, r):  # type: ignore[no-untyped-def]
+def _stop_decoding(settings, state, i, r):
     q, me = state.requests[r], state.instances[i]
     q.produced = _produced(state, r)
     heap_remove(state, i, DUE, r, me.decodes)
@@ -99,7 +99,7 @@ def _stop_decoding(settings, state, i, r):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _finish(settings, state, i, r):  # type: ignore[no-untyped-def]
+def _finish(settings, state, i, r):
     q = state.requests[r]
     context = q.prompt + q.produced - 1  # the last token is never read
     register(settings, state, r, context)
@@ -109,7 +109,7 @@ def _finish(settings, state, i, r):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def preempt(settings, state, i, r, granted):  # type: ignore[no-untyped-def]
+def preempt(settings, state, i, r, granted):
     """Take a request's place and memory; what it had computed is computed again, unless the cache still has it.
 
     `granted` is 1 when this step's token already has its block.
@@ -133,7 +133,7 @@ def preempt(settings, state, i, r, granted):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def last_rank(settings, state, i):  # type: ignore[no-untyped-def]
+def last_rank(settings, state, i):
     """The rank of what ranks last of all that decode; minus infinity where nothing does, or all hold their places."""
     if state.instances[i].decodes == 0:
         return -np.inf
@@ -141,7 +141,7 @@ def last_rank(settings, state, i):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def victim(settings, state, i):  # type: ignore[no-untyped-def]
+def victim(settings, state, i):
     """The running request that ranks last."""
     partial, last = state.instances[i].partial, np.int64(state.heap[i, LAST, 0])
     if state.instances[i].decodes == 0:
@@ -153,7 +153,7 @@ def victim(settings, state, i):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def first_tokens(settings, state, i, complete):  # type: ignore[no-untyped-def]
+def first_tokens(settings, state, i, complete):
     """The first `complete` requests of `fresh` have ended their prefill: each has one more token and decodes on."""
     for position in range(complete):
         r = np.int64(state.fresh[position])
@@ -168,7 +168,7 @@ def first_tokens(settings, state, i, complete):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def reach_due(settings, state, i):  # type: ignore[no-untyped-def]
+def reach_due(settings, state, i):
     """Finish what is finished, and move what has reached a boundary of its rank's curve."""
     me = state.instances[i]
     while me.decodes > 0 and state.key[DUE, state.heap[i, DUE, 0]] <= me.decoded:

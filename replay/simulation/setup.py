@@ -50,7 +50,14 @@ class Limits:
     routing: str = "round-robin"
 
     def __post_init__(self) -> None:
-        for name in ("kv_blocks", "block_tokens", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "instances"):
+        for name in (
+            "kv_blocks",
+            "block_tokens",
+            "max_num_seqs",
+            "max_num_batched_tokens",
+            "max_model_len",
+            "instances",
+        ):
             if getattr(self, name) < 1:
                 raise SettingFailure("must be at least 1", where=name)
         if self.max_num_batched_tokens < self.max_num_seqs:
@@ -102,8 +109,8 @@ def shared_blocks(trace: pl.DataFrame, hash_tokens: int, limits: Limits) -> tupl
         return none
     if hash_tokens % limits.block_tokens:
         raise SettingFailure(
-            f"the trace's prefix blocks hold {hash_tokens} tokens, not a multiple of block_tokens={limits.block_tokens}",
-            where="prefix caching",
+            f"the trace's prefix blocks hold {hash_tokens} tokens, which {limits.block_tokens} does not divide",
+            where="block_tokens",
             hint="choose a block size that divides it, or --no-prefix-caching",
         )
     lists = sessions.prefix_lists(trace, hash_tokens)

@@ -10,14 +10,14 @@ import numpy as np
 from replay.simulation.compiled import compiled
 from replay.simulation.heaps import pop
 from replay.simulation.jumps import blocks_for, steps_alike
-from replay.simulation.latency import decode_attention, decode_steps, prefill_attention
+from replay.simulation.latency import decode_attention, decode_line, prefill_attention, sum_of
 from replay.simulation.memory import blocks_of, cached_prefix, claim, freed_by, register, take
 from replay.simulation.places import first_tokens, last_rank, preempt, reach_due, victim
 from replay.simulation.state import LAST, NONE, PREFILLING
 
 
 @compiled
-def _make_room(settings, state, i):  # type: ignore[no-untyped-def]
+def _make_room(settings, state, i):
     """Preempt until what decodes, and then the prefill under way, has its blocks. True when somebody lost its place."""
     me = state.instances[i]
     evicted = False
@@ -25,7 +25,7 @@ def _make_room(settings, state, i):  # type: ignore[no-untyped-def]
         preempt(settings, state, i, victim(settings, state, i), 0)
         evicted = True
     while me.partial != NONE:
-        chunk, blocks = _next_chunk(settings, state, me.partial, settings.max_num_batched_tokens - me.decodes)
+        _chunk, blocks = _next_chunk(settings, state, me.partial, settings.max_num_batched_tokens - me.decodes)
         if blocks + blocks_for(settings, state, i, 1) <= me.free:
             break
         preempt(settings, state, i, victim(settings, state, i), 0)
@@ -34,7 +34,7 @@ def _make_room(settings, state, i):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _next_chunk(settings, state, r, budget):  # type: ignore[no-untyped-def]
+def _next_chunk(settings, state, r, budget):
     """(Tokens, blocks) of the next chunk of a request's prefill."""
     q = state.requests[r]
     chunk = min(np.int64(q.prompt + q.produced - q.computed), budget)
@@ -42,7 +42,7 @@ def _next_chunk(settings, state, r, budget):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _fits(settings, state, i, r, places, blocks):  # type: ignore[no-untyped-def]
+def _fits(settings, state, i, r, places, blocks):
     """Whether all of `r` so far would have a place and memory if `places` and `blocks` more were free."""
     q, me = state.requests[r], state.instances[i]
     if me.running - places >= settings.max_num_seqs:
@@ -54,7 +54,7 @@ def _fits(settings, state, i, r, places, blocks):  # type: ignore[no-untyped-def
 
 
 @compiled
-def _displace(settings, state, i, r):  # type: ignore[no-untyped-def]
+def _displace(settings, state, i, r):
     """Preempt what decodes and ranks after `r` until it fits. Nobody loses its place unless that is enough."""
     me = state.instances[i]
     if settings.displace == 0 or me.decodes == 0:
@@ -74,7 +74,7 @@ def _displace(settings, state, i, r):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _admit(settings, state, i, r):  # type: ignore[no-untyped-def]
+def _admit(settings, state, i, r):
     """Give the first of the waiting its place, and what the cache has of it."""
     q, me = state.requests[r], state.instances[i]
     me.root = pop(state.requests, me.root)
@@ -93,7 +93,7 @@ def _admit(settings, state, i, r):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _prefill(settings, latency, state, i, budget):  # type: ignore[no-untyped-def]
+def _prefill(settings, latency, state, i, budget):
     """Schedule the next chunk of the prefill under way; returns its tokens and its attention time."""
     r = state.instances[i].partial
     q = state.requests[r]
@@ -106,7 +106,7 @@ def _prefill(settings, latency, state, i, budget):  # type: ignore[no-untyped-de
 
 
 @compiled
-def _fill(settings, latency, state, i, evicted):  # type: ignore[no-untyped-def]
+def _fill(settings, latency, state, i, evicted):
     """Use what decoding leaves of the token budget.
 
     Returns (tokens, attention time, how many prefills complete: they are the first entries of `fresh`).
@@ -133,7 +133,7 @@ def _fill(settings, latency, state, i, evicted):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def step(settings, latency, state, i, until):  # type: ignore[no-untyped-def]
+def step(settings, latency, state, i, until):
     """Take one step of instance `i`, or several alike that all start before `until`; none when nothing can run."""
     me = state.instances[i]
     evicted = _make_room(settings, state, i)
@@ -144,10 +144,11 @@ def step(settings, latency, state, i, until):  # type: ignore[no-untyped-def]
     kv = me.decodes * (me.decoded + 1) - me.bases
     steps = np.int64(1)
     if tokens == 0 and not evicted:
-        steps = steps_alike(settings, latency, state, i, kv, until)
+        first, rise, alike = decode_line(latency, me.decodes, kv)
+        steps = steps_alike(settings, state, i, first, rise, alike, until)
         take(settings, state, i, blocks_for(settings, state, i, steps) - blocks_for(settings, state, i, 1))
-        time = decode_steps(latency, me.decodes, kv, steps)
-        me.last_step = decode_steps(latency, me.decodes, kv + (steps - 1) * me.decodes, 1)
+        time = sum_of(first, rise, steps)
+        me.last_step = first + rise * (steps - 1)
     else:
         time = latency.dense[me.decodes + tokens] + latency.head[me.decodes + complete]
         time += decode_attention(latency, me.decodes, kv) + attention

@@ -1,0 +1,66 @@
+"""`trace replay`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from toolkit.trace_options import trace_options
+
+ROUTINGS = ("round-robin", "least-loaded", "prefix-aware")
+
+
+@click.command(short_help="Replay a trace through an engine under one or several schedulers.")
+@click.argument("traces", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--engine", type=click.Choice(["simulated"]), default="simulated", show_default=True)
+@click.option(
+    "--scheduler",
+    "schedulers",
+    multiple=True,
+    default=("fcfs",),
+    metavar="NAME[:KEY=VALUE,…]",
+    help="Who runs first; several with commas or by repeating. Default fcfs.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the runs, one below it for each scheduler.")
+@click.option("--resume", type=click.Path(path_type=Path), help="Finish the unfinished runs in this folder.")
+@click.option("--gpu", default="h100", show_default=True, help="GPU preset.")
+@click.option("--model-preset", default="llama-3.1-8b", show_default=True, help="Served model's preset.")
+@click.option("--kv-blocks", type=click.IntRange(min=1), help="KV blocks; worked out from GPU and model by default.")
+@click.option("--block-tokens", type=click.IntRange(min=1), default=16, show_default=True, help="Tokens in a KV block.")
+@click.option("--max-num-seqs", type=click.IntRange(min=1), default=256, show_default=True)
+@click.option("--max-num-batched-tokens", type=click.IntRange(min=1), default=2048, show_default=True)
+@click.option("--max-model-len", type=click.IntRange(min=2), help="Longest prompt plus output; the model's by default.")
+@click.option("--prefix-caching/--no-prefix-caching", default=True, show_default=True)
+@click.option("--instances", type=click.IntRange(min=1), default=1, show_default=True, help="Identical engines.")
+@click.option("--routing", type=click.Choice(ROUTINGS), default="round-robin", show_default=True)
+@click.option(
+    "--sessions",
+    type=click.Choice(["closed", "open"]),
+    default="closed",
+    show_default=True,
+    help="closed: a turn with think time waits for the one before; open: all arrive by the trace's clock.",
+)
+@trace_options
+def replay(**options: Any) -> None:
+    r"""Replay a trace through an engine under one or several schedulers.
+
+    \b
+    trace replay datasets/sample.parquet --scheduler fcfs,srpt --out runs/
+    trace replay --resume runs/
+    """
+    from replay.session import begin, resume
+
+    folder = options.pop("resume")
+    if folder is not None:
+        if options["traces"] or options["out"]:
+            raise click.UsageError("--resume continues a run as it was begun; give it no trace and no --out")
+        finished = resume(folder)
+    else:
+        if not options["traces"] or options["out"] is None:
+            raise click.UsageError("name a trace and --out, as in: trace replay trace.parquet --out runs/")
+        folder = options["out"]
+        finished = begin(options)
+    if not finished:
+        click.echo(f"stopped; continue with: trace replay --resume {folder}", err=True)
+        sys.exit(130)

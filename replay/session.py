@@ -1,0 +1,135 @@
+"""What `trace replay` does: from its options to run folders, and back from run folders when resumed."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import polars as pl
+
+from replay.engines.simulated import Simulated
+from replay.latency_models.roofline import Roofline
+from replay.progress import Progress
+from replay.replayer import Job, Replayer, open_jobs, split_schedulers
+from replay.simulation.hardware import gpu_preset, kv_blocks, model_preset
+from replay.simulation.setup import Limits
+from toolkit.errors import InputFailure, RunFailure
+from toolkit.runs import Run, RunWriter, find_runs
+from toolkit.trace_options import open_trace
+from toolkit.traces import Trace
+
+NOT_REPLAYED = ("prompt", "source_status", "source_ttft_s", "source_e2e_s")
+
+
+def begin(options: dict[str, Any]) -> bool:
+    """Start the replays the options ask for; True when all are finished."""
+    given = {**options, "traces": [str(path) for path in options["traces"]], "out": str(options["out"])}
+    engine = build_engine(options)
+    trace = open_trace(options["traces"], dict(options))
+    requests = replayable(trace)
+    settings = {
+        "trace": trace.info.to_dict(),
+        "engine": engine.describe(),
+        "hardware": {"gpu": options["gpu"], "model": options["model_preset"], "latency": "roofline"},
+        "seed": None,
+        "options": given,
+        "command": command_line(given),
+    }
+    jobs = open_jobs(options["out"], split_schedulers(options["schedulers"]), settings)
+    return _run(engine, requests, trace, jobs)
+
+
+def resume(folder: Path) -> bool:
+    """Finish the unfinished runs in `folder`; each continues from its checkpoint. True when all are finished."""
+    open_runs = [run for run in find_runs([folder]) if not run.finished]
+    finished = True
+    for group in _alike(open_runs):
+        options = dict(group[0].info["options"])
+        trace = open_trace([Path(p) for p in options["traces"]], dict(options))
+        _check_same(trace, group[0])
+        jobs = [Job(run.info["scheduler"]["spec"], RunWriter(run.path, run.info)) for run in group]
+        finished &= _run(build_engine(options), replayable(trace), trace, jobs)
+    return finished
+
+
+def build_engine(options: dict[str, Any]) -> Simulated:
+    """The simulated engine the options describe."""
+    gpu, model = gpu_preset(options["gpu"]), model_preset(options["model_preset"])
+    limits = Limits(
+        kv_blocks=options["kv_blocks"] or kv_blocks(gpu, model, options["block_tokens"]),
+        block_tokens=options["block_tokens"],
+        max_num_seqs=options["max_num_seqs"],
+        max_num_batched_tokens=options["max_num_batched_tokens"],
+        max_model_len=options["max_model_len"] or model.max_position_embeddings,
+        prefix_caching=options["prefix_caching"],
+        instances=options["instances"],
+        routing=options["routing"],
+    )
+    latency = Roofline(gpu=options["gpu"], model=options["model_preset"])
+    return Simulated(latency, limits, closed=options["sessions"] == "closed")
+
+
+def replayable(trace: Trace) -> pl.DataFrame:
+    """The trace in memory, without what a replay does not read; InputFailure when there is nothing to replay."""
+    frame = trace.frame.drop(NOT_REPLAYED).collect()
+    if frame.is_empty():
+        raise InputFailure("no request is left to replay", where=trace.info.name, hint="widen the selection")
+    waits = pl.col("parent_id").is_not_null() & pl.col("think_s").is_not_null()
+    if frame.filter(pl.col("arrival_s").is_null() & ~waits).height:
+        hint = "give the arrivals a column with --map arrival_s=…"
+        raise InputFailure("some requests have no arrival and follow no other", where=trace.info.name, hint=hint)
+    return frame
+
+
+def command_line(options: dict[str, Any]) -> str:
+    """The command that repeats a run."""
+    declared = click.get_current_context().command.params
+    words = ["trace", "replay", *options["traces"]]
+    for parameter in declared:
+        if not isinstance(parameter, click.Option) or parameter.name not in options or parameter.name == "resume":
+            continue
+        value = options[parameter.name]
+        if value == parameter.default or value is None or value == ():
+            continue
+        if isinstance(value, bool):
+            words.append(parameter.opts[0] if value else parameter.secondary_opts[0])
+            continue
+        for one in value if isinstance(value, list | tuple) else [value]:
+            words += [parameter.opts[0], str(one)]
+    return shlex.join(words)
+
+
+def _run(engine: Simulated, requests: pl.DataFrame, trace: Trace, jobs: Sequence[Job]) -> bool:
+    with Progress([job.spec for job in jobs], len(requests)) as progress:
+        finished = Replayer(engine, requests, trace.info, progress.report).run(jobs)
+    for job in jobs:
+        click.echo(_line(job.writer))
+    return finished
+
+
+def _line(writer: RunWriter) -> str:
+    info = writer.info
+    if info["state"] != "finished":
+        return f"{writer.path}: unfinished"
+    rho = f"{info['utilisation']:.2f}" if info["utilisation"] is not None else "unknown"
+    return (
+        f"{writer.path}: {info['requests']:,} requests, {info['steps']:,} steps, {info['preemptions']:,} preemptions, "
+        f"load ρ {rho}, simulated in {info['simulation_cpu_s']:.2f} s"
+    )
+
+
+def _alike(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs begun by the same command, together."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        if "options" not in run.info:
+            raise RunFailure("was not made by `trace replay`", where=str(run.path), hint="only its runs are resumed")
+        groups.setdefault(str(run.info["command"]), []).append(run)
+    return list(groups.values())
+
+
+def _check_same(trace: Trace, run: Run) -> None:
+    if trace.info.sha256 != run.info["trace"]["sha256"]:
+        hint = "restore the file the run was begun with, or start a new run"
+        raise RunFailure("the trace has changed since the run was begun", where=str(run.path), hint=hint)
