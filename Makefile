@@ -8,13 +8,21 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 CANDIDATES := python3.14 python3.13 python3.12 python3.11 python3
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
+QUERY := "SELECT run, p50(ttft_s), p99(ttft_s), p99(e2e_s), attainment(slo_met) FROM outcomes GROUP BY run ORDER BY run"
+
 .PHONY: help
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{printf "make %-11s %s\n", $$1, $$2}'
 
 .PHONY: demo
 demo: .venv/.core  ## analyse, replay and report the embedded sample trace into demo/
-	@PATH="$(CURDIR)/$(BIN):$$PATH" sh datasets/demo.sh
+	@rm -rf demo
+	$(BIN)/trace analyze datasets/sample.parquet --out demo/analysis
+	$(BIN)/trace replay datasets/sample.parquet --engine simulated --scheduler fcfs,sjf,srpt,priority --out demo/runs
+	$(BIN)/trace report demo/runs/fcfs demo/runs/sjf demo/runs/srpt demo/runs/priority --out demo/report.html
+	$(BIN)/trace query $(QUERY) --run demo/runs
+	@echo; echo "Open demo/report.html (four schedulers compared) and demo/analysis/report.html (the trace) in a browser."
+	@echo "Ask something yourself; without SQL it lists what there is:"; echo "  $(BIN)/trace query --run demo/runs"
 
 .PHONY: test
 test: .venv/.dev  ## run the tests, the slow ones left out

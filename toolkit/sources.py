@@ -87,7 +87,7 @@ def flat(entries: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested entries joined by `_`; a list is its JSON text."""
     found: dict[str, Any] = {}
     for key, value in entries.items():
-        name = prefix + key
+        name = prefix + key.replace("-", "_")
         if isinstance(value, Mapping):
             found |= flat(value, f"{name}_")
         else:
@@ -107,13 +107,17 @@ def _all_rows(said: Mapping[str, str | None]) -> ds.Expression:
 
 
 def _add_run(gathered: _Gathered, run: Run) -> None:
-    scheduler = run.info.get("scheduler")
-    name = scheduler.get("name") if isinstance(scheduler, Mapping) else scheduler
-    said = {"run": run.name, "scheduler": None if name is None else str(name)}
+    said = {"run": run.name, "scheduler": _name(run.info.get("scheduler"))}
     for table in PARTS:
         files = sorted((run.path / table).glob("part-*.parquet"))
         gathered.tables[table] += [Part(file, said) for file in files]
-    gathered.rows.append(flat({**run.info, **said}))
+    gathered.rows.append({**flat(run.info), **said, "engine": _name(run.info.get("engine"))})
+
+
+def _name(entry: Any) -> str | None:
+    """What a setting is called, whether run.json holds its name or a record with it."""
+    name = entry.get("name") if isinstance(entry, Mapping) else entry
+    return None if name is None else str(name)
 
 
 def _add_trace(gathered: _Gathered, source: str | Path, scratch: Path) -> None:
