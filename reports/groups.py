@@ -39,7 +39,10 @@ def length_bin() -> pl.Expr:
     """The input length as a group: `< 128`, `128 to 511`, …"""
     middle = [f"{low} to {high - 1}" for low, high in pairwise(LENGTH_EDGES)]
     names = [f"< {LENGTH_EDGES[0]}", *middle, f"≥ {LENGTH_EDGES[-1]}"]
-    return pl.col("prompt_tokens").cut(LENGTH_EDGES, labels=names, left_closed=True).alias("input_length")
+    tokens, found = pl.col("prompt_tokens"), pl.lit(names[-1])
+    for edge, name in reversed(list(zip(LENGTH_EDGES, names, strict=False))):
+        found = pl.when(tokens < edge).then(pl.lit(name)).otherwise(found)
+    return pl.when(tokens.is_not_null()).then(found).cast(pl.Enum(names)).alias("input_length")
 
 
 def group_expr(name: str) -> pl.Expr:

@@ -56,8 +56,8 @@ def number(value: float | None) -> str:
     size = abs(value)
     if size >= 1e15 or size < 1e-6:
         return f"{value:.2e}"
-    digits = max(0, 2 - math.floor(math.log10(size)))
     rounded = round(value, 2 - math.floor(math.log10(size)))
+    digits = max(0, 2 - math.floor(math.log10(abs(rounded))))  # 9.999 is 10.0
     return f"{rounded:,.{digits}f}".replace(",", "\u202f").replace("-", "\u2212")
 
 

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,12 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-pipe",
 )  # fmt: skip
 PATIENCE_S = 60.0
+RENUMBER = """
+import fcntl, os, sys
+pipes = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]]
+os.dup2(pipes[0], 3), os.dup2(pipes[1], 4)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""  # Chromium reads commands from descriptor 3 and answers on 4
 
 
 class Browser:
@@ -22,9 +29,11 @@ class Browser:
         in_read, self._in = os.pipe()
         self._out, out_write = os.pipe()
         command = [chromium, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
-        shell = ["sh", "-c", f'exec "$@" 3<&{in_read} 4>&{out_write}', "sh", *command]
         self._process = subprocess.Popen(
-            shell, pass_fds=(in_read, out_write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [sys.executable, "-c", RENUMBER, str(in_read), str(out_write), *command],
+            pass_fds=(in_read, out_write),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         os.close(in_read)
         os.close(out_write)
