@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from toolkit import fits
+from toolkit import fits, ticked_fits
 from toolkit.analysis.windows import counts_in, fitting_window_s, whole_windows, window_of
 from toolkit.counted import Counted
 from toolkit.traces import TraceInfo
@@ -15,7 +15,7 @@ from toolkit.traces import TraceInfo
 Floats = NDArray[np.float64]
 DISPERSION_S = (0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 86400.0)
 LEAST_WINDOWS = 5
-FIT_STEP = 0.1  # of the mean gap: a coarser clock shapes the gaps more than the traffic does
+FINE_STEP = 0.1  # of the mean gap: a coarser clock shapes the gaps, and fits must know it
 DAY_S, HOUR_S = 86400.0, 3600.0
 
 _f, _i = pl.Float64(), pl.Int64()
@@ -92,13 +92,11 @@ def summary(arrival_s: Floats, gaps: Counted, clock_step_s: float | None) -> pl.
 
 
 def clock_note(gap_mean_s: float, clock_step_s: float | None) -> str | None:
-    """Why gaps are not described or fitted; null when they can be."""
-    if clock_step_s is None or clock_step_s <= FIT_STEP * gap_mean_s:
+    """What a coarse clock does to the description of gaps; null when it is fine."""
+    if clock_step_s is None or clock_step_s <= FINE_STEP * gap_mean_s:
         return None
     if clock_step_s <= gap_mean_s:
-        return (
-            f"the clock step of {clock_step_s:g} s is over a tenth of the mean gap, {gap_mean_s:.3g} s: gaps not fitted"
-        )
+        return f"the clock step of {clock_step_s:g} s is coarse for gaps of {gap_mean_s:.3g} s: fitted as steps of it"
     return f"the clock step of {clock_step_s:g} s hides the gaps, {gap_mean_s:.3g} s on average: no gap CV, no fits"
 
 
@@ -143,10 +141,15 @@ def _dispersion_at(arrival_s: Floats, window_s: float, windows: int) -> tuple[fl
 
 
 def gap_fits(gaps: Counted, clock_step_s: float | None) -> pl.DataFrame:
-    """Fits to the gaps above zero; refused (no rows) when the clock shapes the gaps."""
-    refused = gaps.n == 0 or clock_note(gaps.mean, clock_step_s) is not None
-    fitted = fits.TABLE.to_frame() if refused else fits.compare(gaps.above(0), list(fits.FAMILIES))
-    return fitted.rename({"requests": "gaps", "mean": "mean_s"})
+    """Fits to the gaps above zero; to all as clock steps where the clock is coarse; none where it hides them."""
+    families, step_s = list(fits.FAMILIES), clock_step_s or 0.0
+    if gaps.n == 0 or step_s > gaps.mean:
+        table = fits.TABLE.to_frame()
+    elif step_s > FINE_STEP * gaps.mean:
+        table = ticked_fits.compare(gaps, step_s, families)
+    else:
+        table = fits.compare(gaps.above(0), families)
+    return table.rename({"requests": "gaps", "mean": "mean_s"})
 
 
 def hourly(arrival_s: Floats, epoch: str | None) -> pl.DataFrame:

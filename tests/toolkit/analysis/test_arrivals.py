@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from toolkit.analysis.arrivals import dispersion
 from toolkit.analysis.windows import whole_windows
+from toolkit.ticked_fits import FAMILIES, probabilities
 
 
 def poisson(n: int, rate: float, seed: int = 1) -> np.ndarray:
@@ -107,3 +108,41 @@ def test_a_trace_without_times_or_with_one_instant_has_no_rate(ask) -> None:
     row = ask("arrivals", arrival_s=[5.0, 5.0])["summary"].row(0, named=True)
     assert row["requests"] == 2
     assert row["rate_per_s"] is None
+
+
+@pytest.mark.parametrize(
+    ("family", "draw", "shape", "scale"),
+    [
+        ("gamma", lambda rng, n: rng.gamma(0.4, 5.0, n), 0.4, 5.0),
+        ("weibull", lambda rng, n: 2.0 * rng.weibull(0.7, n), 0.7, 2.0),
+        ("lognormal", lambda rng, n: rng.lognormal(0.2, 1.1, n), 1.1, np.exp(0.2)),
+        ("exponential", lambda rng, n: rng.exponential(1.5, n), None, 1.5),
+    ],
+)
+def test_planted_gaps_are_found_through_a_coarse_clock(ask, family, draw, shape, scale) -> None:
+    arrival_s = np.floor(np.cumsum(draw(np.random.default_rng(11), 60_000)))
+    tables = ask("arrivals", arrival_s=arrival_s, info={"clock_step_s": 1.0})
+    assert "fitted as steps" in tables["summary"]["note"][0]
+    planted = tables["gap_fits"].row(by_predicate=pl.col("family") == family, named=True)
+    assert planted["gaps"] == 59_999
+    assert planted["delta_aic"] < 4
+    assert planted["shape"] == (shape and pytest.approx(shape, rel=0.05))
+    assert planted["scale"] == pytest.approx(scale, rel=0.06)
+    assert planted["ks"] < 0.01
+
+
+@pytest.mark.parametrize("family", ["exponential", "gamma", "weibull", "lognormal"])
+def test_probabilities_of_ticks_add_up_and_match_a_simulation(family: str) -> None:
+    rng = np.random.default_rng(12)
+    draw = {
+        "exponential": lambda n: rng.exponential(1.3, n),
+        "gamma": lambda n: rng.gamma(0.8, 1.3, n),
+        "weibull": lambda n: 1.3 * rng.weibull(0.8, n),
+        "lognormal": lambda n: 1.3 * rng.lognormal(0, 0.8, n),
+    }[family]
+    ticks = np.arange(2000.0)
+    p = probabilities(ticks, lambda x: FAMILIES[family](x, 0.8, 1.3))
+    assert p.sum() == pytest.approx(1)
+    read = np.floor(rng.random(400_000) + draw(400_000))
+    observed = np.bincount(read.astype(int), minlength=5)[:5] / 400_000
+    assert observed == pytest.approx(p[:5], abs=0.003)
