@@ -4,8 +4,10 @@ A loader states the keys it reads as `{"timestamp": TIME, "input_length": TOKENS
 that is not optional must be in every record; a null value stays null, because unknown is null.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -29,10 +31,22 @@ WHOLE = Kind(pl.Int64(), "a whole number")
 TOKENS = WHOLE  # a count that is negative or impossible is dropped, with its reason, where the scan is read
 TEXT = Kind(pl.String(), "text")
 NAME = Kind(pl.String(), "text or a whole number")
-FLAG = Kind(pl.Boolean(), "true or false")
 MOMENT = Kind(pl.Datetime("us", "UTC"), "an ISO 8601 time")
 BLOCKS = Kind(pl.List(pl.UInt64()), "a list of whole numbers from 0")
 TOKEN_TIMES = Kind(pl.List(pl.Float32()), "a list of numbers")
+
+NO_TEXT = r"^(?:[\[{]|true$|false$|-?[0-9])"  # polars writes whatever it finds as text: this may be a list, a number …
+NO_NAME = r"^(?:[\[{]|true$|false$|-?[0-9]+[.eE])"
+
+PYTHON_TYPES: Mapping[Any, tuple[type, ...]] = {
+    pl.Float32(): (int, float),
+    pl.Float64(): (int, float),
+    pl.Int32(): (int,),
+    pl.Int64(): (int,),
+    pl.UInt64(): (int,),
+    pl.String(): (str,),
+    pl.Datetime("us", "UTC"): (datetime,),
+}
 
 Fields = Mapping[str, Kind]
 Row = Mapping[str, Any]
@@ -64,9 +78,18 @@ def table(rows: Sequence[Row], places: Sequence[Place], fields: Fields, source: 
     return pl.DataFrame([_column(rows, places, name, kind, source) for name, kind in fields.items()])
 
 
-def lacks_required(frame: pl.DataFrame, fields: Fields) -> bool:
-    """Whether a frame that polars parsed itself may hide a missing key behind a null."""
-    return any(kind.required and frame[name].null_count() for name, kind in fields.items())
+def doubtful(frame: pl.DataFrame, fields: Fields) -> bool:
+    """Whether a frame that polars parsed itself may hide a missing key behind a null, or another type behind text."""
+    return any(_is_doubtful(frame[name], kind) for name, kind in fields.items())
+
+
+def _is_doubtful(column: pl.Series, kind: Kind) -> bool:
+    if kind.required and column.null_count():
+        return True
+    if not isinstance(kind.dtype, pl.String):
+        return False
+    looks_other = NO_NAME if kind.words == NAME.words else NO_TEXT
+    return bool(column.str.contains(looks_other).any())
 
 
 def _column(rows: Sequence[Row], places: Sequence[Place], name: str, kind: Kind, source: str) -> pl.Series:
@@ -85,9 +108,14 @@ def _series(name: str, values: list[Any], kind: Kind) -> pl.Series:
         return _lists(name, values, kind.dtype)
     if kind.words == NAME.words:
         values = [str(value) if type(value) is int else value for value in values]
-    elif kind.dtype.is_numeric() and bool in set(map(type, values)):
-        raise TypeError("polars would take true for 1")
+    _refuse_other_types(values, kind.dtype)
     return pl.Series(name, values, dtype=kind.dtype, strict=True)
+
+
+def _refuse_other_types(values: Iterable[Any], dtype: Any) -> None:
+    """Polars would take true for 1, and would need all memory for an object that is nested a thousand deep."""
+    if not set(map(type, values)) <= {NoneType, *PYTHON_TYPES[dtype]}:
+        raise TypeError("a value of another type")
 
 
 def _lists(name: str, values: list[Any], dtype: pl.List) -> pl.Series:
@@ -100,6 +128,7 @@ def _lists(name: str, values: list[Any], dtype: pl.List) -> pl.Series:
     parts = [np.asarray(value) for value in values if value is not None and len(value)]
     flat = np.concatenate(parts) if parts else np.empty(0, np.uint64)
     if flat.dtype.kind not in wanted or (flat.dtype.kind == "i" and wanted == "iu" and flat.min() < 0):
+        _refuse_other_types((item for value in values if value is not None for item in value), dtype.inner)
         return pl.Series(name, values, dtype=dtype, strict=True)
     ends = np.cumsum([0, *(0 if value is None else len(value) for value in values)], dtype=np.int64)
     nulls = pa.array([value is None for value in values], pa.bool_())

@@ -20,7 +20,7 @@ from polars.io.plugins import register_io_source
 
 from toolkit.errors import InputFailure, SettingFailure, nearest
 from toolkit.protocols import LoadOptions
-from workloads.fields import Fields, Place, Row, lacks_required, schema_of, shown, table
+from workloads.fields import Fields, Place, Row, doubtful, schema_of, shown, table
 
 BATCH_BYTES = 4 << 20
 BATCH_ROWS = 20_000
@@ -172,7 +172,7 @@ def _flat_frame(batch: Batch, fields: Fields) -> pl.DataFrame:
         frame = pl.read_ndjson(b"".join(batch.lines), schema=schema_of(fields))
     except PolarsError:
         return _line_frame(batch, fields, None)
-    if frame.height != len(batch.lines) or lacks_required(frame, fields):
+    if frame.height != len(batch.lines) or doubtful(frame, fields):
         return _line_frame(batch, fields, None)
     return frame.with_columns(drop_reason=pl.lit(None, pl.String))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from toolkit.errors import Failure, InputFailure, SettingFailure
 from toolkit.traces import read_trace
 from workloads import records
-from workloads.fields import BLOCKS, TEXT, TOKENS, optional
+from workloads.fields import BLOCKS, NAME, TEXT, TOKENS, optional
 from workloads.outline import outline
 from workloads.records import Batch, line_frame
 
@@ -154,11 +154,14 @@ def test_several_files_are_one_trace_and_lines_are_counted_in_each(tmp_path: Pat
     assert read_trace([str(tmp_path / "*.jsonl")]).info.rows_kept == 3
 
 
-FIELDS = {"size": TOKENS, "name": optional(TEXT), "blocks": optional(BLOCKS)}
+FIELDS = {"size": TOKENS, "name": optional(TEXT), "key": optional(NAME), "blocks": optional(BLOCKS)}
 SIZES = st.one_of(st.integers(0, 2**31 - 1), st.none(), st.integers(0, 9).map(float))
 NAMES = st.one_of(st.none(), st.text(max_size=5))
 LISTS = st.one_of(st.none(), st.lists(st.integers(0, 2**64 - 1), max_size=4))
-RECORDS = st.fixed_dictionaries({"size": SIZES}, optional={"name": NAMES, "blocks": LISTS, "other": st.booleans()})
+KEYS = st.one_of(NAMES, st.integers(-9, 9))
+RECORDS = st.fixed_dictionaries(
+    {"size": SIZES}, optional={"name": NAMES, "key": KEYS, "blocks": LISTS, "other": st.booleans()}
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -169,6 +172,29 @@ def test_lines_parsed_together_and_one_by_one_give_the_same(rows: list[Any]) -> 
     together, singly = records._flat_frame(batch, FIELDS), records._line_frame(batch, FIELDS, None)
     assert together.equals(singly)
     assert together["drop_reason"].null_count() == sum(row != "" for row in rows)
+
+
+@pytest.mark.parametrize("value", [True, 5, 2.5, [1], {"a": 1}])
+@pytest.mark.parametrize("key", ["name", "key"])
+def test_no_other_type_passes_for_text(key: str, value: Any, tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps({"size": 1, key: "5"}) + "\n" + json.dumps({"size": 1, key: value}))
+    if (key, value) == ("key", 5) and value is not True:
+        assert line_frame([path], FIELDS).collect()["key"].to_list() == ["5", "5"]
+    else:
+        with pytest.raises(InputFailure, match=f"line 2: '{key}' is "):
+            line_frame([path], FIELDS).collect()
+
+
+@pytest.mark.parametrize("key", ["size", "name", "key", "blocks"])
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+def test_deep_nesting_costs_nothing(key: str, opening: bytes, closing: bytes, tmp_path: Path) -> None:
+    deep = opening * 1000 + b"1" + closing * 1000
+    path = tmp_path / "x.jsonl"
+    size = b"" if key == "size" else b'"size": 1, '
+    path.write_bytes(b"{" + size + b'"' + key.encode() + b'": ' + deep + b"}\n")
+    with pytest.raises(InputFailure, match=f"line 1: '{key}' is a"):
+        line_frame([path], FIELDS).collect()
 
 
 def test_only_wanted_columns_are_built_and_a_limit_stops_the_reading(tmp_path: Path) -> None:
