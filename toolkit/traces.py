@@ -80,7 +80,9 @@ def write_trace(trace: Trace, path: Path) -> None:
     """Stream `trace` to canonical Parquet with its info in the footer; the file appears whole or not at all."""
     part = path.with_name(path.name + ".partial")
     try:
-        trace.frame.sink_parquet(part, metadata=footer(trace.info), compression="zstd", engine="streaming")
+        trace.frame.sink_parquet(
+            part, metadata=footer(trace.info), compression="zstd", compression_level=1, engine="streaming"
+        )
         part.replace(path)
     except OSError as error:
         what = f"cannot be written ({error.strerror or error})"
