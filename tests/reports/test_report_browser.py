@@ -64,7 +64,7 @@ def test_tabs_themes_and_rows_answer_to_the_keyboard(browser: Browser, page: Pat
     browser.call("Input.dispatchKeyEvent", type="keyDown", key="ArrowRight", windowsVirtualKeyCode=39)
     browser.wait("!document.getElementById('tail-2').hidden && document.getElementById('tail-1').hidden")
     browser.wait("document.querySelector('#tail-2 .plot svg') !== null")
-    colour = "getComputedStyle(document.querySelector('#tail-2 .plot .js-line')).stroke"
+    colour = "getComputedStyle(document.querySelector('#tail-2 .plot .xtick text')).fill"
     light = browser.evaluate(colour)
     browser.evaluate("document.getElementById('theme').click()")
     browser.wait(f"document.documentElement.dataset.theme === 'dark' && {colour} !== '{light}'")

@@ -61,12 +61,12 @@ def test_intervals_agree_with_the_ground_floors_bootstrap() -> None:
 def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(11)
     covered = 0
-    for i in range(200):
+    for i in range(100):
         values = rng.exponential(1.0, 1_200)
         counted = tally(values, np.arange(1_200) * 60 // 1_200)
-        low, high = interval(quantile_replicates(counted, draws(60, seed=i, replicates=300), np.array([0.9])))
+        low, high = interval(quantile_replicates(counted, draws(60, seed=i, replicates=200), np.array([0.9])))
         covered += low[0] <= np.log(10) <= high[0]
-    assert 175 <= covered <= 200
+    assert 86 <= covered <= 100
 
 
 def test_undefined_values_are_left_out() -> None:
