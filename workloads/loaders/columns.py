@@ -10,7 +10,7 @@ import polars as pl
 from toolkit.errors import InputFailure, nearest
 from toolkit.protocols import LoadOptions, Scan
 from toolkit.schema import TRACE
-from workloads.fields import BLOCKS, NUMBER, TEXT, TOKEN_TIMES, TOKENS, WHOLE, Kind, optional
+from workloads.fields import BLOCKS, NAME, NUMBER, TEXT, TOKEN_TIMES, TOKENS, WHOLE, Kind, optional
 from workloads.records import line_frame
 from workloads.tables import Table, first_cell, header_of, read_header, stamp_format
 
@@ -144,7 +144,7 @@ def _kind(name: str, value: Any) -> Kind:
     """What a key may hold, by its canonical name; a time by its first value."""
     dtype = KNOWN[name]
     if name in TIMES and isinstance(value, str):
-        return TEXT
+        return NAME
     if isinstance(dtype, pl.List):
         return BLOCKS if name == "prefix_blocks" else TOKEN_TIMES
     if name.endswith("_tokens"):
@@ -153,7 +153,7 @@ def _kind(name: str, value: Any) -> Kind:
         return WHOLE
     if name in ("request_id", "parent_id") and isinstance(value, str):
         return TEXT
-    return TEXT if dtype == pl.String() else WHOLE if dtype.is_integer() else NUMBER
+    return NAME if dtype == pl.String() else WHOLE if dtype.is_integer() else NUMBER
 
 
 def _with_moments(frame: pl.LazyFrame, column: str) -> pl.LazyFrame:
