@@ -1,5 +1,6 @@
 """Differences between runs with their intervals. Pure arithmetic, no drawing."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -37,8 +38,14 @@ def _against(base: Statistics, other: Statistics) -> dict[str, Any]:
     drawn = other if paired else redrawn(other)
     rows = [row for metric in LATENCIES for row in _metric_rows(base, drawn, metric)]
     rows += [row for name in base.met if (row := _attainment_row(base, drawn, name))]
-    rows.sort(key=lambda r: (not r["shown"], -abs(r["relative"] or 0)))
+    rows.sort(key=lambda r: (not r["shown"], -_size(r)))
     return {"name": other.run.label, "paired": paired, "differences": rows}
+
+
+def _size(row: dict[str, Any]) -> float:
+    """How far apart two values are as a factor, so that a half and a double are equally far."""
+    base, value = row["base"], row["value"]
+    return abs(math.log(value / base)) if base and value and value / base > 0 else math.inf
 
 
 def redrawn(stats: Statistics) -> Statistics:

@@ -45,7 +45,7 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 def _text(value: Any) -> str:
     if value is None:
-        return words.UNKNOWN
+        return words.DASH
     if isinstance(value, list):
         value = ", ".join(str(v) for v in value) or "none"
     text = printable(str(value) if value != {} else "none")
@@ -62,7 +62,7 @@ def value(info: Mapping[str, Any], *path: str) -> Any:
 
 def shared(runs: list[Measured], *path: str) -> str:
     """The entry if all runs have the same, else how many there are."""
-    found = {_text(value(run.info, *path)) for run in runs}
+    found = {words.UNKNOWN if (v := value(run.info, *path)) is None else _text(v) for run in runs}
     return found.pop() if len(found) == 1 else f"{len(found)} different"
 
 
@@ -81,6 +81,14 @@ def engine(runs: list[Measured]) -> str:
         return shared(runs, "engine", "name")
     names = {str(n) for run in runs for n in run.frame["engine"].cast(pl.String).unique().drop_nulls()}
     return printable(words.listing(sorted(names))) or words.UNKNOWN
+
+
+def verdict(run: Measured) -> str:
+    """What the run says of itself; a simulation that was held against nothing says that."""
+    said = value(run.info, "verdict")
+    if said is not None:
+        return printable(str(said))
+    return "ACCURACY UNKNOWN" if engine([run]) == "simulated" else "VERDICT UNKNOWN"
 
 
 def dropped(run: Measured) -> list[tuple[str, str]]:

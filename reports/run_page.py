@@ -108,7 +108,7 @@ def _run_head(index: int, run: Measured, numbers: dict[str, Any]) -> dict[str, A
     return {
         "label": run.label,
         "colour": colour(index),
-        "verdict": words.UNKNOWN if numbers["verdict"] is None else str(numbers["verdict"]),
+        "verdict": provenance.verdict(run),
         "unfinished": unfinished,
         "requests": words.whole(numbers["requests"]),
         "failures": run_tables.failures(numbers),

@@ -121,7 +121,7 @@ def test_differences_have_the_right_sign_and_their_interval_holds_them(two: Repo
     assert worse["shown"]
     assert worse["low"] < worse["difference"] < worse["high"]
     assert worse["low"] > 0 > better["high"]
-    sizes = [abs(r["relative"]) for r in found["differences"] if r["shown"]]
+    sizes = [abs(np.log(r["value"] / r["base"])) for r in found["differences"] if r["shown"]]
     assert sizes == sorted(sizes, reverse=True)
 
 
