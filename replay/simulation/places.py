@@ -1,7 +1,7 @@
 """Who has a place: requests wait, get one, decode, lose it, finish.
 
-The requests that decode are not touched in a step. Their contexts all grow by one, so a request stores its `base`, and
-context = decoded - base, output produced = decoded - base - prompt + 1. It leaves this set only when the decode count
+The requests that decode are not touched in a step. Their contexts all grow by one, so a request stores its `origin`, and
+context = decoded - origin, output produced = decoded - origin - prompt + 1. It leaves this set only when the decode count
 reaches its key in DUE, or when it loses its place.
 """
 
@@ -45,7 +45,7 @@ def end(state, r, status, now):
 def _produced(state, r):
     """Output tokens of a decoding request."""
     q = state.requests[r]
-    return state.instances[q.instance].decoded - q.base - q.prompt + 1
+    return state.instances[q.instance].decoded - q.origin - q.prompt + 1
 
 
 @compiled
@@ -61,8 +61,8 @@ def _set_keys(settings, state, r):
         until = min(until, state.boundaries[q.level])
     if served < q.hold_at:
         until = min(until, q.hold_at)
-    state.key[DUE, r] = q.base + q.prompt - 1 + until
-    rank = q.rank + state.offsets[q.level] + settings.slope * (1 - q.base - q.prompt)
+    state.key[DUE, r] = q.origin + q.prompt - 1 + until
+    rank = q.rank + state.offsets[q.level] + settings.slope * (1 - q.origin - q.prompt)
     state.key[LAST, r] = np.inf if served >= q.hold_at else -rank
 
 
@@ -77,14 +77,14 @@ def _pass_boundaries(state, r, served):
 def _start_decoding(settings, state, i, r):
     q, me = state.requests[r], state.instances[i]
     q.status = DECODING
-    q.base = me.decoded - (q.prompt + q.produced - 1)
+    q.origin = me.decoded - (q.prompt + q.produced - 1)
     _pass_boundaries(state, r, q.produced)
     _set_keys(settings, state, r)
     heap_add(state, i, DUE, r, me.decodes)
     heap_add(state, i, LAST, r, me.decodes)
-    state.residue[i, q.base % settings.block_tokens] += 1
+    state.residue[i, q.origin % settings.block_tokens] += 1
     me.decodes += 1
-    me.bases += q.base
+    me.origins += q.origin
 
 
 @compiled
@@ -93,9 +93,9 @@ def _stop_decoding(settings, state, i, r):
     q.produced = _produced(state, r)
     heap_remove(state, i, DUE, r, me.decodes)
     heap_remove(state, i, LAST, r, me.decodes)
-    state.residue[i, q.base % settings.block_tokens] -= 1
+    state.residue[i, q.origin % settings.block_tokens] -= 1
     me.decodes -= 1
-    me.bases -= q.base
+    me.origins -= q.origin
 
 
 @compiled
@@ -119,7 +119,7 @@ def preempt(settings, state, i, r, granted):
         me.partial = NONE
         context = np.int64(q.computed)
     else:
-        context = me.decoded - q.base + granted
+        context = me.decoded - q.origin + granted
         _stop_decoding(settings, state, i, r)
     release(settings, state, r, context)
     q.computed = 0

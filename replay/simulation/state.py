@@ -46,7 +46,7 @@ REQUEST = np.dtype(
         ("next_child", "i4"),
         # what happens to it
         ("order", "f8"),  # its key while it waits (rank with what was served) or is a released turn (arrival)
-        ("base", "i8"),  # while decoding: the instance's decode count when its context was empty
+        ("origin", "i8"),  # while decoding: the instance's decode count when its context was empty
         ("start", "i8"),
         ("first", "i8"),
         ("finish", "i8"),
@@ -72,7 +72,7 @@ INSTANCE = np.dtype(
     [
         ("clock", "i8"),
         ("decoded", "i8"),  # decode steps taken: the count all decoding requests are measured by
-        ("bases", "i8"),  # sum of the bases of what decodes
+        ("origins", "i8"),  # sum of the origins of what decodes
         ("decodes", "i8"),  # requests that decode
         ("running", "i8"),  # requests that have a place
         ("waiting", "i8"),

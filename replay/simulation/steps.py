@@ -65,7 +65,7 @@ def _displace(settings, state, i, r):
         other = state.heap[i, LAST, slot]
         if rank < moved - state.key[LAST, other]:
             places += 1
-            blocks += freed_by(settings, state, other, me.decoded - state.requests[other].base + 1)
+            blocks += freed_by(settings, state, other, me.decoded - state.requests[other].origin + 1)
     if places == 0 or not _fits(settings, state, i, r, places, blocks):
         return False
     while not _fits(settings, state, i, r, 0, 0) and rank < last_rank(settings, state, i):
@@ -141,7 +141,7 @@ def step(settings, latency, state, i, until):
     tokens, attention, complete = _fill(settings, latency, state, i, evicted)
     if tokens == 0 and me.decodes == 0:
         return
-    kv = me.decodes * (me.decoded + 1) - me.bases
+    kv = me.decodes * (me.decoded + 1) - me.origins
     steps = np.int64(1)
     if tokens == 0 and not evicted:
         first, rise, alike = decode_line(latency, me.decodes, kv)

@@ -1,0 +1,80 @@
+"""Random traces, limits and schedulers for hypothesis."""
+
+import polars as pl
+from hypothesis import strategies as st
+
+from replay.schedulers.fcfs import FCFS
+from replay.schedulers.priority import Priority
+from replay.schedulers.sjf import SJF
+from replay.schedulers.srpt import SRPT
+from replay.simulation.setup import Limits
+from tests.replay.simulations import BLOCK_TOKENS, make_trace
+from toolkit.protocols import Curve, Preemption
+
+
+class Attained:
+    """Least attained service, in steps: exercises a curve with boundaries and displacement."""
+
+    curve = Curve(boundaries=(4, 16), offsets=(0.0, 1000.0, 2000.0))
+    preemption = Preemption("rank")
+
+    def rank(self, requests: pl.DataFrame, now_s: float):
+        return requests["arrival_s"].to_numpy()
+
+
+class Rising:
+    """A rank that rises with every token: exercises the cut of a jump at a change of order."""
+
+    curve = Curve(slope=0.25)
+    preemption = Preemption("rank")
+
+    def rank(self, requests: pl.DataFrame, now_s: float):
+        return requests["arrival_s"].to_numpy()
+
+
+schedulers = st.sampled_from(
+    [FCFS(), SJF(), SRPT(), SRPT(hold_share=0.5), Priority(), Priority(displace=True), Attained(), Rising()]
+)
+
+
+@st.composite
+def limits(draw: st.DrawFn) -> Limits:
+    seqs = draw(st.integers(1, 6))
+    return Limits(
+        kv_blocks=draw(st.integers(3, 40)),
+        block_tokens=draw(st.sampled_from([4, 8, 16])),
+        max_num_seqs=seqs,
+        max_num_batched_tokens=draw(st.integers(max(seqs, 8), 64)),
+        max_model_len=draw(st.sampled_from([100, 400])),
+        watermark_blocks=draw(st.integers(0, 1)),
+        prefix_caching=draw(st.booleans()),
+        instances=draw(st.sampled_from([1, 1, 1, 2, 3])),
+        routing=draw(st.sampled_from(["round-robin", "least-loaded", "prefix-aware"])),
+    )
+
+
+@st.composite
+def traces(draw: st.DrawFn, sessions: bool = True) -> pl.DataFrame:
+    """Up to 25 requests, some alike in arrival, some turns of a session, some with a shared prefix, some impossible."""
+    rows: list[dict[str, object]] = []
+    arrival = 0.0
+    for number in range(draw(st.integers(1, 25))):
+        arrival += draw(st.sampled_from([0.0, 0.0, 0.013, 0.2, 1.7]))
+        prompt = draw(st.one_of(st.integers(1, 60), st.just(300), st.none(), st.just(0)))
+        shared = draw(st.integers(0, 3))
+        parent = draw(st.one_of(st.none(), st.integers(0, number - 1))) if sessions and number else None
+        family = draw(st.integers(0, 1))
+        full = (prompt or 0) // BLOCK_TOKENS
+        rows.append(
+            {
+                "arrival_s": arrival,
+                "tenant": draw(st.sampled_from(["a", "b"])),
+                "tier": draw(st.sampled_from(["premium", "batch", None])),
+                "parent_id": parent,
+                "think_s": None if parent is None else draw(st.sampled_from([None, 0.0, 0.05, 2.0])),
+                "prompt_tokens": prompt,
+                "output_tokens": draw(st.integers(1, 40)),
+                "prefix_blocks": [family * 10 + b if b < shared else 100 * number + b for b in range(full)],
+            }
+        )
+    return make_trace(rows)
