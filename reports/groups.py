@@ -1,7 +1,6 @@
 """Who suffers: the same numbers for each model, tenant, tier and input length, worst first."""
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -11,7 +10,6 @@ from reports.overtime import bin_width
 from reports.resampling import Floats, sorted_quantiles
 
 TITLES = {"model": "Model", "tenant": "Tenant", "tier": "Tier", "input_length": "Input length"}
-LENGTH_EDGES = (128, 512, 2_048, 8_192, 32_768)
 PANELS = 9
 ROWS = 24
 FEW = 10  # requests; a P99 of fewer is not shown in the heat map
@@ -35,25 +33,11 @@ def harm_metric(runs: list[Measured]) -> str:
     return "slowdown" if known else "e2e_s"
 
 
-def length_bin() -> pl.Expr:
-    """The input length as a group: `< 128`, `128 to 511`, …"""
-    middle = [f"{low} to {high - 1}" for low, high in pairwise(LENGTH_EDGES)]
-    names = [f"< {LENGTH_EDGES[0]}", *middle, f"≥ {LENGTH_EDGES[-1]}"]
-    tokens, found = pl.col("prompt_tokens"), pl.lit(names[-1])
-    for edge, name in reversed(list(zip(LENGTH_EDGES, names, strict=False))):
-        found = pl.when(tokens < edge).then(pl.lit(name)).otherwise(found)
-    return pl.when(tokens.is_not_null()).then(found).cast(pl.Enum(names)).alias("input_length")
-
-
-def group_expr(name: str) -> pl.Expr:
-    return length_bin() if name == "input_length" else pl.col(name)
-
-
 def splits(runs: list[Measured], met: list[pl.Series]) -> list[Split]:
     """A Split for each grouping that tells requests apart; `met` is each run's joint attainment, a request."""
     harm = harm_metric(runs)
     order = [run.frame[harm].arg_sort(nulls_last=True) for run in runs]
-    found = [_split(name, harm, runs, met, order) for name in (*GROUPS, "input_length")]
+    found = [_split(name, harm, runs, met, order) for name in GROUPS]
     return [s for s in found if len(s.order) > 1]
 
 
@@ -71,7 +55,7 @@ def _split(name: str, harm: str, runs: list[Measured], met: list[pl.Series], ord
 def _tails(run: Measured, name: str, harm: str, order: pl.Series) -> dict[str | None, Floats]:
     """The defined values of each group, sorted: all values were sorted once, a stable partition keeps them so."""
     known = order.head(run.frame.height - run.frame[harm].null_count())
-    keyed = run.frame.select(group_expr(name), harm)[known]
+    keyed = run.frame.select(pl.col(name), harm)[known]
     codes = keyed.to_series(0).to_physical().cast(pl.Int32).fill_null(-1).to_numpy()
     small = codes.astype(np.int16) if len(codes) and codes.max() < 2**15 else codes  # 16 bits sort by radix
     by_code = np.argsort(small, kind="stable")
@@ -84,7 +68,7 @@ def _tails(run: Measured, name: str, harm: str, order: pl.Series) -> dict[str | 
 def _group_table(name: str, run: Measured, met: pl.Series, tails: dict[str | None, Floats]) -> pl.DataFrame:
     counted = (
         run.frame.lazy()
-        .select("ttft_s", "status", met.alias("met"), group=group_expr(name))
+        .select("ttft_s", "status", met.alias("met"), group=pl.col(name))
         .group_by("group")
         .agg(
             requests=pl.len(),

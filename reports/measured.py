@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ COLUMNS = (
     "prompt_tokens", "cached_tokens", "output_tokens", "preemptions", "preempted_s", "alone_s",
     "slo_ttft_s", "slo_tpot_s", "status",
 )  # fmt: skip
-GROUPS = ("model", "tenant", "tier")
+GROUPS = ("model", "tenant", "tier", "input_length")
+LENGTH_EDGES = (128, 512, 2_048, 8_192, 32_768)
 BLOCKS = 60  # of consecutive requests, what the bootstrap draws
 MIN_BLOCK = 4  # requests; below 60 × 4 there are fewer blocks
 LABEL_LENGTH = 40
@@ -26,7 +28,7 @@ LABEL_LENGTH = 40
 
 @dataclass(frozen=True)
 class Measured:
-    """`frame` is sorted by request_id and has COLUMNS (groups as categories) and LATENCIES, null unless completed."""
+    """`frame` is sorted by request_id: COLUMNS and GROUPS (as categories), and LATENCIES, null unless completed."""
 
     run: Run
     label: str  # printable, unique among the runs of a page, at most LABEL_LENGTH characters
@@ -69,8 +71,20 @@ def measure(run: Run, label: str) -> Measured:
         frame = frame.sort("request_id")
     completed = pl.col("status") == "ok"
     latencies = [pl.when(completed).then(e).alias(name) for name, e in (LATENCIES | {"send_lag_s": SEND_LAG}).items()]
-    frame = frame.with_columns(pl.col(*GROUPS, "engine", "status").cast(pl.Categorical), *latencies)
+    frame = frame.with_columns(
+        pl.col("model", "tenant", "tier", "engine", "status").cast(pl.Categorical), *latencies, input_length(frame)
+    )
     return Measured(run, label, frame, run.table("timeline").collect(), run.table("events").collect())
+
+
+def input_length(frame: pl.DataFrame) -> pl.Series:
+    """The input length as a group: `< 128`, `128 to 511`, …"""
+    middle = [f"{low} to {high - 1}" for low, high in pairwise(LENGTH_EDGES)]
+    names = [f"< {LENGTH_EDGES[0]}", *middle, f"≥ {LENGTH_EDGES[-1]}", None]
+    tokens = frame["prompt_tokens"]
+    place = np.searchsorted(LENGTH_EDGES, tokens.fill_null(0).to_numpy(), side="right")
+    place[tokens.is_null().to_numpy()] = len(names) - 1
+    return pl.Series("input_length", names, dtype=pl.Enum(names[:-1]))[place]
 
 
 def measure_all(runs: Sequence[Run]) -> list[Measured]:

@@ -219,7 +219,7 @@ def _spent(index: int, run: Measured, found: Lives, bands: pl.DataFrame) -> dict
 
 def _life_rows(slices: dict[str, pl.DataFrame]) -> pl.DataFrame:
     parts = [rows.select(pl.lit(name).alias("slice"), pl.all()) for name, rows in slices.items()]
-    return pl.concat(parts).with_columns(pl.col(pl.Categorical).cast(pl.String))
+    return pl.concat(parts).with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
 
 
 def _rows(rows: pl.DataFrame, unit: Unit) -> list[dict[str, Any]]:

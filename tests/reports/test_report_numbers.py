@@ -10,7 +10,7 @@ from synthetic_runs import Recipe, make_run
 from reports import groups, lives, overtime
 from reports.attainment import OBJECTIVES, SCALES, Objectives, ratios, scale_curve
 from reports.compare import comparison, find, same_trace, shift
-from reports.measured import labels, measure
+from reports.measured import input_length, labels, measure
 from reports.numbers import P999_FROM, PERCENTILES, run_numbers, statistics
 from reports.resampling import GRID, draws, interval, mean_replicates, quantile_replicates, tally
 from reports.run_page import Report, compute
@@ -226,3 +226,10 @@ def test_a_run_without_outcomes_is_an_input_failure(tmp_path) -> None:
 
 def test_percentile_names_are_levels() -> None:
     assert [float(n[1:].replace("_", ".")) / 100 for n in PERCENTILES] == pytest.approx(list(PERCENTILES.values()))
+
+
+def test_input_lengths_are_binned_at_the_edges_and_unknown_stays_null() -> None:
+    tokens = [0, 127, 128, 511, 512, 32_767, 32_768, None]
+    found = input_length(pl.DataFrame({"prompt_tokens": tokens}, schema={"prompt_tokens": pl.Int32}))
+    expected = ["< 128", "< 128", "128 to 511", "128 to 511", "512 to 2047", "8192 to 32767", "≥ 32768", None]
+    assert found.to_list() == expected
