@@ -80,11 +80,11 @@ def measure(run: Run, label: str) -> Measured:
 def input_length(frame: pl.DataFrame) -> pl.Series:
     """The input length as a group: `< 128`, `128 to 511`, …"""
     middle = [f"{low} to {high - 1}" for low, high in pairwise(LENGTH_EDGES)]
-    names = [f"< {LENGTH_EDGES[0]}", *middle, f"≥ {LENGTH_EDGES[-1]}", None]
+    names = [f"< {LENGTH_EDGES[0]}", *middle, f"≥ {LENGTH_EDGES[-1]}"]
     tokens = frame["prompt_tokens"]
     place = np.searchsorted(LENGTH_EDGES, tokens.fill_null(0).to_numpy(), side="right")
-    place[tokens.is_null().to_numpy()] = len(names) - 1
-    return pl.Series("input_length", names, dtype=pl.Enum(names[:-1]))[place]
+    place[tokens.is_null().to_numpy()] = len(names)
+    return pl.Series("input_length", [*names, None], dtype=pl.Enum(names))[place]
 
 
 def measure_all(runs: Sequence[Run]) -> list[Measured]:
