@@ -50,6 +50,12 @@ def test_nothing_else_lies_at_the_top() -> None:
     assert {Path(line).parts[0] for line in listed.stdout.splitlines()} <= TOP
 
 
+def test_test_files_have_names_of_their_own() -> None:
+    """Pytest imports them by their bare name."""
+    names = [file.name for file in (ROOT / "tests").rglob("*.py") if file.name != "conftest.py"]
+    assert [name for name in set(names) if names.count(name) > 1] == []
+
+
 def test_data_is_no_package() -> None:
     assert not (ROOT / "datasets" / "__init__.py").exists()
 

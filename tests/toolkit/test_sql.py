@@ -142,7 +142,13 @@ def test_run_json_is_flattened(run: Path) -> None:
 
 
 def test_several_runs_carry_their_names_and_mixed_settings_become_text(tmp_path: Path, run: Path) -> None:
-    other = make_run(tmp_path / "two", outcomes(5), name=HOSTILE, scheduler={"name": "srpt", "spec": "s-2"}, limits={"kv_blocks": "?"})
+    other = make_run(
+        tmp_path / "two",
+        outcomes(5),
+        name=HOSTILE,
+        scheduler={"name": "srpt", "spec": "s-2"},
+        limits={"kv_blocks": "?"},
+    )
     sql = "SELECT run, scheduler, count(*) AS n FROM outcomes GROUP BY ALL ORDER BY n"
     assert ask(sql, runs=[run, other]) == [
         {"run": HOSTILE, "scheduler": "srpt", "n": 5},
