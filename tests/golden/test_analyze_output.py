@@ -1,7 +1,7 @@
 """What `trace analyze --json` says of a small trace, number by number.
 
 The trace is made here from integers alone. After a change that is meant to change the numbers, write them anew with
-`python tests/golden/test_analyze.py` and read the difference.
+`python tests/golden/test_analyze_output.py` and read the difference.
 """
 
 import json
