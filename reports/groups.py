@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from reports.measured import GROUPS, Measured
 from reports.overtime import bin_width
@@ -33,16 +34,30 @@ def harm_metric(runs: list[Measured]) -> str:
     return "slowdown" if known else "e2e_s"
 
 
+@dataclass(frozen=True)
+class Ordered:
+    """A run's rows in ascending order of a metric, those where it is undefined left out, and the values so."""
+
+    rows: NDArray[np.uint32]
+    values: Floats
+
+
 def splits(runs: list[Measured], met: list[pl.Series]) -> list[Split]:
     """A Split for each grouping that tells requests apart; `met` is each run's joint attainment, a request."""
     harm = harm_metric(runs)
-    order = [run.frame[harm].arg_sort(nulls_last=True) for run in runs]
-    found = [_split(name, harm, runs, met, order) for name in GROUPS]
-    return [s for s in found if len(s.order) > 1]
+    ordered = [_ordered(run, harm) for run in runs]
+    names = [n for n in GROUPS if len({g for run in runs for g in run.frame[n].unique().cast(pl.String)}) > 1]
+    return [_split(name, harm, runs, met, ordered) for name in names]
 
 
-def _split(name: str, harm: str, runs: list[Measured], met: list[pl.Series], order: list[pl.Series]) -> Split:
-    tails = [_tails(run, name, harm, ordered) for run, ordered in zip(runs, order, strict=True)]
+def _ordered(run: Measured, harm: str) -> Ordered:
+    values = run.frame[harm]
+    rows = values.arg_sort(nulls_last=True).head(len(values) - values.null_count()).to_numpy()
+    return Ordered(rows, values.to_numpy()[rows])
+
+
+def _split(name: str, harm: str, runs: list[Measured], met: list[pl.Series], ordered: list[Ordered]) -> Split:
+    tails = [_tails(run.frame[name], each) for run, each in zip(runs, ordered, strict=True)]
     table = pl.concat(
         _group_table(name, run, m, tail).with_columns(run=pl.lit(run.label))
         for run, m, tail in zip(runs, met, tails, strict=True)
@@ -52,17 +67,14 @@ def _split(name: str, harm: str, runs: list[Measured], met: list[pl.Series], ord
     return Split(name, harm, table, worst["group"].to_list(), tails)
 
 
-def _tails(run: Measured, name: str, harm: str, order: pl.Series) -> dict[str | None, Floats]:
+def _tails(group: pl.Series, ordered: Ordered) -> dict[str | None, Floats]:
     """The defined values of each group, sorted: all values were sorted once, a stable partition keeps them so."""
-    known = order.head(run.frame.height - run.frame[harm].null_count())
-    keyed = run.frame.select(pl.col(name), harm)[known]
-    codes = keyed.to_series(0).to_physical().cast(pl.Int32).fill_null(-1).to_numpy()
+    codes = group.to_physical().cast(pl.Int32).fill_null(-1).to_numpy()[ordered.rows]
     small = codes.astype(np.int16) if len(codes) and codes.max() < 2**15 else codes  # 16 bits sort by radix
     by_code = np.argsort(small, kind="stable")
-    ends = np.flatnonzero(np.diff(codes[by_code])) + 1
-    firsts = by_code[np.concatenate([[0], ends])] if len(codes) else by_code
-    names = keyed.to_series(0)[firsts].cast(pl.String)
-    return dict(zip(names, np.split(keyed[harm].to_numpy()[by_code], ends), strict=False))
+    ends = np.flatnonzero(np.diff(small[by_code])) + 1
+    firsts = ordered.rows[by_code[np.concatenate([[0], ends])]] if len(codes) else ordered.rows
+    return dict(zip(group[firsts].cast(pl.String), np.split(ordered.values[by_code], ends), strict=False))
 
 
 def _group_table(name: str, run: Measured, met: pl.Series, tails: dict[str | None, Floats]) -> pl.DataFrame:
