@@ -1,5 +1,7 @@
 """The clock of the whole replay: which instance steps next, who arrives, where a request goes."""
 
+import numpy as np
+
 from replay.simulation.compiled import compiled, entry
 from replay.simulation.heaps import pop
 from replay.simulation.memory import blocks_of, cached_prefix
@@ -24,11 +26,11 @@ def _next_arrival(state):
     while world.next_open < requests.size and requests[world.next_open].think >= 0:
         world.next_open += 1
     if world.next_open == requests.size:
-        return world.released + 0
+        return world.released
     if world.released == NONE:
-        return world.next_open + 0
+        return world.next_open
     a, b = requests[world.next_open].arrival, requests[world.released].arrival
-    return min(world.next_open, world.released) if a == b else world.next_open if a < b else world.released + 0
+    return min(world.next_open, world.released) if a == b else world.next_open if a < b else world.released
 
 
 @compiled
@@ -50,7 +52,7 @@ def _longest_prefix(settings, state, r):
     """The instance that holds most of the prompt; the least loaded of those that hold as much."""
     best, most = 0, -1
     for i in range(state.instances.size):
-        held = cached_prefix(settings, state, i, r, state.requests[r].prompt)[0]
+        held = cached_prefix(settings, state, i, r, np.int64(state.requests[r].prompt))[0]
         if held > most or (held == most and _load(state, i) < _load(state, best)):
             best, most = i, held
     return best
@@ -74,7 +76,7 @@ def _why_not(settings, q):
         return q.reason + 0
     if q.prompt + q.output > settings.max_model_len:
         return TOO_LONG_FOR_MODEL
-    if blocks_of(settings, q.prompt + q.output - 1) + settings.watermark_blocks > settings.blocks:
+    if blocks_of(settings, np.int64(q.prompt + q.output - 1)) + settings.watermark_blocks > settings.blocks:
         return TOO_LONG_FOR_MEMORY
     return 0
 
@@ -89,7 +91,8 @@ def _arrive(settings, state, r):
     q.rank += q.rank_rise * (q.arrival / PS)
     q.reason = _why_not(settings, q)
     if q.reason != 0:
-        end(state, r, REJECTED, q.arrival)
+        q.status = REJECTED
+        end(state, r, q.arrival)
         return
     i = _route(settings, state, r)
     if _load(state, i) == 0:

@@ -94,7 +94,7 @@ def push(requests, root, r):
     """Add `r` to the pairing heap at `root`; returns the new root."""
     requests[r].child = NONE
     requests[r].sibling = NONE
-    return _meld(requests, np.int64(root), np.int64(r))
+    return _meld(requests, root, r)
 
 
 @compiled

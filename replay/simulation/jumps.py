@@ -13,6 +13,12 @@ from replay.simulation.state import DUE, LAST, NEVER
 
 
 @compiled
+def needed(settings, state, i):
+    """Blocks that what decodes takes in the next step."""
+    return np.int64(state.residue[i, state.instances[i].decoded % settings.block_tokens])
+
+
+@compiled
 def blocks_for(settings, state, i, steps):
     """Blocks that what decodes takes in `steps` steps."""
     size, me = settings.block_tokens, state.instances[i]
@@ -26,7 +32,7 @@ def blocks_for(settings, state, i, steps):
 def _in_memory(settings, state, i, most):
     """How many of `most` steps find their blocks; the first step's are held already."""
     size, me = settings.block_tokens, state.instances[i]
-    free = me.free + blocks_for(settings, state, i, 1)
+    free = me.free + needed(settings, state, i)
     if me.decodes * ((most + size - 1) // size) <= free:
         return most
     rounds = free // me.decodes

@@ -6,6 +6,8 @@ that were freed stay in the cache as one entry (`parked`) that loses its tail fi
 reverse order; should the request come back, it finds what is left.
 """
 
+import numpy as np
+
 from replay.simulation.compiled import compiled
 from replay.simulation.state import NONE
 
@@ -19,7 +21,7 @@ def blocks_of(settings, tokens):
 @compiled
 def _shared_node(settings, state, r, position):
     q = state.requests[r]
-    return q.instance * settings.hashes + state.prefix[q.blocks_from + position]
+    return np.int64(q.instance) * settings.hashes + state.prefix[q.blocks_from + position]
 
 
 @compiled
@@ -92,16 +94,17 @@ def cached_prefix(settings, state, i, r, tokens):
 def claim(settings, state, r, shared, own):
     """Hold the `shared` and `own` blocks that `cached_prefix` found; what else was parked becomes idle."""
     q = state.requests[r]
-    me = state.instances[q.instance]
+    i = np.int64(q.instance)
+    me = state.instances[i]
     for position in range(shared):
         node = _shared_node(settings, state, r, position)
         if state.nodes[node].users == 0:
-            _unlink(state, q.instance, node)
+            _unlink(state, i, node)
             me.free -= settings.hash_blocks
         state.nodes[node].users += 1
     q.shared = shared
     if q.parked > 0:
-        _unlink(state, q.instance, settings.own_nodes + r)
+        _unlink(state, i, settings.own_nodes + r)
         me.free -= own
         me.idle += q.parked - own
         q.parked = 0
@@ -115,7 +118,7 @@ def register(settings, state, r, tokens):
     """
     q = state.requests[r]
     while q.blocks_from + q.shared < q.blocks_to and (q.shared + 1) * settings.hash_tokens <= tokens:
-        node = state.nodes[_shared_node(settings, state, r, q.shared)]
+        node = state.nodes[_shared_node(settings, state, r, np.int64(q.shared))]
         if node.present == 1:
             break
         node.present = 1
@@ -127,7 +130,8 @@ def register(settings, state, r, tokens):
 def release(settings, state, r, tokens):
     """Free the blocks of a request that holds `tokens` tokens of context; the cache keeps them while it can."""
     q = state.requests[r]
-    me = state.instances[q.instance]
+    i = np.int64(q.instance)
+    me = state.instances[i]
     own = blocks_of(settings, tokens) - q.shared * settings.hash_blocks
     me.free += own
     if settings.cache == 0:
@@ -135,13 +139,13 @@ def release(settings, state, r, tokens):
         return
     if own > 0:
         q.parked = own
-        _append(state, q.instance, settings.own_nodes + r)
-    for position in range(q.shared - 1, -1, -1):
+        _append(state, i, settings.own_nodes + r)
+    for position in range(np.int64(q.shared) - 1, -1, -1):
         node = _shared_node(settings, state, r, position)
         state.nodes[node].users -= 1
         if state.nodes[node].users == 0:
             me.free += settings.hash_blocks
-            _append(state, q.instance, node)
+            _append(state, i, node)
 
 
 @compiled
@@ -149,7 +153,7 @@ def freed_by(settings, state, r, tokens):
     """Blocks that `release` would free: those nobody else uses."""
     q = state.requests[r]
     blocks = blocks_of(settings, tokens) - q.shared * settings.hash_blocks
-    for position in range(q.shared):
+    for position in range(np.int64(q.shared)):
         if state.nodes[_shared_node(settings, state, r, position)].users == 1:
             blocks += settings.hash_blocks
     return blocks

@@ -1,8 +1,8 @@
 """Who has a place: requests wait, get one, decode, lose it, finish.
 
-The requests that decode are not touched in a step. Their contexts all grow by one, so a request stores its `origin`, and
-context = decoded - origin, output produced = decoded - origin - prompt + 1. It leaves this set only when the decode count
-reaches its key in DUE, or when it loses its place.
+The requests that decode are not touched in a step. Their contexts all grow by one, so a request stores its `origin`:
+context = decoded - origin, output produced = decoded - origin - prompt + 1. It leaves this set only when the decode
+count reaches its key in DUE, or when it loses its place.
 """
 
 import numpy as np
@@ -25,20 +25,19 @@ def enqueue(settings, state, i, r):
 
 
 @compiled
-def end(state, r, status, now):
-    """Close a request, and let the turns that waited for it arrive after their think time."""
+def end(state, r, now):
+    """Close a request (its status tells how), and let the turns that waited for it arrive after their think time."""
     world = state.world[0]
-    state.requests[r].status = status
     state.requests[r].finish = now
     state.done[world.done] = r
     world.done += 1
-    turn = state.requests[r].first_child
+    turn = np.int64(state.requests[r].first_child)
     while turn != NONE:
         q = state.requests[turn]
         q.arrival = now + q.think
         q.order = q.arrival
         world.released = push(state.requests, world.released, turn)
-        turn = q.next_child
+        turn = np.int64(q.next_child)
 
 
 @compiled
@@ -78,7 +77,7 @@ def _start_decoding(settings, state, i, r):
     q, me = state.requests[r], state.instances[i]
     q.status = DECODING
     q.origin = me.decoded - (q.prompt + q.produced - 1)
-    _pass_boundaries(state, r, q.produced)
+    _pass_boundaries(state, r, np.int64(q.produced))
     _set_keys(settings, state, r)
     heap_add(state, i, DUE, r, me.decodes)
     heap_add(state, i, LAST, r, me.decodes)
@@ -101,25 +100,23 @@ def _stop_decoding(settings, state, i, r):
 @compiled
 def _finish(settings, state, i, r):
     q = state.requests[r]
-    context = q.prompt + q.produced - 1  # the last token is never read
+    context = np.int64(q.prompt + q.produced - 1)  # the last token is never read
     register(settings, state, r, context)
     release(settings, state, r, context)
     state.instances[i].running -= 1
-    end(state, r, FINISHED, state.instances[i].clock)
+    q.status = FINISHED
+    end(state, r, state.instances[i].clock)
 
 
 @compiled
-def preempt(settings, state, i, r, granted):
-    """Take a request's place and memory; what it had computed is computed again, unless the cache still has it.
-
-    `granted` is 1 when this step's token already has its block.
-    """
+def preempt(settings, state, i, r):
+    """Take a request's place and memory; what it had computed is computed again, unless the cache still has it."""
     q, me, world = state.requests[r], state.instances[i], state.world[0]
     if me.partial == r:
         me.partial = NONE
         context = np.int64(q.computed)
     else:
-        context = me.decoded - q.origin + granted
+        context = me.decoded - q.origin + me.granted
         _stop_decoding(settings, state, i, r)
     release(settings, state, r, context)
     q.computed = 0
@@ -143,7 +140,7 @@ def last_rank(settings, state, i):
 @compiled
 def victim(settings, state, i):
     """The running request that ranks last."""
-    partial, last = state.instances[i].partial, np.int64(state.heap[i, LAST, 0])
+    partial, last = state.instances[i].partial, state.heap[i, LAST, 0]
     if state.instances[i].decodes == 0:
         return partial
     if partial == NONE:
@@ -156,7 +153,7 @@ def victim(settings, state, i):
 def first_tokens(settings, state, i, complete):
     """The first `complete` requests of `fresh` have ended their prefill: each has one more token and decodes on."""
     for position in range(complete):
-        r = np.int64(state.fresh[position])
+        r = state.fresh[position]
         q = state.requests[r]
         q.produced += 1
         if q.first == NONE:
@@ -172,7 +169,7 @@ def reach_due(settings, state, i):
     """Finish what is finished, and move what has reached a boundary of its rank's curve."""
     me = state.instances[i]
     while me.decodes > 0 and state.key[DUE, state.heap[i, DUE, 0]] <= me.decoded:
-        r = np.int64(state.heap[i, DUE, 0])
+        r = state.heap[i, DUE, 0]
         served = _produced(state, r)
         if served >= state.requests[r].output:
             _stop_decoding(settings, state, i, r)

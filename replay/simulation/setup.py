@@ -132,16 +132,16 @@ def first_state(
         nodes=_records(nodes, NODE, ()),
         world=_records(1, WORLD, ("released",)),
         residue=np.zeros((instances, limits.block_tokens), np.int32),
-        heap=np.zeros((instances, 2, limits.max_num_seqs + 1), np.int32),
+        heap=np.zeros((instances, 2, limits.max_num_seqs + 1), np.int64),
         key=np.zeros((2, n)),
-        slot=np.zeros((2, n), np.int32),
+        slot=np.zeros((2, n), np.int64),
         done=np.zeros(n, np.int32),
         sample=np.zeros((SAMPLE_ROWS, 7), np.int64),
         event=np.zeros((EVENT_ROWS + 4 * limits.max_num_seqs, 4), np.int64),
         prefix=prefix,
         boundaries=np.array(curve_of(scheduler).boundaries, np.int32),
         offsets=np.array(curve_of(scheduler).offsets, np.float64),
-        fresh=np.zeros(limits.max_num_seqs, np.int32),
+        fresh=np.zeros(limits.max_num_seqs, np.int64),
     )
     state.instances["free"] = state.instances["idle"] = limits.kv_blocks
     return state

@@ -79,19 +79,20 @@ INSTANCE = np.dtype(
         ("free", "i8"),  # blocks nobody holds: idle, or still in the cache
         ("idle", "i8"),
         ("partial", "i8"),  # the request in the middle of its prefill
+        ("granted", "i8"),  # 1 once what decodes has the blocks of the step at hand
         ("steps", "i8"),
         ("busy", "i8"),
         ("last_batch", "i8"),  # tokens in the last step
         ("last_step", "i8"),  # its time
         ("next_sample", "i8"),
-        ("root", "i4"),  # the waiting: a pairing heap by (order, request)
-        ("oldest", "i4"),  # the cache's nodes nobody uses, least recently used first
-        ("newest", "i4"),
+        ("root", "i8"),  # the waiting: a pairing heap by (order, request)
+        ("oldest", "i8"),  # the cache's nodes nobody uses, least recently used first
+        ("newest", "i8"),
     ],
     align=True,
 )
 
-NODE = np.dtype([("users", "i4"), ("present", "i4"), ("before", "i4"), ("after", "i4")], align=True)
+NODE = np.dtype([("users", "i4"), ("present", "i4"), ("before", "i8"), ("after", "i8")], align=True)
 
 WORLD = np.dtype(
     [
@@ -101,7 +102,7 @@ WORLD = np.dtype(
         ("written", "i8"),  # of them, those the driver has written
         ("samples", "i8"),  # rows in use
         ("events", "i8"),
-        ("released", "i4"),  # turns whose parent has ended: a pairing heap by (arrival, request)
+        ("released", "i8"),  # turns whose parent has ended: a pairing heap by (arrival, request)
     ],
     align=True,
 )
@@ -138,13 +139,13 @@ class State(NamedTuple):
     nodes: Records  # NODE: shared blocks of instance 0, 1, …, then each request's own freed blocks
     world: Records  # WORLD, one row
     residue: I32  # [instance, position in block]: decoding requests that need a block at that position
-    heap: I32  # [instance, order, slot]: what decodes, as binary heaps
+    heap: I64  # [instance, order, slot]: what decodes, as binary heaps
     key: F64  # [order, request]
-    slot: I32  # [order, request]
+    slot: I64  # [order, request]
     done: I32  # requests in the order in which they ended
     sample: I64  # [row, column]: time, instance, queue, running, used blocks, batch tokens, step time
     event: I64  # [row, column]: time, instance, request, tokens of context lost
     prefix: I32  # dense block numbers of all requests, one after the other
     boundaries: I32  # of the rank's curve, output tokens
     offsets: F64  # one more than boundaries
-    fresh: I32  # scratch: requests whose prefill completes in the step at hand
+    fresh: I64  # scratch: requests whose prefill completes in the step at hand

@@ -9,7 +9,7 @@ import numpy as np
 
 from replay.simulation.compiled import compiled
 from replay.simulation.heaps import pop
-from replay.simulation.jumps import blocks_for, steps_alike
+from replay.simulation.jumps import blocks_for, needed, steps_alike
 from replay.simulation.latency import decode_attention, decode_line, prefill_attention, sum_of
 from replay.simulation.memory import blocks_of, cached_prefix, claim, freed_by, register, take
 from replay.simulation.places import first_tokens, last_rank, preempt, reach_due, victim
@@ -21,14 +21,14 @@ def _make_room(settings, state, i):
     """Preempt until what decodes, and then the prefill under way, has its blocks. True when somebody lost its place."""
     me = state.instances[i]
     evicted = False
-    while blocks_for(settings, state, i, 1) > me.free:
-        preempt(settings, state, i, victim(settings, state, i), 0)
+    while needed(settings, state, i) > me.free:
+        preempt(settings, state, i, victim(settings, state, i))
         evicted = True
     while me.partial != NONE:
         _chunk, blocks = _next_chunk(settings, state, me.partial, settings.max_num_batched_tokens - me.decodes)
-        if blocks + blocks_for(settings, state, i, 1) <= me.free:
+        if blocks + needed(settings, state, i) <= me.free:
             break
-        preempt(settings, state, i, victim(settings, state, i), 0)
+        preempt(settings, state, i, victim(settings, state, i))
         evicted = True
     return evicted
 
@@ -38,19 +38,19 @@ def _next_chunk(settings, state, r, budget):
     """(Tokens, blocks) of the next chunk of a request's prefill."""
     q = state.requests[r]
     chunk = min(np.int64(q.prompt + q.produced - q.computed), budget)
-    return chunk, blocks_of(settings, q.computed + chunk) - blocks_of(settings, q.computed)
+    return chunk, blocks_of(settings, q.computed + chunk) - blocks_of(settings, np.int64(q.computed))
 
 
 @compiled
-def _fits(settings, state, i, r, places, blocks):
-    """Whether all of `r` so far would have a place and memory if `places` and `blocks` more were free."""
-    q, me = state.requests[r], state.instances[i]
-    if me.running - places >= settings.max_num_seqs:
+def _fits(settings, state, i, r, running, free):
+    """Whether all of `r` so far has a place and memory, when so many run and so many blocks are free."""
+    q = state.requests[r]
+    if running >= settings.max_num_seqs:
         return False
-    tokens = q.prompt + q.produced
+    tokens = np.int64(q.prompt + q.produced)
     shared, unused, _own = cached_prefix(settings, state, i, r, tokens)
     held = (shared - unused) * settings.hash_blocks
-    return blocks_of(settings, tokens) - held + settings.watermark_blocks <= me.free + blocks
+    return blocks_of(settings, tokens) - held + settings.watermark_blocks <= free
 
 
 @compiled
@@ -66,11 +66,11 @@ def _displace(settings, state, i, r):
         if rank < moved - state.key[LAST, other]:
             places += 1
             blocks += freed_by(settings, state, other, me.decoded - state.requests[other].origin + 1)
-    if places == 0 or not _fits(settings, state, i, r, places, blocks):
+    if places == 0 or not _fits(settings, state, i, r, me.running - places, me.free + blocks):
         return False
-    while not _fits(settings, state, i, r, 0, 0) and rank < last_rank(settings, state, i):
-        preempt(settings, state, i, np.int64(state.heap[i, LAST, 0]), 1)
-    return _fits(settings, state, i, r, 0, 0)
+    while not _fits(settings, state, i, r, me.running, me.free) and rank < last_rank(settings, state, i):
+        preempt(settings, state, i, state.heap[i, LAST, 0])
+    return _fits(settings, state, i, r, me.running, me.free)
 
 
 @compiled
@@ -80,7 +80,7 @@ def _admit(settings, state, i, r):
     me.root = pop(state.requests, me.root)
     me.waiting -= 1
     me.running += 1
-    shared, _unused, own = cached_prefix(settings, state, i, r, q.prompt + q.produced)
+    shared, _unused, own = cached_prefix(settings, state, i, r, np.int64(q.prompt + q.produced))
     claim(settings, state, r, shared, own)
     q.computed = shared * settings.hash_tokens + own * settings.block_tokens
     if q.start == NONE:
@@ -98,10 +98,10 @@ def _prefill(settings, latency, state, i, budget):
     r = state.instances[i].partial
     q = state.requests[r]
     chunk, blocks = _next_chunk(settings, state, r, budget)
-    time = prefill_attention(latency, chunk, q.computed)
+    time = prefill_attention(latency, chunk, np.int64(q.computed))
     take(settings, state, i, blocks)
     q.computed += chunk
-    register(settings, state, r, q.computed)
+    register(settings, state, r, np.int64(q.computed))
     return chunk, time
 
 
@@ -117,8 +117,8 @@ def _fill(settings, latency, state, i, evicted):
         if me.partial == NONE:
             if evicted or me.waiting == 0:
                 break
-            r = np.int64(me.root)
-            if not _fits(settings, state, i, r, 0, 0) and not _displace(settings, state, i, r):
+            r = me.root
+            if not _fits(settings, state, i, r, me.running, me.free) and not _displace(settings, state, i, r):
                 break
             _admit(settings, state, i, r)
         chunk, attention = _prefill(settings, latency, state, i, settings.max_num_batched_tokens - me.decodes - tokens)
@@ -136,8 +136,10 @@ def _fill(settings, latency, state, i, evicted):
 def step(settings, latency, state, i, until):
     """Take one step of instance `i`, or several alike that all start before `until`; none when nothing can run."""
     me = state.instances[i]
+    me.granted = 0
     evicted = _make_room(settings, state, i)
-    take(settings, state, i, blocks_for(settings, state, i, 1))
+    take(settings, state, i, needed(settings, state, i))
+    me.granted = 1
     tokens, attention, complete = _fill(settings, latency, state, i, evicted)
     if tokens == 0 and me.decodes == 0:
         return
@@ -146,7 +148,7 @@ def step(settings, latency, state, i, until):
     if tokens == 0 and not evicted:
         first, rise, alike = decode_line(latency, me.decodes, kv)
         steps = steps_alike(settings, state, i, first, rise, alike, until)
-        take(settings, state, i, blocks_for(settings, state, i, steps) - blocks_for(settings, state, i, 1))
+        take(settings, state, i, blocks_for(settings, state, i, steps) - needed(settings, state, i))
         time = sum_of(first, rise, steps)
         me.last_step = first + rise * (steps - 1)
     else:

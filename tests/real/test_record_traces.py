@@ -1,5 +1,6 @@
 """The public record traces come back with the facts that are known of them."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -127,5 +128,5 @@ def test_engine_logs_keep_their_order_of_events(machine: str, limits: str, share
     assert (trace.info.format, outcomes.height) == ("vllm-log", 300)
     assert limits in trace.info.notes[1]
     times = [outcomes[name] for name in ("arrival_s", "start_s", "first_token_s", "finish_s")]
-    assert all((later >= earlier).all() for earlier, later in zip(times, times[1:], strict=False))
+    assert all((later >= earlier).all() for earlier, later in pairwise(times))
     assert (outcomes["start_s"] - outcomes["arrival_s"]).min() == pytest.approx(0, abs=0.005)

@@ -79,9 +79,12 @@ class Result:
     summary: dict[str, object]
 
 
-def make_trace(rows: list[dict[str, object]]) -> pl.DataFrame:
+def make_trace(rows: list[dict[str, object]] | pl.DataFrame) -> pl.DataFrame:
     """A TRACE from rows in arrival order; request_id counts from 0."""
-    frame = pl.DataFrame(rows, schema_overrides={"prefix_blocks": pl.List(pl.UInt64)}, infer_schema_length=None)
+    frame = rows
+    if isinstance(rows, list):
+        blocks = {"prefix_blocks": pl.List(pl.UInt64)}
+        frame = pl.DataFrame(rows, schema_overrides=blocks, infer_schema_length=None)
     return conform(frame.with_row_index("request_id"), TRACE, source="test")
 
 

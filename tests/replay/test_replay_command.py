@@ -1,0 +1,203 @@
+"""`trace replay` as its users run it."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from replay.replayer import label_of, split_schedulers
+from tests.replay.simulations import make_trace
+from toolkit.cli import main
+from toolkit.errors import SettingFailure
+from toolkit.runs import Run, find_runs
+from toolkit.traces import Trace, TraceInfo, write_trace
+
+
+@pytest.fixture(scope="module")
+def trace_file(tmp_path_factory):
+    """Two hundred requests of three models, one of them too long for any memory."""
+    rows = [
+        {
+            "arrival_s": 0.05 * n,
+            "model": f"m{n % 3}",
+            "tier": "premium" if n % 4 == 0 else "batch",
+            "prompt_tokens": 10_000_000 if n == 17 else 50 + 7 * (n % 40),
+            "output_tokens": 1 + (n * 37) % 300,
+            "predicted_output_tokens": 100,
+        }
+        for n in range(200)
+    ]
+    path = tmp_path_factory.mktemp("trace") / "t.parquet"
+    frame = make_trace(rows)
+    write_trace(Trace(frame.lazy(), TraceInfo("t", "canonical", "0" * 64, 200, 200, span_s=9.95)), path)
+    return path
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(main, ["replay", *map(str, arguments)])
+
+
+def test_several_schedulers_leave_a_run_folder_each(trace_file, tmp_path):
+    done = run(
+        trace_file, "--scheduler", "fcfs,srpt:hold_share=0.6", "--scheduler", "priority", "--out", tmp_path / "r"
+    )
+    assert done.exit_code == 0, done.output
+    runs = {r.name: r for r in find_runs([tmp_path / "r"])}
+    assert set(runs) == {"fcfs", "srpt:hold_share=0.6", "priority"}
+    info = runs["fcfs"].info
+    assert info["state"] == "finished"
+    assert info["requests"] == 200
+    assert info["steps"] > 0
+    assert info["preemptions"] == 0
+    assert 0 < info["utilisation"] < 1
+    assert info["simulation_cpu_s"] > 0
+    assert info["engine"]["limits"]["kv_blocks"] > 1000
+    outcomes = runs["fcfs"].table("outcomes").collect()
+    assert len(outcomes) == 200
+    refused = outcomes.filter(pl.col("status") == "rejected")
+    assert refused["request_id"].to_list() == [17]
+    assert "max_model_len" in refused["error"][0]
+
+
+def test_the_command_in_the_run_repeats_it(trace_file, tmp_path):
+    assert run(trace_file, "--out", tmp_path / "a", "--max-num-seqs", 3, "--no-prefix-caching").exit_code == 0
+    command = Run.open(tmp_path / "a" / "fcfs").info["command"]
+    assert "--max-num-seqs 3" in command
+    assert "--no-prefix-caching" in command
+    again = command.replace(str(tmp_path / "a"), str(tmp_path / "b")).split()
+    assert run(*again[2:]).exit_code == 0
+    a, b = (Run.open(tmp_path / name / "fcfs").table("outcomes").collect() for name in "ab")
+    assert a.equals(b)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(trace_file, tmp_path):
+    assert run(trace_file, "--out", tmp_path).exit_code == 0
+    again = run(trace_file, "--out", tmp_path)
+    assert again.exit_code == 1
+    assert "holds a run already" in again.output
+    assert "--resume" in again.output
+
+
+def test_an_interrupted_replay_is_resumed_to_the_same_outcomes(trace_file, tmp_path, monkeypatch):
+    from replay.simulation import driver
+
+    monkeypatch.setattr(driver, "BITE", 40)
+    assert run(trace_file, "--scheduler", "srpt", "--out", tmp_path / "whole").exit_code == 0
+
+    from replay import replayer
+
+    class Impatient(replayer.Meter):
+        looks = 0
+
+        def stopped(self) -> bool:
+            self.looks += 1
+            return self.looks > 3
+
+    monkeypatch.setattr(replayer, "Meter", Impatient)
+    cut = run(trace_file, "--scheduler", "srpt", "--out", tmp_path / "cut")
+    assert cut.exit_code == 130
+    assert f"trace replay --resume {tmp_path / 'cut'}" in cut.output
+    assert not Run.open(tmp_path / "cut" / "srpt").finished
+    monkeypatch.undo()
+    resumed = run("--resume", tmp_path / "cut")
+    assert resumed.exit_code == 0, resumed.output
+    tables = [
+        Run.open(tmp_path / name / "srpt").table("outcomes").sort("request_id").collect() for name in ("whole", "cut")
+    ]
+    assert tables[0].equals(tables[1])
+    assert not (tmp_path / "cut" / "srpt" / "checkpoint.npz").exists()
+
+
+def test_a_killed_replay_leaves_a_run_that_resumes(trace_file, tmp_path):
+    out = tmp_path / "r"
+    command = [
+        sys.executable,
+        "-c",
+        "from toolkit.cli import main; main()",
+        "replay",
+        str(trace_file),
+        "--out",
+        str(out),
+    ]
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(600):
+        if (out / "fcfs" / "run.json").exists() or killed.poll() is not None:
+            break
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    done = run("--resume", out)
+    assert done.exit_code == 0, done.output
+    assert len(Run.open(out / "fcfs").table("outcomes").collect()) == 200
+
+
+def test_a_changed_trace_is_not_resumed(trace_file, tmp_path):
+    assert run(trace_file, "--out", tmp_path).exit_code == 0
+    file = tmp_path / "fcfs" / "run.json"
+    info = json.loads(file.read_text()) | {"state": "running"}
+    info["trace"]["sha256"] = "1" * 64
+    file.write_text(json.dumps(info))
+    refused = run("--resume", tmp_path)
+    assert refused.exit_code == 1
+    assert "has changed" in refused.output
+
+
+def test_a_policy_in_a_file_needs_no_installation(trace_file, tmp_path):
+    policy = tmp_path / "mine.py"
+    policy.write_text(
+        "class Longest:\n"
+        '    """Most output first."""\n'
+        "    def __init__(self, weight: float = 1.0): self.weight = weight\n"
+        "    def rank(self, requests, now_s): return -self.weight * requests['output_tokens'].to_numpy()\n"
+    )
+    done = run(trace_file, "--scheduler", f"{policy}:Longest:weight=2", "--max-num-seqs", 1, "--out", tmp_path / "r")
+    assert done.exit_code == 0, done.output
+    (folder,) = find_runs([tmp_path / "r"])
+    assert folder.path.name == "Longest_weight-2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scheduler", "fcsf"], "did you mean 'fcfs'?"),
+        (["--scheduler", "srpt:hold_shar=1"], "did you mean 'hold_share'?"),
+        (["--scheduler", "srpt:hold_share=x"], "'x' is not float"),
+        (["--scheduler", "sjf:lengths=oracel"], "did you mean 'oracle'?"),
+        (["--scheduler", "fcfs,fcfs"], "named twice"),
+        (["--gpu", "h10"], "did you mean 'h100'?"),
+        (["--max-num-batched-tokens", "8"], "max_num_seqs=256"),
+        (["--model", "m9"], "m9"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_with_the_nearest_name(trace_file, tmp_path, arguments, message):
+    refused = run(trace_file, "--out", tmp_path / "r", *arguments)
+    assert refused.exit_code == 1
+    assert message in refused.output
+    assert refused.output.count("\n") == 1
+    assert not (tmp_path / "r").exists()
+
+
+def test_usage_errors_exit_with_2(trace_file):
+    assert run().exit_code == 2
+    assert run(trace_file).exit_code == 2
+    assert run(trace_file, "--resume", "x").exit_code == 2
+
+
+def test_scheduler_values_split_at_commas_but_not_inside_settings():
+    assert split_schedulers(["fcfs,srpt:lengths=predicted,hold_share=0.6,sjf"]) == [
+        "fcfs",
+        "srpt:lengths=predicted,hold_share=0.6",
+        "sjf",
+    ]
+    with pytest.raises(SettingFailure):
+        split_schedulers(["fcfs", "fcfs"])
+
+
+def test_a_label_is_never_a_path():
+    assert label_of("../../x.py:Mine:a=../b") == "Mine_a-..-b"
+    assert "/" not in label_of("a/b.py:C:k=/etc")
