@@ -19,6 +19,7 @@ from replay.simulation.outcomes import events_frame, outcomes_frame, timeline_fr
 from replay.simulation.sessions import think_times
 from replay.simulation.setup import Limits
 from replay.simulation.state import PS, Records, State
+from replay.simulation.warming import announced
 from toolkit.errors import RunFailure
 from toolkit.protocols import Scheduler, Watch
 from toolkit.runs import RunWriter
@@ -64,6 +65,7 @@ class Driver:
 
     def run(self, writer: RunWriter, watch: Watch) -> bool:
         """Go on until the end, or until `watch` says stop; then a checkpoint is left. True when finished."""
+        self._compile()
         saved = time.monotonic()
         more = True
         while more:
@@ -81,6 +83,10 @@ class Driver:
                 self.save(writer)
                 saved = time.monotonic()
         return True
+
+    def _compile(self) -> None:
+        with announced():
+            core.advance(self.settings, self.latency, self.state, 0)
 
     def makespan_s(self) -> float:
         """Go on until the end without writing anything; the time at which the last instance stops."""
