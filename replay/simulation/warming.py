@@ -1,0 +1,29 @@
+"""The first call of the core compiles it; that is said, and kept out of every measurement."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from toolkit.runs import versions
+
+QUIET_S = 1.5  # loading the compiled core from disk takes less
+LOCK = threading.Lock()
+
+
+@contextmanager
+def announced() -> Iterator[None]:
+    """Say on stderr what takes so long, once it does."""
+    timer = threading.Timer(QUIET_S, _say)
+    timer.daemon = True
+    with LOCK:
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def _say() -> None:
+    numba = versions()["numba"]
+    print(f"compiling the simulation core with numba {numba}: once, 10 to 20 s", file=sys.stderr, flush=True)
