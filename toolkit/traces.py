@@ -11,6 +11,7 @@ from toolkit import plugins
 from toolkit.errors import InputFailure
 
 FOOTER_KEY = "trace_toolkit"
+LISTS_A_ROW_GROUP = 8_192  # prefix blocks can be thousands a row, and a row group is held in memory
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,15 @@ def footer(info: TraceInfo) -> dict[str, str]:
 def write_trace(trace: Trace, path: Path) -> None:
     """Stream `trace` to canonical Parquet with its info in the footer; the file appears whole or not at all."""
     part = path.with_name(path.name + ".partial")
+    rows = LISTS_A_ROW_GROUP if trace.info.block_tokens else None
     try:
         trace.frame.sink_parquet(
-            part, metadata=footer(trace.info), compression="zstd", compression_level=1, engine="streaming"
+            part,
+            metadata=footer(trace.info),
+            compression="zstd",
+            compression_level=1,
+            row_group_size=rows,
+            engine="streaming",
         )
         part.replace(path)
     except OSError as error:
