@@ -41,6 +41,12 @@ ROUTINGS = ("round-robin", "least-loaded", "prefix-aware")
     show_default=True,
     help="closed: a turn with think time waits for the one before; open: all arrive by the trace's clock.",
 )
+@click.option(
+    "--session-gap-s",
+    type=click.FloatRange(min=0),
+    metavar="S",
+    help="Where a trace has no arrivals, start what follows no other request this far apart.",
+)
 @trace_options
 def replay(**options: Any) -> None:
     r"""Replay a trace through an engine under one or several schedulers.

@@ -27,7 +27,7 @@ def begin(options: dict[str, Any]) -> bool:
     given = {**options, "traces": [str(path) for path in options["traces"]], "out": str(options["out"])}
     engine = build_engine(options)
     trace = open_trace(options["traces"], dict(options))
-    requests = replayable(trace)
+    requests = replayable(trace, options["session_gap_s"])
     settings = {
         "trace": trace.info.to_dict(),
         "engine": engine.describe(),
@@ -49,7 +49,7 @@ def resume(folder: Path) -> bool:
         trace = open_trace([Path(p) for p in options["traces"]], dict(options))
         _check_same(trace, group[0])
         jobs = [Job(run.info["scheduler"]["spec"], RunWriter(run.path, run.info)) for run in group]
-        finished &= _run(build_engine(options), replayable(trace), trace, jobs)
+        finished &= _run(build_engine(options), replayable(trace, options["session_gap_s"]), trace, jobs)
     return finished
 
 
@@ -70,16 +70,26 @@ def build_engine(options: dict[str, Any]) -> Simulated:
     return Simulated(latency, limits, closed=options["sessions"] == "closed")
 
 
-def replayable(trace: Trace) -> pl.DataFrame:
-    """The trace in memory, without what a replay does not read; InputFailure when there is nothing to replay."""
+def replayable(trace: Trace, session_gap_s: float | None) -> pl.DataFrame:
+    """The trace in memory, without what a replay does not read; InputFailure when there is nothing to replay.
+
+    Where no request has an arrival (length tables, sessions without a common clock), those that follow no other start
+    `session_gap_s` apart, in the trace's order.
+    """
     frame = trace.frame.drop(NOT_REPLAYED).collect()
     if frame.is_empty():
         raise InputFailure("no request is left to replay", where=trace.info.name, hint="widen the selection")
     waits = pl.col("parent_id").is_not_null() & pl.col("think_s").is_not_null()
-    if frame.filter(pl.col("arrival_s").is_null() & ~waits).height:
-        hint = "give the arrivals a column with --map arrival_s=…"
-        raise InputFailure("some requests have no arrival and follow no other", where=trace.info.name, hint=hint)
-    return frame
+    without = frame.select((pl.col("arrival_s").is_null() & ~waits).sum()).item()
+    if not without:
+        return frame
+    if session_gap_s is None or frame["arrival_s"].null_count() < len(frame):
+        hint = "let them start one after the other with --session-gap-s S, or give arrivals with --map arrival_s=…"
+        raise InputFailure(
+            f"{without:,} requests have no arrival and follow no other", where=trace.info.name, hint=hint
+        )
+    starts = pl.when(~waits).then(((~waits).cum_sum() - 1) * session_gap_s)
+    return frame.with_columns(arrival_s=starts)
 
 
 def command_line(options: dict[str, Any]) -> str:

@@ -201,3 +201,20 @@ def test_scheduler_values_split_at_commas_but_not_inside_settings():
 def test_a_label_is_never_a_path():
     assert label_of("../../x.py:Mine:a=../b") == "Mine_a-..-b"
     assert "/" not in label_of("a/b.py:C:k=/etc")
+
+
+def test_sessions_without_a_clock_start_a_gap_apart(tmp_path):
+    rows = [
+        {"parent_id": 0 if n == 2 else None, "think_s": 1.0 if n == 2 else None, "prompt_tokens": 9, "output_tokens": 2}
+        for n in range(4)
+    ]
+    path = tmp_path / "t.parquet"
+    write_trace(Trace(make_trace(rows).lazy(), TraceInfo("t", "canonical", "0" * 64, 4, 4)), path)
+    refused = run(path, "--out", tmp_path / "r")
+    assert refused.exit_code == 1
+    assert "--session-gap-s" in refused.output
+    assert run(path, "--out", tmp_path / "r", "--session-gap-s", 5).exit_code == 0
+    outcomes = Run.open(tmp_path / "r" / "fcfs").table("outcomes").sort("request_id").collect()
+    assert outcomes["arrival_s"].to_list()[:2] == [0.0, 5.0]
+    assert outcomes["arrival_s"][3] == 10.0
+    assert outcomes["arrival_s"][2] == pytest.approx(outcomes["finish_s"][0] + 1.0)
