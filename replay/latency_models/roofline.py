@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from replay.latency_models.collectives import Link
 from replay.simulation.hardware import gpu_preset, model_preset
 
 Values = NDArray[np.float64]
@@ -13,6 +14,8 @@ class Roofline:
 
     `compute_efficiency` and `bandwidth_efficiency` are the shares of the data sheet's numbers that kernels reach and
     `overhead_s` is the host's time a step: assumptions, to be replaced by a measured profile where there is one.
+    `tensor_parallel` GPUs split every matrix and the KV heads and reduce the hidden state twice a layer; a token reaches
+    experts at random.
     """
 
     def __init__(
@@ -22,15 +25,20 @@ class Roofline:
         compute_efficiency: float = 0.7,
         bandwidth_efficiency: float = 0.85,
         overhead_s: float = 0.0005,
+        tensor_parallel: int = 1,
     ):
         self.gpu, self.model = gpu_preset(gpu), model_preset(model)
         self.flops_per_s = self.gpu.flops_per_s * compute_efficiency
         self.bytes_per_s = self.gpu.bandwidth_bytes_per_s * bandwidth_efficiency
-        self.overhead_s = overhead_s
+        self.overhead_s, self.tensor_parallel = overhead_s, tensor_parallel
+        self.link = Link(self.gpu.link_bytes_per_s, self.gpu.link_latency_s)
 
     def dense_s(self, tokens: Values) -> Values:
-        layers = self._matmul(tokens, self.model.layer_parameters) * self.model.num_hidden_layers
-        return layers + self.overhead_s
+        time = self._matmul(tokens, self.model.dense_parameters) + self._experts(tokens) + self.overhead_s
+        if self.tensor_parallel == 1:
+            return time
+        hidden = tokens * self.model.hidden_size * 2.0
+        return time + 2 * self.model.num_hidden_layers * self.link.all_reduce_s(hidden, self.tensor_parallel)
 
     def head_s(self, sequences: Values) -> Values:
         return np.where(sequences > 0, self._matmul(sequences, self.model.head_parameters), 0.0)
@@ -41,13 +49,24 @@ class Roofline:
     def prefill_attention_s(self, chunk: Values, prior: Values) -> Values:
         return self._attention(chunk * (prior + chunk / 2), prior + chunk)
 
-    def _matmul(self, rows: Values, parameters: int) -> Values:
-        return np.maximum(
-            2.0 * parameters * rows / self.flops_per_s, parameters * self.model.bytes_per_value / self.bytes_per_s
-        )
+    def _matmul(self, rows: Values, parameters: float) -> Values:
+        held = parameters / self.tensor_parallel
+        return np.maximum(2.0 * held * rows / self.flops_per_s, held * self.model.bytes_per_value / self.bytes_per_s)
+
+    def _experts(self, tokens: Values) -> Values:
+        """Each token computes with its experts; the weights of all experts that any token reaches are read."""
+        m = self.model
+        if not m.num_experts:
+            return np.zeros_like(tokens)
+        reached = m.num_experts * (1 - (1 - m.num_experts_per_tok / m.num_experts) ** tokens)
+        held = m.moe_layers * m.expert_parameters / self.tensor_parallel
+        flops = 2.0 * held * tokens * m.num_experts_per_tok
+        return np.maximum(flops / self.flops_per_s, held * reached * m.bytes_per_value / self.bytes_per_s)
 
     def _attention(self, pairs: Values, kv_tokens: Values) -> Values:
         """`pairs`: query-key pairs a head."""
         m = self.model
-        flops = 4.0 * m.num_hidden_layers * m.num_attention_heads * m.head_dim * pairs
-        return np.maximum(flops / self.flops_per_s, kv_tokens * m.kv_bytes_per_token / self.bytes_per_s)
+        width = m.kv_lora_rank * 2 + m.qk_rope_head_dim if m.kv_lora_rank else 2 * m.head_dim
+        flops = 2.0 * m.num_hidden_layers * m.num_attention_heads * width * pairs / self.tensor_parallel
+        read = kv_tokens * m.kv_bytes_per_gpu(self.tensor_parallel)
+        return np.maximum(flops / self.flops_per_s, read / self.bytes_per_s)

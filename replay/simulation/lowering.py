@@ -2,17 +2,21 @@
 
 import numpy as np
 
-from replay.simulation.latency import Latency
+from replay.simulation.latency import SHARES, Latency
 from replay.simulation.state import F64, I64, PS
 from toolkit.protocols import LatencyModel
 
+Tables = tuple[I64, I64, I64]
 
-def lower(model: LatencyModel, max_tokens: int, max_seqs: int, max_context: int) -> Latency:
+
+def lower(model: LatencyModel, max_tokens: int, max_seqs: int, max_context: int, instances: int = 1) -> Latency:
     """Evaluate `model` on every batch size, and on geometric grids of contexts up to `max_context` tokens."""
     contexts = _geometric(max_context)
     chunks, priors = _geometric(max_tokens), np.concatenate([[0.0], _geometric(max_context)])
-    edges, base, slope = _decode_tables(model, max_seqs, contexts)
+    skew, bounds = _skew(model)
+    edges, base, slope = _decode_tables(model, max_seqs, contexts, SHARES if skew.size else 1)
     grid = np.meshgrid(chunks, priors, indexing="ij")
+    axes, mixed = _mixed(model, max_tokens, max_seqs, max_context)
     return Latency(
         dense=_picoseconds(model.dense_s(np.arange(max_tokens + max_seqs + 1, dtype=np.float64))),
         head=_picoseconds(model.head_s(np.arange(max_seqs + 1, dtype=np.float64))),
@@ -22,27 +26,73 @@ def lower(model: LatencyModel, max_tokens: int, max_seqs: int, max_context: int)
         chunk_edges=chunks,
         prior_edges=priors,
         prefill=model.prefill_attention_s(grid[0], grid[1]) * PS,
+        mixed_axes=axes,
+        mixed=mixed,
+        skew=skew,
+        skew_bounds=bounds,
+        shared=_shared(model, max_tokens * instances),
     )
 
 
 def _geometric(last: int) -> F64:
     """1, 2, 3, 4, 6, 8, 12 … up to at least `last`: two points an octave."""
-    octaves = 2.0 ** np.arange(int(np.ceil(np.log2(max(last, 2)))) + 1)
+    octaves = _octaves(last)
     return np.unique(np.concatenate([octaves, 1.5 * octaves[1:-1]]))
 
 
-def _decode_tables(model: LatencyModel, max_seqs: int, contexts: F64) -> tuple[I64, I64, I64]:
-    """Piecewise-linear tables over the KV total, a row a number of sequences; contexts are per sequence."""
+def _octaves(last: int) -> F64:
+    return 2.0 ** np.arange(int(np.ceil(np.log2(max(last, 2)))) + 1)
+
+
+def _decode_tables(model: LatencyModel, max_seqs: int, contexts: F64, unit: int) -> Tables:
+    """Piecewise-linear tables over the KV total, a row a number of sequences; contexts are per sequence.
+
+    All values are multiples of `unit`.
+    """
     edges = np.zeros((max_seqs + 1, contexts.size), np.int64)
     base, slope = np.zeros_like(edges), np.zeros_like(edges)
     for sequences in range(1, max_seqs + 1):
         kv = np.rint(contexts * sequences).astype(np.int64)
-        time = _picoseconds(model.decode_attention_s(sequences, kv.astype(np.float64)))
-        rise = (np.diff(time) / np.diff(kv)).round().astype(np.int64)
+        time = _picoseconds(model.decode_attention_s(sequences, kv.astype(np.float64)) / unit) * unit
+        rise = (np.diff(time) / np.diff(kv) / unit).round().astype(np.int64) * unit
         slope[sequences] = np.append(rise, rise[-1])
         base[sequences] = time - slope[sequences] * kv
         edges[sequences] = kv
     return edges, base, slope
+
+
+def _mixed(model: LatencyModel, max_tokens: int, max_seqs: int, max_context: int) -> tuple[F64, F64]:
+    """(Knots of the four axes, what a mixed batch takes beyond its parts); empty where the model does not say."""
+    mixed = getattr(model, "mixed_attention_s", None)
+    if mixed is None:
+        return np.zeros((4, 1)), np.zeros((0, 0, 0, 0))
+    start = np.zeros(1)
+    knots = [_octaves(max_tokens), np.append(start, _octaves(max_context)), _octaves(max_seqs), _octaves(max_context)]
+    chunk, prior, sequences, context = np.meshgrid(*knots, indexing="ij")
+    decode = np.stack([model.decode_attention_s(int(n), knots[3] * n) for n in knots[2]])
+    extra = mixed(chunk, prior, sequences, context) - model.prefill_attention_s(chunk, prior) - decode
+    axes = np.zeros((4, max(k.size for k in knots)))
+    for axis, knot in zip(axes, knots, strict=True):
+        axis[: knot.size] = knot
+    return axes, extra * PS
+
+
+def _skew(model: LatencyModel) -> tuple[I64, F64]:
+    """(Shares of the way to the longest context, bounds of their bins); empty where the model does not say."""
+    skew = getattr(model, "skew", None)
+    if skew is None:
+        return np.zeros((0, 0, 0, 0, 0), np.int64), np.full((5, 1), np.inf)
+    bounds = np.full((5, max(b.size for b in skew.bounds) + 1), np.inf)
+    for row, bound in zip(bounds, skew.bounds, strict=True):
+        row[: bound.size] = bound
+    return np.rint(skew.share * SHARES).astype(np.int64), bounds
+
+
+def _shared(model: LatencyModel, tokens: int) -> I64:
+    shared = getattr(model, "shared_s", None)
+    if shared is None:
+        return np.zeros(0, np.int64)
+    return _picoseconds(shared(np.arange(tokens + 1, dtype=np.float64)))
 
 
 def _picoseconds(seconds: F64) -> I64:

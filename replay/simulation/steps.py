@@ -10,7 +10,7 @@ import numpy as np
 from replay.simulation.compiled import compiled
 from replay.simulation.heaps import pop
 from replay.simulation.jumps import blocks_for, needed, steps_alike
-from replay.simulation.latency import decode_attention, decode_line, prefill_attention, sum_of
+from replay.simulation.latency import decode_line, mixed_attention, prefill_attention, sum_of
 from replay.simulation.memory import blocks_of, cached_prefix, claim, freed_by, register, take
 from replay.simulation.places import first_tokens, last_rank, preempt, reach_due, victim
 from replay.simulation.state import LAST, NONE, PREFILLING
@@ -94,25 +94,26 @@ def _admit(settings, state, i, r):
 
 @compiled
 def _prefill(settings, latency, state, i, budget):
-    """Schedule the next chunk of the prefill under way; returns its tokens and its attention time."""
+    """Schedule the next chunk of the prefill under way; returns (tokens, tokens before them, attention time)."""
     r = state.instances[i].partial
     q = state.requests[r]
     chunk, blocks = _next_chunk(settings, state, r, budget)
-    time = prefill_attention(latency, chunk, np.int64(q.computed))
+    prior = np.int64(q.computed)
+    time = prefill_attention(latency, chunk, prior)
     take(settings, state, i, blocks)
     q.computed += chunk
     register(settings, state, r, np.int64(q.computed))
-    return chunk, time
+    return chunk, prior, time
 
 
 @compiled
 def _fill(settings, latency, state, i, evicted):
     """Use what decoding leaves of the token budget.
 
-    Returns (tokens, attention time, how many prefills complete: they are the first entries of `fresh`).
+    Returns (tokens, Σ tokens of a chunk · tokens before it, attention time, how many prefills complete: they are the first entries of `fresh`).
     """
     me = state.instances[i]
-    tokens, time, complete = np.int64(0), np.int64(0), np.int64(0)
+    tokens, priors, time, complete = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
     while settings.max_num_batched_tokens - me.decodes > tokens:
         if me.partial == NONE:
             if evicted or me.waiting == 0:
@@ -121,15 +122,30 @@ def _fill(settings, latency, state, i, evicted):
             if not _fits(settings, state, i, r, me.running, me.free) and not _displace(settings, state, i, r):
                 break
             _admit(settings, state, i, r)
-        chunk, attention = _prefill(settings, latency, state, i, settings.max_num_batched_tokens - me.decodes - tokens)
+        left = settings.max_num_batched_tokens - me.decodes - tokens
+        chunk, prior, attention = _prefill(settings, latency, state, i, left)
         tokens += chunk
+        priors += chunk * prior
         time += attention
         q = state.requests[me.partial]
         if q.computed == q.prompt + q.produced:
             state.fresh[complete] = me.partial
             complete += 1
             me.partial = NONE
-    return tokens, time, complete
+    return tokens, priors, time, complete
+
+
+@compiled
+def _contexts(latency, state, i):
+    """The shortest and the longest context of what decodes; looked for only where the latency model asks."""
+    me = state.instances[i]
+    shortest, longest = np.int64(0), np.int64(0)
+    if latency.skew.size > 0:
+        for slot in range(me.decodes):
+            context = me.decoded + 1 - state.requests[state.heap[i, LAST, slot]].origin
+            shortest = context if slot == 0 else min(shortest, context)
+            longest = max(longest, context)
+    return shortest, longest
 
 
 @compiled
@@ -140,20 +156,22 @@ def step(settings, latency, state, i, until):
     evicted = _make_room(settings, state, i)
     take(settings, state, i, needed(settings, state, i))
     me.granted = 1
-    tokens, attention, complete = _fill(settings, latency, state, i, evicted)
+    tokens, priors, attention, complete = _fill(settings, latency, state, i, evicted)
     if tokens == 0 and me.decodes == 0:
         return
     kv = me.decodes * (me.decoded + 1) - me.origins
     steps = np.int64(1)
     if tokens == 0 and not evicted:
-        first, rise, alike = decode_line(latency, me.decodes, kv)
+        shortest, longest = _contexts(latency, state, i)
+        first, rise, alike = decode_line(latency, me.decodes, kv, shortest, longest)
         steps = steps_alike(settings, state, i, first, rise, alike, until)
         take(settings, state, i, blocks_for(settings, state, i, steps) - needed(settings, state, i))
         time = sum_of(first, rise, steps)
         me.last_step = first + rise * (steps - 1)
     else:
         time = latency.dense[me.decodes + tokens] + latency.head[me.decodes + complete]
-        time += decode_attention(latency, me.decodes, kv) + attention
+        shortest, longest = _contexts(latency, state, i)
+        time += mixed_attention(latency, tokens, priors, me.decodes, kv, shortest, longest) + attention
         me.last_step = time
     me.last_batch = me.decodes + tokens
     me.clock += time
