@@ -8,12 +8,13 @@ import click
 
 from toolkit.trace_options import trace_options
 
+ENGINES = ("simulated", "micro-batch")
 ROUTINGS = ("round-robin", "least-loaded", "prefix-aware")
 
 
 @click.command(short_help="Replay a trace through an engine under one or several schedulers.")
 @click.argument("traces", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--engine", type=click.Choice(["simulated"]), default="simulated", show_default=True)
+@click.option("--engine", type=click.Choice(ENGINES), default="simulated", show_default=True)
 @click.option(
     "--scheduler",
     "schedulers",
@@ -46,6 +47,23 @@ ROUTINGS = ("round-robin", "least-loaded", "prefix-aware")
     type=click.FloatRange(min=0),
     metavar="S",
     help="Where a trace has no arrivals, start what follows no other request this far apart.",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Requests in a micro-batch."
+)
+@click.option(
+    "--batch-wait-s",
+    type=click.FloatRange(min=0),
+    default=0.01,
+    show_default=True,
+    help="How long a micro-batch waits for more requests.",
+)
+@click.option(
+    "--idle-poll-s",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="How often the idle micro-batch engine looks for requests; 0 is at once.",
 )
 @trace_options
 def replay(**options: Any) -> None:

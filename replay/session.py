@@ -8,6 +8,7 @@ from typing import Any
 import click
 import polars as pl
 
+from replay.engines.micro_batch import MicroBatch
 from replay.engines.simulated import Simulated
 from replay.latency_models.roofline import Roofline
 from replay.progress import Progress
@@ -15,6 +16,7 @@ from replay.replayer import Job, Replayer, open_jobs, split_schedulers
 from replay.simulation.hardware import gpu_preset, kv_blocks, model_preset
 from replay.simulation.setup import Limits
 from toolkit.errors import InputFailure, RunFailure
+from toolkit.protocols import Engine
 from toolkit.runs import Run, RunWriter, find_runs
 from toolkit.trace_options import open_trace
 from toolkit.traces import Trace
@@ -53,8 +55,8 @@ def resume(folder: Path) -> bool:
     return finished
 
 
-def build_engine(options: dict[str, Any]) -> Simulated:
-    """The simulated engine the options describe."""
+def build_engine(options: dict[str, Any]) -> Simulated | MicroBatch:
+    """The engine the options describe."""
     gpu, model = gpu_preset(options["gpu"]), model_preset(options["model_preset"])
     limits = Limits(
         kv_blocks=options["kv_blocks"] or kv_blocks(gpu, model, options["block_tokens"]),
@@ -67,7 +69,11 @@ def build_engine(options: dict[str, Any]) -> Simulated:
         routing=options["routing"],
     )
     latency = Roofline(gpu=options["gpu"], model=options["model_preset"])
-    return Simulated(latency, limits, closed=options["sessions"] == "closed")
+    closed = options["sessions"] == "closed"
+    if options["engine"] == "micro-batch":
+        protocol = {name: options[name] for name in ("batch_size", "batch_wait_s", "idle_poll_s")}
+        return MicroBatch(latency, limits, closed, **protocol)
+    return Simulated(latency, limits, closed=closed)
 
 
 def replayable(trace: Trace, session_gap_s: float | None) -> pl.DataFrame:
@@ -110,7 +116,7 @@ def command_line(options: dict[str, Any]) -> str:
     return shlex.join(words)
 
 
-def _run(engine: Simulated, requests: pl.DataFrame, trace: Trace, jobs: Sequence[Job]) -> bool:
+def _run(engine: Engine, requests: pl.DataFrame, trace: Trace, jobs: Sequence[Job]) -> bool:
     with Progress([job.spec for job in jobs], len(requests)) as progress:
         finished = Replayer(engine, requests, trace.info, progress.report).run(jobs)
     for job in jobs:

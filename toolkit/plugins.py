@@ -53,7 +53,10 @@ BUILTIN: dict[str, dict[str, str]] = {
         "priority": "replay.schedulers.priority:Priority",
     },
     "latency_model": {"roofline": "replay.latency_models.roofline:Roofline"},
-    "engine": {"simulated": "replay.engines.simulated:Simulated"},
+    "engine": {
+        "simulated": "replay.engines.simulated:Simulated",
+        "micro-batch": "replay.engines.micro_batch:MicroBatch",
+    },
     "page": {"trace": "reports.trace_page:render", "run": "reports.run_page:render"},
     "reader": {"trace": "workloads.reading:read"},
 }

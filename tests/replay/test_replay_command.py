@@ -218,3 +218,22 @@ def test_sessions_without_a_clock_start_a_gap_apart(tmp_path):
     assert outcomes["arrival_s"].to_list()[:2] == [0.0, 5.0]
     assert outcomes["arrival_s"][3] == 10.0
     assert outcomes["arrival_s"][2] == pytest.approx(outcomes["finish_s"][0] + 1.0)
+
+
+def test_micro_batches_are_resumed_and_say_their_protocol(trace_file, tmp_path):
+    out = tmp_path / "r"
+    arguments = ("--engine", "micro-batch", "--batch-size", 8, "--batch-wait-s", 0.2)
+    assert run(trace_file, *arguments, "--out", out).exit_code == 0
+    whole = find_runs([out])[0]
+    assert whole.info["engine"]["limits"]["batch_size"] == 8
+    assert "--batch-wait-s 0.2" in whole.info["command"]
+    assert whole.info["requests"] == 200
+    assert whole.info["utilisation"] > 0
+    before = whole.table("outcomes").collect()
+    assert before["engine"].unique().to_list() == ["micro-batch"]
+    cut = {**whole.info, "state": "running"}
+    (out / "fcfs" / "run.json").write_text(json.dumps(cut))
+    assert run("--resume", out).exit_code == 0
+    again = find_runs([out])[0]
+    assert again.finished
+    assert again.table("outcomes").collect().equals(before)
