@@ -39,7 +39,7 @@ check: .venv/.dev  ## lint, check the formatting and the types
 	$(BIN)/mypy
 
 .PHONY: bench
-bench: .venv/.bench  ## time analyze and convert on 5 million rows beside a pandas script
+bench: .venv/.bench  ## time reading beside pandas, and the simulation beside Dynamo
 	$(BIN)/python -m benchmarks
 
 .PHONY: clean

@@ -1,5 +1,6 @@
 """What `make bench` runs."""
 
-from benchmarks.reading import main
+from benchmarks import reading, simulation
 
-main()
+reading.main()
+simulation.main()
