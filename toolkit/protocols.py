@@ -110,11 +110,28 @@ class Preemption:
     hold_share: float = 1.0
 
 
+class Waiting(Protocol):
+    """The requests that wait at one engine, in request_id order."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """A column of TRACE as an array (texts as small integers in alphabetical order, null -1), or `served`:
+        the output tokens each has produced so far.
+        """
+        ...
+
+
 class Scheduler(Protocol):
     """Orders requests at one engine.
 
-    Optional members, looked up by name: `curve: Curve` (default: a rank never moves) and `preemption: Preemption`
-    (default: memory pressure only).
+    Optional members, looked up by name:
+    - `curve: Curve` (default: a rank never moves) and `preemption: Preemption` (default: memory pressure only);
+    - `observe(outcomes, now_s)`, called every `observe_every_s` seconds of the replay with the OUTCOMES rows that ended
+      since the last call; then `rank` is asked again for everything that has not ended;
+    - `order(waiting: Waiting, now_s) -> permutation`, called when somebody could be admitted from a queue that has
+      changed: the positions of the waiting, first to run first. Ranks then only tell who loses its place.
+    The first two run compiled; the last two are asked at those points only, and may keep a memory.
     """
 
     def rank(self, requests: pl.DataFrame, now_s: float) -> NDArray[np.float64]:

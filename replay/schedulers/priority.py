@@ -18,12 +18,12 @@ class Priority:
     """
 
     def __init__(self, order: str = "premium>standard>batch", displace: bool = False):
-        self.order = [tier.strip() for tier in order.split(">") if tier.strip()]
+        self.tiers = [tier.strip() for tier in order.split(">") if tier.strip()]
         self.preemption = Preemption("rank" if displace else "memory")
 
     def rank(self, requests: pl.DataFrame, now_s: float) -> NDArray[np.float64]:
         present = requests["tier"].drop_nulls().unique().sort().to_list()
-        tiers = [*self.order, *(tier for tier in present if tier not in self.order)]
+        tiers = [*self.tiers, *(tier for tier in present if tier not in self.tiers)]
         level = pl.col("tier").replace_strict(
             {t: i for i, t in enumerate(tiers)}, default=len(tiers), return_dtype=pl.Float64
         )

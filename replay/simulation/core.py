@@ -6,10 +6,15 @@ from replay.simulation.compiled import compiled, entry
 from replay.simulation.heaps import pop
 from replay.simulation.memory import blocks_of, cached_prefix
 from replay.simulation.places import end, enqueue
+from replay.simulation.reorder import ask, take_answer
 from replay.simulation.state import (
+    ASKS,
+    ENDED,
     LEAST_LOADED,
+    MORE,
     NEVER,
     NONE,
+    PAUSED,
     PREFIX_AWARE,
     PS,
     REJECTED,
@@ -126,28 +131,43 @@ def _sample(settings, state, i):
     world.samples += 1
 
 
-@entry
-def advance(settings, latency, state, most):
-    """Make up to `most` moves (an arrival, or the steps up to the next decision). False when nothing is left to do.
+@compiled
+def _asks(settings, me):
+    """Whether an instance could admit somebody from a queue of several that has changed since it was ordered."""
+    return me.stale == 1 and me.waiting > 1 and me.running < settings.max_num_seqs
 
-    Returns early when a buffer is nearly full; the caller empties it.
+
+@entry
+def advance(settings, latency, state, pause, most):
+    """Make up to `most` moves (an arrival, or the steps up to the next decision), none that begins at `pause` or later.
+
+    Returns why it stopped: ENDED, PAUSED, ASKS, or MORE, also when a buffer is nearly full; the caller empties them.
     """
     world = state.world[0]
+    if world.asking != NONE:
+        take_answer(state)
     for _ in range(most):
         if world.samples >= state.sample.shape[0] or world.events + 2 * settings.max_num_seqs >= state.event.shape[0]:
-            return True
+            return MORE
         r = _next_arrival(state)
         arrival = state.requests[r].arrival if r != NONE else NEVER
         i, following = _earliest(state)
         if i == NONE or state.instances[i].clock >= arrival:
             if r == NONE:
-                return False
+                return ENDED
+            if arrival >= pause:
+                return PAUSED
             _arrive(settings, state, r)
             continue
+        if state.instances[i].clock >= pause:
+            return PAUSED
+        if settings.ordered == 1 and _asks(settings, state.instances[i]):
+            ask(state, i)
+            return ASKS
         _sample(settings, state, i)
-        until = min(arrival, state.instances[i].next_sample)
+        until = min(arrival, state.instances[i].next_sample, pause)
         # A turn released by another instance may come here, but none releases one before its own clock.
         if settings.closed == 1:
             until = min(until, max(following, state.instances[i].clock + 1))
         step(settings, latency, state, i, until)
-    return True
+    return MORE

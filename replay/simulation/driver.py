@@ -14,11 +14,12 @@ import numpy as np
 import polars as pl
 
 from replay.simulation import core, setup
+from replay.simulation.feedback import Feedback
 from replay.simulation.latency import Latency
 from replay.simulation.outcomes import events_frame, outcomes_frame, timeline_frame
 from replay.simulation.sessions import think_times
 from replay.simulation.setup import Limits
-from replay.simulation.state import PS, Records, State
+from replay.simulation.state import ASKS, MORE, NEVER, PAUSED, PS, Records, State
 from replay.simulation.warming import announced
 from toolkit.errors import RunFailure
 from toolkit.protocols import Scheduler, Watch
@@ -26,6 +27,7 @@ from toolkit.runs import RunWriter
 from toolkit.traces import TraceInfo
 
 BITE = 200_000  # moves between two looks at the clock: some tens of milliseconds
+MOVES_A_QUESTION = 50  # what asking a scheduler counts for in a bite
 OUTCOMES_A_PART = 250_000
 SAMPLES_A_SPAN = 2_000  # timeline rows over the trace's span
 CHECKPOINT_EVERY_S = 60.0
@@ -40,6 +42,7 @@ class Driver:
     settings: Records
     latency: Latency
     state: State
+    feedback: Feedback
     cpu_s: float = 0.0
 
     @classmethod
@@ -61,7 +64,7 @@ class Driver:
         every = max(1, int(float(info.span_s or 1.0) * PS) // SAMPLES_A_SPAN)
         settings = setup.settings_of(limits, scheduler, blocks[2], hash_tokens, every, jump=jump, closed=closed)
         state = setup.first_state(trace, scheduler, think, blocks, limits)
-        return cls(trace, limits, settings, latency, state)
+        return cls(trace, limits, settings, latency, state, Feedback(scheduler, trace, state, limits, latency))
 
     def run(self, writer: RunWriter, watch: Watch) -> bool:
         """Go on until the end, or until `watch` says stop; then a checkpoint is left. True when finished."""
@@ -74,7 +77,7 @@ class Driver:
                 self.save(writer)
                 return False
             began = time.thread_time()
-            more = core.advance(self.settings, self.latency, self.state, BITE)
+            more = self._advance()
             self.cpu_s += time.thread_time() - began
             self._write(writer, at_least=OUTCOMES_A_PART if more else 1)
             watch.progress(int(self.state.world[0].done), len(self.trace))
@@ -86,12 +89,26 @@ class Driver:
 
     def _compile(self) -> None:
         with announced():
-            core.advance(self.settings, self.latency, self.state, 0)
+            core.advance(self.settings, self.latency, self.state, NEVER, 0)
+
+    def _advance(self) -> bool:
+        """Move on, asking the scheduler where it wants to be asked. False when nothing is left to do."""
+        left = BITE
+        while left > 0:
+            why = core.advance(self.settings, self.latency, self.state, self.feedback.pause, left)
+            if why == ASKS:
+                self.feedback.order()
+            elif why == PAUSED:
+                self.feedback.observe(self.settings, self.state)
+            else:
+                return bool(why == MORE)
+            left -= MOVES_A_QUESTION
+        return True
 
     def makespan_s(self) -> float:
         """Go on until the end without writing anything; the time at which the last instance stops."""
         world = self.state.world[0]
-        while core.advance(self.settings, self.latency, self.state, BITE):
+        while core.advance(self.settings, self.latency, self.state, NEVER, BITE) == MORE:
             world.samples = world.events = 0
         return float(self.state.instances["clock"].max() / PS)
 
@@ -118,7 +135,9 @@ class Driver:
             world.written = world.done
 
     def save(self, writer: RunWriter) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint; none where the scheduler has a memory of its own: such a replay starts over."""
+        if not self.feedback.resumable:
+            return
         parts = writer.part_counts()
         saved: dict[str, Any] = {f"part_{name}": np.array(count) for name, count in parts.items()}
         saved |= {"cpu_s": np.array(self.cpu_s), **_arrays(self.state)}

@@ -22,6 +22,7 @@ def enqueue(settings, state, i, r):
     q.order = q.rank + settings.slope * q.produced + state.offsets[q.level]
     state.instances[i].root = push(state.requests, state.instances[i].root, r)
     state.instances[i].waiting += 1
+    state.instances[i].stale = 1
 
 
 @compiled
@@ -48,7 +49,7 @@ def _produced(state, r):
 
 
 @compiled
-def _set_keys(settings, state, r):
+def set_keys(settings, state, r):
     """When the decode count next matters to `r` (its end, a boundary, the start of its hold), and where it ranks.
 
     What all running ranks have in common, slope times the decode count, is left out, so the order stays as it is.
@@ -78,7 +79,7 @@ def _start_decoding(settings, state, i, r):
     q.status = DECODING
     q.origin = me.decoded - (q.prompt + q.produced - 1)
     _pass_boundaries(state, r, np.int64(q.produced))
-    _set_keys(settings, state, r)
+    set_keys(settings, state, r)
     heap_add(state, i, DUE, r, me.decodes)
     heap_add(state, i, LAST, r, me.decodes)
     state.residue[i, q.origin % settings.block_tokens] += 1
@@ -104,6 +105,7 @@ def _finish(settings, state, i, r):
     register(settings, state, r, context)
     release(settings, state, r, context)
     state.instances[i].running -= 1
+    state.instances[i].stale = 1
     q.status = FINISHED
     end(state, r, state.instances[i].clock)
 
@@ -176,6 +178,6 @@ def reach_due(settings, state, i):
             _finish(settings, state, i, r)
         else:
             _pass_boundaries(state, r, served)
-            _set_keys(settings, state, r)
+            set_keys(settings, state, r)
             heap_move(state, i, DUE, r, me.decodes)
             heap_move(state, i, LAST, r, me.decodes)

@@ -20,18 +20,28 @@ class Ranks(NamedTuple):
     hold_at: I32  # output tokens from which the request keeps its place
 
 
+def observes(scheduler: Scheduler) -> bool:
+    """Whether the scheduler learns from what has ended."""
+    return callable(getattr(scheduler, "observe", None))
+
+
+def orders(scheduler: Scheduler) -> bool:
+    """Whether the scheduler orders a queue as a whole."""
+    return callable(getattr(scheduler, "order", None))
+
+
 def ranks_of(scheduler: Scheduler, trace: pl.DataFrame, think: I64) -> Ranks:
     """Ask `scheduler` once for the whole trace.
 
     When a turn that waits for its parent arrives is known only in the replay, so its rank must be linear in its
     arrival: that is found by asking for arrivals at 0, 1 and 2 s. Raises SettingFailure where it is not so.
     """
-    rank = _ranks(scheduler, trace.with_columns(pl.col("arrival_s").fill_null(0.0)))
+    rank = checked_ranks(scheduler, trace.with_columns(pl.col("arrival_s").fill_null(0.0)), 0.0)
     rise = np.zeros(len(trace))
     waits = think >= 0
     if waits.any():
         turns = trace.filter(pl.Series(waits))
-        at = [_ranks(scheduler, turns.with_columns(arrival_s=pl.lit(float(s)))) for s in range(3)]
+        at = [checked_ranks(scheduler, turns.with_columns(arrival_s=pl.lit(float(s))), 0.0) for s in range(3)]
         rise[waits] = at[1] - at[0]
         rank[waits] = at[0]
         if not np.allclose(at[2] - at[1], at[1] - at[0], rtol=1e-6):
@@ -43,8 +53,9 @@ def ranks_of(scheduler: Scheduler, trace: pl.DataFrame, think: I64) -> Ranks:
     return Ranks(rank, rise, _hold_at(trace, getattr(scheduler, "preemption", Preemption())))
 
 
-def _ranks(scheduler: Scheduler, trace: pl.DataFrame) -> F64:
-    rank = np.array(scheduler.rank(trace, 0.0), np.float64)
+def checked_ranks(scheduler: Scheduler, trace: pl.DataFrame, now_s: float) -> F64:
+    """What `rank` says of `trace`, one number a request; SettingFailure when it is anything else."""
+    rank = np.array(scheduler.rank(trace, now_s), np.float64)
     name = type(scheduler).__name__
     if rank.shape != (len(trace),):
         raise SettingFailure(f"rank() gave shape {rank.shape} for {len(trace)} requests", where=name)

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from replay.simulation import sessions
-from replay.simulation.ranks import Ranks, ranks_of
+from replay.simulation.ranks import Ranks, orders, ranks_of
 from replay.simulation.state import (
     EVENT_ROWS,
     I32,
@@ -85,6 +85,7 @@ def settings_of(
     made.jump = jump
     made.closed = closed and limits.instances > 1
     made.routing = ROUTING[limits.routing]
+    made.ordered = orders(scheduler)
     made.sample_every = sample_every
     made.slope = curve_of(scheduler).slope
     return made
@@ -130,7 +131,7 @@ def first_state(
         requests=_requests(trace, ranks_of(scheduler, trace, think), think, blocks[1]),
         instances=_records(instances, INSTANCE, ("partial", "root", "oldest", "newest")),
         nodes=_records(nodes, NODE, ()),
-        world=_records(1, WORLD, ("released",)),
+        world=_records(1, WORLD, ("released", "asking")),
         residue=np.zeros((instances, limits.block_tokens), np.int32),
         heap=np.zeros((instances, 2, limits.max_num_seqs + 1), np.int64),
         key=np.zeros((2, n)),
@@ -141,6 +142,7 @@ def first_state(
         prefix=prefix,
         boundaries=np.array(curve_of(scheduler).boundaries, np.int32),
         offsets=np.array(curve_of(scheduler).offsets, np.float64),
+        queue=np.zeros(n if orders(scheduler) else 0, np.int64),
         fresh=np.zeros(limits.max_num_seqs, np.int64),
     )
     state.instances["free"] = state.instances["idle"] = limits.kv_blocks

@@ -27,6 +27,9 @@ ROUND_ROBIN, LEAST_LOADED, PREFIX_AWARE = range(3)
 # The two orders of what decodes at an instance (State.heap): what is due first, and what ranks last.
 DUE, LAST = range(2)
 
+# Why the core stopped: nothing is left, enough was done, the time to observe has come, a queue is to be ordered.
+ENDED, MORE, PAUSED, ASKS = range(4)
+
 SAMPLE_ROWS = 4_096
 EVENT_ROWS = 16_384
 
@@ -85,6 +88,7 @@ INSTANCE = np.dtype(
         ("last_batch", "i8"),  # tokens in the last step
         ("last_step", "i8"),  # its time
         ("next_sample", "i8"),
+        ("stale", "i8"),  # 1 when who waits, or what is free, has changed since its queue was ordered
         ("root", "i8"),  # the waiting: a pairing heap by (order, request)
         ("oldest", "i8"),  # the cache's nodes nobody uses, least recently used first
         ("newest", "i8"),
@@ -102,6 +106,7 @@ WORLD = np.dtype(
         ("written", "i8"),  # of them, those the driver has written
         ("samples", "i8"),  # rows in use
         ("events", "i8"),
+        ("asking", "i8"),  # the instance whose queue the scheduler is asked about
         ("released", "i8"),  # turns whose parent has ended: a pairing heap by (arrival, request)
     ],
     align=True,
@@ -124,6 +129,7 @@ SETTINGS = np.dtype(
         ("jump", "i8"),  # 1: sum decode steps in closed form
         ("closed", "i8"),  # 1: turns wait for their parents, at more than one instance
         ("routing", "i8"),
+        ("ordered", "i8"),  # 1: the scheduler orders a queue as a whole
         ("sample_every", "i8"),
         ("slope", "f8"),  # how a rank moves with an output token
     ],
@@ -148,4 +154,5 @@ class State(NamedTuple):
     prefix: I32  # dense block numbers of all requests, one after the other
     boundaries: I32  # of the rank's curve, output tokens
     offsets: F64  # one more than boundaries
+    queue: I64  # the requests of a queue that is to be ordered, and then in order; empty where none ever is
     fresh: I64  # scratch: requests whose prefill completes in the step at hand

@@ -1,5 +1,6 @@
 """Random traces, limits and schedulers for hypothesis."""
 
+import numpy as np
 import polars as pl
 from hypothesis import strategies as st
 
@@ -32,8 +33,52 @@ class Rising:
         return requests["arrival_s"].to_numpy()
 
 
+class Learning:
+    """Ranks by what has been observed: exercises re-ranking while requests run."""
+
+    observe_every_s = 0.25
+    preemption = Preemption("rank")
+
+    def __init__(self) -> None:
+        self.sign = 1.0
+
+    def rank(self, requests: pl.DataFrame, now_s: float):
+        return self.sign * requests["output_tokens"].fill_null(0).to_numpy() + 0.001 * now_s
+
+    def observe(self, outcomes: pl.DataFrame, now_s: float) -> None:
+        if len(outcomes) % 2:
+            self.sign = -self.sign
+
+
+class Shuffling:
+    """Orders the queue as a set, longest prompt first and then every other one."""
+
+    def rank(self, requests: pl.DataFrame, now_s: float):
+        return requests["arrival_s"].to_numpy()
+
+    def order(self, waiting, now_s: float):
+        by_length = np.argsort(-waiting["prompt_tokens"] + waiting["tenant"] - waiting["served"], kind="stable")
+        return np.concatenate([by_length[::2], by_length[1::2]])
+
+
+def fresh(scheduler):
+    """A scheduler without memories: what a replay starts with."""
+    return type(scheduler)() if isinstance(scheduler, Learning) else scheduler
+
+
 schedulers = st.sampled_from(
-    [FCFS(), SJF(), SRPT(), SRPT(hold_share=0.5), Priority(), Priority(displace=True), Attained(), Rising()]
+    [
+        FCFS(),
+        SJF(),
+        SRPT(),
+        SRPT(hold_share=0.5),
+        Priority(),
+        Priority(displace=True),
+        Attained(),
+        Rising(),
+        Learning(),
+        Shuffling(),
+    ]
 )
 
 

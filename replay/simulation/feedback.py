@@ -1,0 +1,106 @@
+"""Where a scheduler is asked during a replay: to observe what has ended, and to order a queue as a whole."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from replay.simulation.latency import Latency
+from replay.simulation.outcomes import outcomes_frame
+from replay.simulation.ranks import checked_ranks, observes, orders
+from replay.simulation.reorder import rerank
+from replay.simulation.setup import Limits
+from replay.simulation.state import FINISHED, I64, NEVER, PENDING, PS, REJECTED, Records, State
+from toolkit.errors import SettingFailure
+from toolkit.protocols import Scheduler
+
+
+class Queue:
+    """The requests that wait at one instance (protocols.Waiting)."""
+
+    def __init__(self, columns: "Columns", ids: I64):
+        self._columns, self._ids = columns, ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name == "arrival_s":
+            return self._columns[name][self._ids] / PS
+        return self._columns[name][self._ids]
+
+
+class Columns:
+    """A trace's columns as NumPy arrays, made when first asked for; texts as small integers, null -1.
+
+    Arrivals (here in picoseconds) and `served` are the simulation's own.
+    """
+
+    def __init__(self, trace: pl.DataFrame, requests: Records):
+        self._trace = trace
+        self._made: dict[str, NDArray[Any]] = {"arrival_s": requests["arrival"], "served": requests["produced"]}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._made:
+            column = self._trace[name]
+            if column.dtype == pl.String:
+                column = column.rank("dense").cast(pl.Int64).fill_null(0) - 1
+            self._made[name] = column.to_numpy()
+        return self._made[name]
+
+
+class Feedback:
+    """Asks one scheduler during one replay. `pause` is when it wants to observe next, in picoseconds."""
+
+    def __init__(self, scheduler: Scheduler, trace: pl.DataFrame, state: State, limits: Limits, latency: Latency):
+        self.scheduler: Any = scheduler  # with members the protocol leaves optional
+        self.trace, self.limits, self.latency = trace, limits, latency
+        # Plain views of the records: reading a record array's field costs more than the rest of a question.
+        self._requests, self._instances, self._world = (
+            records.view(np.ndarray) for records in (state.requests, state.instances, state.world)
+        )
+        self._queue, self._columns = state.queue, Columns(trace, self._requests)
+        self._every = round(self.scheduler.observe_every_s * PS) if observes(scheduler) else NEVER
+        self._seen = self._oldest = 0
+        self.pause = self._every
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a checkpoint holds all there is: a scheduler that is asked has a memory of its own."""
+        return self._every == NEVER and not orders(self.scheduler)
+
+    def order(self) -> None:
+        """Ask for the order of the queue the core has stopped at."""
+        me = self._instances[self._world["asking"][0]]
+        ids = np.sort(self._queue[: me["waiting"]])
+        chosen = np.asarray(self.scheduler.order(Queue(self._columns, ids), me["clock"] / PS))
+        if chosen.shape != ids.shape or np.bincount(chosen, minlength=len(ids)).max() > 1:
+            raise SettingFailure(
+                f"order() gave no permutation of {len(ids)} requests", where=type(self.scheduler).__name__
+            )
+        self._queue[: len(ids)] = ids[chosen]
+
+    def observe(self, settings: Records, state: State) -> None:
+        """Show what has ended since the last time, and rank again what has not."""
+        done = int(state.world[0].done)
+        ended = state.done[self._seen : done]
+        outcomes = outcomes_frame(self.trace, state, ended, self.limits, self.latency)
+        self.scheduler.observe(outcomes, self.pause / PS)
+        self._seen = done
+        now_s, self.pause = self.pause / PS, self.pause + self._every
+        live = self._live()
+        if len(live):
+            arrival_s = np.where(self._requests["arrival"][live] == NEVER, now_s, self._requests["arrival"][live] / PS)
+            frame = self.trace[live].with_columns(arrival_s=pl.Series(arrival_s))
+            rerank(settings, state, live, checked_ranks(self.scheduler, frame, now_s))
+
+    def _live(self) -> I64:
+        """What waits or runs, what arrives before the next pause, and every turn that still waits for its parent."""
+        status, arrival = self._requests["status"], self._requests["arrival"]
+        while self._oldest < len(status) and status[self._oldest] in (FINISHED, REJECTED):
+            self._oldest += 1
+        tail = slice(self._oldest, None)
+        ended = (status[tail] == FINISHED) | (status[tail] == REJECTED)
+        far = (status[tail] == PENDING) & (arrival[tail] >= self.pause) & (arrival[tail] != NEVER)
+        return np.flatnonzero(~ended & ~far).astype(np.int64) + self._oldest
