@@ -4,6 +4,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from replay.schedulers.fcfs import FCFS
@@ -13,7 +14,7 @@ from replay.simulation.latency import Latency
 from replay.simulation.lowering import lower
 from replay.simulation.outcomes import outcomes_frame, timeline_frame
 from replay.simulation.setup import Limits
-from replay.simulation.state import PS, SAMPLE_ROWS
+from replay.simulation.state import ASKS, MORE, PAUSED, PS, SAMPLE_ROWS
 from replay.simulation.warming import announced
 from toolkit.errors import SettingFailure
 from toolkit.protocols import LatencyModel, Scheduler, Watch
@@ -25,9 +26,9 @@ from toolkit.traces import TraceInfo
 class MicroBatch:
     """Synchronous micro-batches in virtual time: up to `batch_size` requests start, and end, together (DriftSched).
 
-    The batch takes the waiting in rank order (curves and displacement do not apply), `batch_wait_s` after the engine
-    first saw one of them or when it is full; an idle engine looks every `idle_poll_s`, 0 being at once. One instance,
-    no prefix cache. The timeline has a row a batch, `step_s` being all of its time.
+    The batch takes the waiting in rank order (curves and displacement do not apply) or as `order` says, once it is full
+    or `batch_wait_s` after the engine first saw one of them; an idle engine looks every `idle_poll_s`, 0 being at once.
+    One instance, no prefix cache. The timeline has a row a batch, `step_s` being all of its time.
     """
 
     latency: LatencyModel
@@ -77,9 +78,18 @@ class MicroBatch:
         return not more
 
     def _serve(self, driver: Driver, most: int) -> bool:
-        wait, poll = round(self.batch_wait_s * PS), round(self.idle_poll_s * PS)
-        more: bool = batches.serve(driver.settings, driver.latency, driver.state, self.batch_size, wait, poll, most)
-        return more
+        """Serve batches, asking the scheduler where it wants to be asked. False when nothing is left to do."""
+        protocol = np.rint([self.batch_size, self.batch_wait_s * PS, self.idle_poll_s * PS]).astype(np.int64)
+        feedback = driver.feedback
+        for _ in range(most + 1):
+            why = batches.serve(driver.settings, driver.latency, driver.state, protocol, feedback.pause, most)
+            if why == ASKS:
+                feedback.order()
+            elif why == PAUSED:
+                feedback.observe(driver.settings, driver.state)
+            else:
+                return bool(why == MORE)
+        return True
 
     def _load(self, trace: pl.DataFrame, info: TraceInfo, latency: Latency) -> dict[str, float | None]:
         """The offered rate, and ρ: the time the same requests take when all are offered at once, over their span."""

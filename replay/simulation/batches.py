@@ -3,7 +3,7 @@
 An idle engine opens a batch when it sees a request (at once, or at its next poll), waits for more until the batch is
 full or the wait is over, and takes the first in rank order that the memory holds to their ends. Prompts are packed into
 prefill steps of the token budget, then all decode together; what has its last token leaves the decode count, but its
-place is given to nobody.
+place is given to nobody. An instance's `granted` is 1 once its batch has done waiting.
 """
 
 import numpy as np
@@ -14,7 +14,8 @@ from replay.simulation.heaps import pop
 from replay.simulation.latency import decode_line, prefill_attention, shared_time, sum_of
 from replay.simulation.memory import blocks_of
 from replay.simulation.places import end
-from replay.simulation.state import FINISHED, NEVER, NONE
+from replay.simulation.reorder import ask, take_answer
+from replay.simulation.state import ASKS, ENDED, FINISHED, MORE, NEVER, NONE, PAUSED
 
 
 @compiled
@@ -170,17 +171,29 @@ def _serve(settings, latency, state, count, held):
 
 
 @entry
-def serve(settings, latency, state, size, wait, poll, most):
-    """Serve up to `most` batches of up to `size` requests; `wait` and `poll` in picoseconds. False at the end.
+def serve(settings, latency, state, protocol, pause, most):
+    """Serve up to `most` batches, none that starts at `pause` or later.
 
-    Returns early when the samples' buffer is full; the caller empties it.
+    `protocol` is [requests in a batch, its wait, an idle engine's poll], times in picoseconds. Returns why it stopped:
+    ENDED, PAUSED, ASKS, or MORE, also when the samples' buffer is full; the caller empties it.
     """
+    me = state.instances[0]
+    if state.world[0].asking != NONE:
+        take_answer(state)
     for _ in range(most):
         if state.world[0].samples == state.sample.shape[0]:
-            return True
-        if not _open(settings, state, poll):
-            return False
-        _gather(settings, state, size, wait)
-        count, held = _form(settings, state, size)
+            return MORE
+        if not _open(settings, state, protocol[2]):
+            return ENDED
+        if me.granted == 0:
+            _gather(settings, state, protocol[0], protocol[1])
+            me.granted = 1
+        if me.clock >= pause:
+            return PAUSED
+        if settings.ordered == 1 and me.stale == 1 and me.waiting > 1:
+            ask(state, 0)
+            return ASKS
+        count, held = _form(settings, state, protocol[0])
         _serve(settings, latency, state, count, held)
-    return True
+        me.granted = 0
+    return MORE

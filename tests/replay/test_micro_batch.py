@@ -103,3 +103,32 @@ def test_size_and_waits_are_checked():
         MicroBatch(STEP, LIMITS, batch_wait_s=-0.1)
     with pytest.raises(SettingFailure, match="one instance"):
         MicroBatch(STEP, Limits(kv_blocks=10, instances=2))
+
+
+class Remembering:
+    """Asked for the order of each queue: longest prompt first; and told what has ended."""
+
+    observe_every_s = 2.0
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, list[int]]] = []
+        self.queues: list[tuple[float, list[int]]] = []
+
+    def rank(self, requests: pl.DataFrame, now_s: float) -> np.ndarray:
+        return requests["arrival_s"].to_numpy()
+
+    def observe(self, outcomes: pl.DataFrame, now_s: float) -> None:
+        self.seen.append((now_s, outcomes["request_id"].sort().to_list()))
+
+    def order(self, waiting, now_s: float) -> np.ndarray:
+        self.queues.append((now_s, waiting["prompt_tokens"].tolist()))
+        return np.argsort(-waiting["prompt_tokens"])
+
+
+def test_a_scheduler_is_asked_before_each_batch_and_told_what_has_ended():
+    trace = requests((0, 1, 3), (0, 5, 3), (0, 3, 3), (0, 2, 3), (0, 4, 3), (20, 1, 1))
+    scheduler = Remembering()
+    found = batches(serve(trace, scheduler, LIMITS, STEP, batch_wait_s=0.0, batch_size=2))
+    assert found["request_id"].list.sort().to_list() == [[1, 4], [2, 3], [0], [5]]
+    assert scheduler.queues == [(0.0, [1, 5, 3, 2, 4]), (3.0, [1, 3, 2])]
+    assert [(now, ids) for now, ids in scheduler.seen if ids] == [(2.0, [1, 4]), (4.0, [2, 3]), (8.0, [0])]
