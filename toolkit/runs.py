@@ -1,7 +1,7 @@
 """The run folder: run.json beside Parquet parts that appear whole, one after the other, while the run is going on.
 
     RUN/run.json                 every setting, the trace's hash, seeds, versions, limits, verdict, state
-    RUN/outcomes/part-00000.parquet …   RUN/timeline/…   RUN/events/…
+    RUN/outcomes/part-00000.parquet …   RUN/timeline/…   RUN/events/…   RUN/sensitivity/…
     RUN/checkpoint.npz           only while the run is unfinished
 
 A part is renamed into place after it is complete, so a killed run is continued from its last checkpoint: what was
@@ -22,7 +22,7 @@ import polars as pl
 from toolkit.errors import InputFailure, RunFailure
 from toolkit.schema import TABLES, conform
 
-PARTS = ("outcomes", "timeline", "events")
+PARTS = ("outcomes", "timeline", "events", "sensitivity")
 NO_RUN_HINT = "name a folder that `trace replay` made"
 VERSIONED = ("trace-toolkit", "polars", "numpy", "numba", "duckdb")
 
@@ -53,7 +53,7 @@ class Run:
         return self.info.get("state") == "finished"
 
     def table(self, name: str) -> pl.LazyFrame:
-        """The `outcomes`, `timeline` or `events` written so far; no rows where there is no part."""
+        """The table (one of PARTS) as far as it is written; no rows where there is no part."""
         parts = sorted((self.path / name).glob("part-*.parquet"))
         if not parts:
             return pl.LazyFrame(schema=TABLES[name])

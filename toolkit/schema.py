@@ -1,4 +1,4 @@
-"""The tables at rest: TRACE, OUTCOMES, TIMELINE, EVENTS, and the one gate into them.
+"""The tables at rest: TRACE, OUTCOMES, TIMELINE, EVENTS, SENSITIVITY, and the one gate into them.
 
 Everything that is stored or handed from one package to another is a polars frame of one of these schemas.
 Unknown is null, never 0 or an empty string. Times are seconds (f64) from the start of the trace.
@@ -97,8 +97,17 @@ EVENTS = pl.Schema(
     }
 )
 
-TABLES = {"trace": TRACE, "outcomes": OUTCOMES, "timeline": TIMELINE, "events": EVENTS}
-REQUIRED = {"trace": ("request_id",), "outcomes": ("request_id", "run_id", "status")}
+SENSITIVITY = pl.Schema(
+    {
+        "run_id": pl.String(),
+        "step_time_scale": pl.Float64(),  # every step's time was multiplied by this; 1 is the run itself
+        "metric": pl.String(),  # ttft_s, tpot_s, e2e_s, queueing_delay_s
+        "quantile": pl.Float64(),
+        "value": pl.Float64(),
+    }
+)
+
+TABLES = {"trace": TRACE, "outcomes": OUTCOMES, "timeline": TIMELINE, "events": EVENTS, "sensitivity": SENSITIVITY}
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from toolkit import sources
 from toolkit.errors import Failure, InputFailure, SettingFailure, nearest
-from toolkit.schema import EVENTS, OUTCOMES, TIMELINE, TRACE
+from toolkit.schema import EVENTS, OUTCOMES, SENSITIVITY, TIMELINE, TRACE
 from toolkit.views import MACROS, METRICS, VIEWS
 
 Connection = duckdb.DuckDBPyConnection
@@ -150,7 +150,7 @@ def _fill(connection: Connection, found: sources.Found) -> None:
         outcomes = sources.dataset(found.tables["outcomes"], OUTCOMES, "run", "scheduler")
         connection.from_arrow(outcomes).project(f"*, {metrics}").create_view("outcomes")
         _view(connection, "runs", found.runs.to_arrow())
-        for name, schema in (("timeline", TIMELINE), ("events", EVENTS)):
+        for name, schema in (("timeline", TIMELINE), ("events", EVENTS), ("sensitivity", SENSITIVITY)):
             _view(connection, name, sources.dataset(found.tables[name], schema, "run", "scheduler"))
 
 

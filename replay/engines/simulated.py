@@ -1,5 +1,6 @@
 """The simulated engine."""
 
+import copy
 import threading
 from dataclasses import asdict
 from typing import Any
@@ -10,6 +11,7 @@ from replay.schedulers.fcfs import FCFS
 from replay.simulation.driver import Driver
 from replay.simulation.latency import Latency
 from replay.simulation.lowering import lower
+from replay.simulation.sensitivity import SCALES, quantile_rows, scaled
 from replay.simulation.setup import Limits
 from toolkit.protocols import LatencyModel, Scheduler, Watch
 from toolkit.runs import RunWriter
@@ -19,11 +21,14 @@ from toolkit.traces import TraceInfo
 class Simulated:
     """Continuous batching in virtual time, after vLLM V1: paged KV memory, chunked prefill, prefix cache, preemption.
 
-    The trace's models are served as one; `closed` sessions wait for the turn before and their think time.
+    The trace's models are served as one. `closed` sessions wait for the turn before and their think time. `band`
+    replays again with step times 5 and 10 % shorter and longer, for SENSITIVITY.
     """
 
-    def __init__(self, latency: LatencyModel, limits: Limits, closed: bool = True, jump: bool = True):
-        self.model, self.limits, self.closed, self.jump = latency, limits, closed, jump
+    def __init__(
+        self, latency: LatencyModel, limits: Limits, closed: bool = True, jump: bool = True, band: bool = True
+    ):
+        self.model, self.limits, self.closed, self.jump, self.band = latency, limits, closed, jump, band
         self._latency: Latency | None = None
         self._saturated: tuple[pl.DataFrame, float] | None = None
         self._lowering_lock, self._saturation_lock = threading.Lock(), threading.Lock()
@@ -36,14 +41,22 @@ class Simulated:
         self, trace: pl.DataFrame, info: TraceInfo, scheduler: Scheduler, writer: RunWriter, watch: Watch
     ) -> bool:
         """Replay `trace` into the run folder, from its checkpoint where it has one. True when finished."""
-        driver = Driver.prepare(
-            trace, info, scheduler, self.limits, self._lowered(), closed=self.closed, jump=self.jump
-        )
+        untouched = copy.deepcopy(scheduler)
+        driver = self._driver(trace, info, scheduler, self._lowered())
         driver.restore(writer.path, writer)
         if not driver.run(writer, watch):
             return False
+        if self.band:
+            writer.append("sensitivity", quantile_rows(driver.state, 1.0))
+            for scale in SCALES:
+                other = self._driver(trace, info, copy.deepcopy(untouched), scaled(self._lowered(), scale))
+                other.exhaust()
+                writer.append("sensitivity", quantile_rows(other.state, scale))
         writer.finish(**driver.summary(), **self._load(trace, info))
         return True
+
+    def _driver(self, trace: pl.DataFrame, info: TraceInfo, scheduler: Scheduler, latency: Latency) -> Driver:
+        return Driver.prepare(trace, info, scheduler, self.limits, latency, closed=self.closed, jump=self.jump)
 
     def _load(self, trace: pl.DataFrame, info: TraceInfo) -> dict[str, float | None]:
         """The offered rate, and ρ: the time the same requests take when all are offered at once, over their span.
@@ -62,7 +75,8 @@ class Simulated:
             if known is None or known[0] is not trace:
                 at_once = trace.with_columns(arrival_s=pl.lit(0.0))
                 driver = Driver.prepare(at_once, info, FCFS(), self.limits, self._lowered(), closed=False)
-                known = self._saturated = (trace, driver.makespan_s())
+                driver.exhaust()
+                known = self._saturated = (trace, driver.makespan_s)
             return known[1]
 
     def _lowered(self) -> Latency:

@@ -105,11 +105,15 @@ class Driver:
             left -= MOVES_A_QUESTION
         return True
 
-    def makespan_s(self) -> float:
-        """Go on until the end without writing anything; the time at which the last instance stops."""
+    def exhaust(self) -> None:
+        """Go on until the end without writing anything."""
         world = self.state.world[0]
-        while core.advance(self.settings, self.latency, self.state, NEVER, BITE) == MORE:
+        while self._advance():
             world.samples = world.events = 0
+
+    @property
+    def makespan_s(self) -> float:
+        """When the last instance stops."""
         return float(self.state.instances["clock"].max() / PS)
 
     def summary(self) -> dict[str, Any]:

@@ -1,0 +1,48 @@
+"""The same replay with every step a little faster or slower: how far an error of the latency model would carry.
+
+Near saturation a step time that is 5 % off moves the tail by much more than 5 %, so a result comes with its band.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+
+from replay.simulation.latency import SHARES, Latency
+from replay.simulation.state import F64, FINISHED, I64, PS, State
+
+SCALES = (0.90, 0.95, 1.05, 1.10)
+TAIL = 1.0 - np.geomspace(1.0, 1e-4, 49)[1:]  # quantiles evenly spaced on the axis of the tail chart
+QUANTILES = np.unique(np.round(np.concatenate([TAIL, [0.5, 0.9, 0.95, 0.99, 0.999]]), 6))
+
+
+def scaled(latency: Latency, factor: float) -> Latency:
+    """The lowered model with every time multiplied by `factor`."""
+    whole = SHARES if latency.skew.size else 1  # what the tables of a model with shares must be multiples of
+
+    def times(table: I64) -> I64:
+        return np.rint(table * (factor / whole)).astype(np.int64) * whole
+
+    integers = {name: times(getattr(latency, name)) for name in ("dense", "head", "kv_base", "kv_slope", "shared")}
+    return latency._replace(**integers, prefill=latency.prefill * factor, mixed=latency.mixed * factor)
+
+
+def quantile_rows(state: State, scale: float) -> pl.DataFrame:
+    """SENSITIVITY rows of a replay that has ended."""
+    q = state.requests[state.requests["status"] == FINISHED]
+    frames = [
+        pl.DataFrame({"step_time_scale": scale, "metric": name, "quantile": QUANTILES, "value": values})
+        for name, values in _quantiles(q)
+    ]
+    return pl.concat(frames) if len(q) else pl.DataFrame()
+
+
+def _quantiles(q: np.ndarray) -> Iterator[tuple[str, F64]]:  # type: ignore[type-arg]
+    def of(values: I64) -> F64:
+        return np.quantile(values, QUANTILES) / PS if len(values) else np.full(len(QUANTILES), np.nan)
+
+    several = q["output"] > 1
+    yield "ttft_s", of(q["first"] - q["arrival"])
+    yield "e2e_s", of(q["finish"] - q["arrival"])
+    yield "queueing_delay_s", of(q["start"] - q["arrival"])
+    yield "tpot_s", of((q["finish"] - q["first"])[several] / (q["output"][several] - 1))
