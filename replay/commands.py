@@ -27,6 +27,14 @@ ROUTINGS = ("round-robin", "least-loaded", "prefix-aware")
 @click.option("--resume", type=click.Path(path_type=Path), help="Finish the unfinished runs in this folder.")
 @click.option("--gpu", default="h100", show_default=True, help="GPU preset.")
 @click.option("--model-preset", default="llama-3.1-8b", show_default=True, help="Served model's preset.")
+@click.option(
+    "--latency",
+    default="roofline",
+    show_default=True,
+    metavar="MODEL",
+    help="Step times: roofline[:KEY=VALUE,…], profile:DIR, table:FILE, or a file that `trace calibrate` wrote.",
+)
+@click.option("--tensor-parallel", type=click.IntRange(min=1), default=1, show_default=True, help="GPUs an engine.")
 @click.option("--kv-blocks", type=click.IntRange(min=1), help="KV blocks; worked out from GPU and model by default.")
 @click.option("--block-tokens", type=click.IntRange(min=1), default=16, show_default=True, help="Tokens in a KV block.")
 @click.option("--max-num-seqs", type=click.IntRange(min=1), default=256, show_default=True)
@@ -41,6 +49,9 @@ ROUTINGS = ("round-robin", "least-loaded", "prefix-aware")
     default="closed",
     show_default=True,
     help="closed: a turn with think time waits for the one before; open: all arrive by the trace's clock.",
+)
+@click.option(
+    "--band/--no-band", default=True, show_default=True, help="Replay also with steps 5 and 10 % faster and slower."
 )
 @click.option(
     "--session-gap-s",

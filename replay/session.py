@@ -10,7 +10,7 @@ import polars as pl
 
 from replay.engines.micro_batch import MicroBatch
 from replay.engines.simulated import Simulated
-from replay.latency_models.roofline import Roofline
+from replay.latency_models.choosing import served_by
 from replay.progress import Progress
 from replay.replayer import Job, Replayer, open_jobs, split_schedulers
 from replay.simulation.hardware import gpu_preset, kv_blocks, model_preset
@@ -30,10 +30,11 @@ def begin(options: dict[str, Any]) -> bool:
     engine = build_engine(options)
     trace = open_trace(options["traces"], dict(options))
     requests = replayable(trace, options["session_gap_s"])
+    hardware = {name: options[name] for name in ("gpu", "latency", "tensor_parallel")}
     settings = {
         "trace": trace.info.to_dict(),
         "engine": engine.describe(),
-        "hardware": {"gpu": options["gpu"], "model": options["model_preset"], "latency": "roofline"},
+        "hardware": {**hardware, "model": options["model_preset"]},
         "seed": None,
         "options": given,
         "command": command_line(given),
@@ -57,9 +58,9 @@ def resume(folder: Path) -> bool:
 
 def build_engine(options: dict[str, Any]) -> Simulated | MicroBatch:
     """The engine the options describe."""
-    gpu, model = gpu_preset(options["gpu"]), model_preset(options["model_preset"])
+    gpu, model, gpus = gpu_preset(options["gpu"]), model_preset(options["model_preset"]), options["tensor_parallel"]
     limits = Limits(
-        kv_blocks=options["kv_blocks"] or kv_blocks(gpu, model, options["block_tokens"]),
+        kv_blocks=options["kv_blocks"] or kv_blocks(gpu, model, options["block_tokens"], tensor_parallel=gpus),
         block_tokens=options["block_tokens"],
         max_num_seqs=options["max_num_seqs"],
         max_num_batched_tokens=options["max_num_batched_tokens"],
@@ -68,12 +69,12 @@ def build_engine(options: dict[str, Any]) -> Simulated | MicroBatch:
         instances=options["instances"],
         routing=options["routing"],
     )
-    latency = Roofline(gpu=options["gpu"], model=options["model_preset"])
+    latency = served_by(options["latency"], options["gpu"], options["model_preset"], gpus)
     closed = options["sessions"] == "closed"
     if options["engine"] == "micro-batch":
         protocol = {name: options[name] for name in ("batch_size", "batch_wait_s", "idle_poll_s")}
         return MicroBatch(latency, limits, closed, **protocol)
-    return Simulated(latency, limits, closed=closed)
+    return Simulated(latency, limits, band=options["band"], closed=closed)
 
 
 def replayable(trace: Trace, session_gap_s: float | None) -> pl.DataFrame:

@@ -14,6 +14,7 @@ COMMANDS = {
     "analyze": "toolkit.commands.analyze:analyze",
     "convert": "workloads.commands:convert",
     "replay": "replay.commands:replay",
+    "calibrate": "replay.calibrate:calibrate",
     "report": "reports.commands:report",
     "query": "toolkit.commands.query:query",
     "plugins": "toolkit.commands.plugins:plugins",

@@ -52,7 +52,12 @@ BUILTIN: dict[str, dict[str, str]] = {
         "srpt": "replay.schedulers.srpt:SRPT",
         "priority": "replay.schedulers.priority:Priority",
     },
-    "latency_model": {"roofline": "replay.latency_models.roofline:Roofline"},
+    "latency_model": {
+        "roofline": "replay.latency_models.roofline:Roofline",
+        "profile": "replay.latency_models.profile:Profile",
+        "fit": "replay.latency_models.fit:Fit",
+        "table": "replay.latency_models.table:Table",
+    },
     "engine": {
         "simulated": "replay.engines.simulated:Simulated",
         "micro-batch": "replay.engines.micro_batch:MicroBatch",

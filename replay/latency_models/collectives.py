@@ -25,5 +25,5 @@ class Link:
 
 
 def exchange_s(link: Link, hidden_bytes: Values, ranks: int) -> Values:
-    """A layer's exchange of expert parallelism: all ranks' hidden states are gathered, results reduced and scattered."""
+    """A layer's exchange of expert parallelism: hidden states are gathered from all ranks, results scattered back."""
     return 2 * link.gather_s(hidden_bytes, ranks)

@@ -19,6 +19,7 @@ Values = NDArray[np.float64]
 ONCE = ("embedding", "final_layernorm")  # not in every layer
 TWICE = ("layernorm",)  # before attention and before the MLP
 US = 1e-6
+LABELS = ("pc", "n_label", "skew_rate_label", "kv_big_label", "kp_label")
 AXES = ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode")
 
 
@@ -30,11 +31,12 @@ class Curve:
     seconds: Values
 
     def __call__(self, x: Values) -> Values:
-        inside = np.interp(x, self.at, self.seconds)
+        inside: Values = np.interp(x, self.at, self.seconds)
         if len(self.at) < 2:
             return inside
         slope = (self.seconds[-1] - self.seconds[-2]) / (self.at[-1] - self.at[-2])
-        return inside + slope * np.maximum(x - self.at[-1], 0.0)
+        beyond: Values = inside + slope * np.maximum(x - self.at[-1], 0.0)
+        return beyond
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def read_skew(folder: Path, meta: dict[str, Any]) -> Skew | None:
     fit = meta.get("skew_fit", {})
     if not fit.get("enabled") or not (folder / "skew_fit.csv").is_file():
         return None
-    frame = _read(folder / "skew_fit.csv", "pc", "n_label", "skew_rate_label", "kv_big_label", "kp_label", "alpha")
+    frame = _read(folder / "skew_fit.csv", *LABELS, "alpha")
     axes = fit["bucket_axes"]
     degree = int(folder.name.removeprefix("tp")) if folder.name.startswith("tp") else 1
     chunks = frame["pc"].unique().sort().to_numpy().astype(np.float64)

@@ -14,8 +14,8 @@ class Roofline:
 
     `compute_efficiency` and `bandwidth_efficiency` are the shares of the data sheet's numbers that kernels reach and
     `overhead_s` is the host's time a step: assumptions, to be replaced by a measured profile where there is one.
-    `tensor_parallel` GPUs split every matrix and the KV heads and reduce the hidden state twice a layer; a token reaches
-    experts at random.
+    `tensor_parallel` GPUs split every matrix and the KV heads and reduce the hidden state twice a layer. A token
+    reaches experts at random.
     """
 
     def __init__(

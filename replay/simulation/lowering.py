@@ -41,7 +41,8 @@ def _geometric(last: int) -> F64:
 
 
 def _octaves(last: int) -> F64:
-    return 2.0 ** np.arange(int(np.ceil(np.log2(max(last, 2)))) + 1)
+    exponents = np.arange(int(np.ceil(np.log2(max(last, 2)))) + 1)
+    return np.exp2(exponents.astype(np.float64))
 
 
 def _decode_tables(model: LatencyModel, max_seqs: int, contexts: F64, unit: int) -> Tables:
@@ -67,7 +68,8 @@ def _mixed(model: LatencyModel, max_tokens: int, max_seqs: int, max_context: int
     if mixed is None:
         return np.zeros((4, 1)), np.zeros((0, 0, 0, 0))
     start = np.zeros(1)
-    knots = [_octaves(max_tokens), np.append(start, _octaves(max_context)), _octaves(max_seqs), _octaves(max_context)]
+    contexts = _geometric(max_context)
+    knots = [_geometric(max_tokens), np.append(start, contexts), _octaves(max_seqs), contexts]
     chunk, prior, sequences, context = np.meshgrid(*knots, indexing="ij")
     decode = np.stack([model.decode_attention_s(int(n), knots[3] * n) for n in knots[2]])
     extra = mixed(chunk, prior, sequences, context) - model.prefill_attention_s(chunk, prior) - decode

@@ -110,7 +110,8 @@ def _prefill(settings, latency, state, i, budget):
 def _fill(settings, latency, state, i, evicted):
     """Use what decoding leaves of the token budget.
 
-    Returns (tokens, Σ tokens of a chunk · tokens before it, attention time, how many prefills complete: they are the first entries of `fresh`).
+    Returns (tokens, Σ tokens of a chunk · tokens before it, attention time, how many prefills complete: they are the
+    first entries of `fresh`).
     """
     me = state.instances[i]
     tokens, priors, time, complete = np.int64(0), np.int64(0), np.int64(0), np.int64(0)

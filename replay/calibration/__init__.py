@@ -1,0 +1,1 @@
+"""Latency models from measurements, and held against them."""
