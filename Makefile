@@ -42,6 +42,11 @@ check: .venv/.dev  ## lint, check the formatting and the types
 bench: .venv/.bench  ## time reading beside pandas, and the simulation beside Dynamo
 	$(BIN)/python -m benchmarks
 
+LOGS ?= ../shared/validation/vllm_0_19
+.PHONY: accuracy
+accuracy: .venv/.dev  ## replay real engines' logs (LOGS=folder) and print the errors beside the published ones
+	$(BIN)/python -m benchmarks.accuracy $(LOGS)
+
 .PHONY: clean
 clean:  ## remove what make made, .venv and demo/ included
 	rm -rf .venv demo dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis
