@@ -41,6 +41,12 @@ ROUTINGS = ("round-robin", "least-loaded", "prefix-aware")
 @click.option("--max-num-batched-tokens", type=click.IntRange(min=1), default=2048, show_default=True)
 @click.option("--max-model-len", type=click.IntRange(min=2), help="Longest prompt plus output; the model's by default.")
 @click.option("--prefix-caching/--no-prefix-caching", default=True, show_default=True)
+@click.option(
+    "--swap-bytes-per-s",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="RATE",
+    help="Preempt by moving KV to the host and back at this rate; recompute by default.",
+)
 @click.option("--instances", type=click.IntRange(min=1), default=1, show_default=True, help="Identical engines.")
 @click.option("--routing", type=click.Choice(ROUTINGS), default="round-robin", show_default=True)
 @click.option(

@@ -68,6 +68,7 @@ def build_engine(options: dict[str, Any]) -> Simulated | MicroBatch:
         prefix_caching=options["prefix_caching"],
         instances=options["instances"],
         routing=options["routing"],
+        swap_s_per_token=model.kv_bytes_per_token / rate if (rate := options["swap_bytes_per_s"]) else 0.0,
     )
     latency = served_by(options["latency"], options["gpu"], options["model_preset"], gpus)
     closed = options["sessions"] == "closed"

@@ -17,7 +17,7 @@ from replay.simulation.latency import mixed_attention, shared_time
 from replay.simulation.memory import take
 from replay.simulation.places import first_tokens, reach_due
 from replay.simulation.state import I64, NEVER, NONE
-from replay.simulation.steps import _contexts, _fill, _make_room
+from replay.simulation.steps import _contexts, _fill, _make_room, moving_time
 
 
 class Group(NamedTuple):
@@ -52,7 +52,8 @@ def _plan(settings, latency, state, group, i):
     kv = me.decodes * (me.decoded + 1) - me.origins
     shortest, longest = _contexts(latency, state, i)
     time = latency.dense[me.decodes + tokens] + latency.head[me.decodes + complete] + attention
-    return time + mixed_attention(latency, tokens, priors, me.decodes, kv, shortest, longest)
+    time += mixed_attention(latency, tokens, priors, me.decodes, kv, shortest, longest)
+    return time + moving_time(settings, me)
 
 
 @compiled

@@ -61,7 +61,7 @@ class Feedback:
             records.view(np.ndarray) for records in (state.requests, state.instances, state.world)
         )
         self._queue, self._columns = state.queue, Columns(trace, self._requests)
-        self._every = round(self.scheduler.observe_every_s * PS) if observes(scheduler) else NEVER
+        self._every = round(self.scheduler.observe_every_s * PS) if observes(self.scheduler) else NEVER
         self._seen = self._oldest = 0
         self.pause = self._every
 

@@ -112,16 +112,20 @@ def _finish(settings, state, i, r):
 
 @compiled
 def preempt(settings, state, i, r):
-    """Take a request's place and memory; what it had computed is computed again, unless the cache still has it."""
+    """Take a request's place and memory. What it had computed moves to the host, or is computed again later, unless
+    the cache still has it.
+    """
     q, me, world = state.requests[r], state.instances[i], state.world[0]
     if me.partial == r:
         me.partial = NONE
         context = np.int64(q.computed)
+        release(settings, state, r, context)
     else:
-        context = me.decoded - q.origin + me.granted
+        context = me.decoded - q.origin
         _stop_decoding(settings, state, i, r)
-    release(settings, state, r, context)
-    q.computed = 0
+        release(settings, state, r, context + me.granted)
+    q.computed = context if settings.swap_token > 0 else 0
+    me.moved += q.computed
     q.preemptions += 1
     q.left = me.clock
     me.running -= 1

@@ -1,6 +1,6 @@
 """Where a scheduler puts each request of a trace, as data for the compiled core."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -20,12 +20,12 @@ class Ranks(NamedTuple):
     hold_at: I32  # output tokens from which the request keeps its place
 
 
-def observes(scheduler: Scheduler) -> bool:
+def observes(scheduler: Any) -> bool:
     """Whether the scheduler learns from what has ended."""
     return callable(getattr(scheduler, "observe", None))
 
 
-def orders(scheduler: Scheduler) -> bool:
+def orders(scheduler: Any) -> bool:
     """Whether the scheduler orders a queue as a whole."""
     return callable(getattr(scheduler, "order", None))
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from replay.simulation.latency import SHARES, Latency
-from replay.simulation.state import F64, FINISHED, I64, PS, State
+from replay.simulation.state import F64, FINISHED, I64, PS, Records, State
 
 SCALES = (0.90, 0.95, 1.05, 1.10)
 TAIL = 1.0 - np.geomspace(1.0, 1e-4, 49)[1:]  # quantiles evenly spaced on the axis of the tail chart
@@ -21,10 +21,18 @@ def scaled(latency: Latency, factor: float) -> Latency:
     whole = SHARES if latency.skew.size else 1  # what the tables of a model with shares must be multiples of
 
     def times(table: I64) -> I64:
-        return np.rint(table * (factor / whole)).astype(np.int64) * whole
+        product: I64 = np.rint(table * (factor / whole)).astype(np.int64) * whole
+        return product
 
-    integers = {name: times(getattr(latency, name)) for name in ("dense", "head", "kv_base", "kv_slope", "shared")}
-    return latency._replace(**integers, prefill=latency.prefill * factor, mixed=latency.mixed * factor)
+    return latency._replace(
+        dense=times(latency.dense),
+        head=times(latency.head),
+        kv_base=times(latency.kv_base),
+        kv_slope=times(latency.kv_slope),
+        shared=times(latency.shared),
+        prefill=latency.prefill * factor,
+        mixed=latency.mixed * factor,
+    )
 
 
 def quantile_rows(state: State, scale: float) -> pl.DataFrame:
@@ -37,7 +45,7 @@ def quantile_rows(state: State, scale: float) -> pl.DataFrame:
     return pl.concat(frames) if len(q) else pl.DataFrame()
 
 
-def _quantiles(q: np.ndarray) -> Iterator[tuple[str, F64]]:  # type: ignore[type-arg]
+def _quantiles(q: Records) -> Iterator[tuple[str, F64]]:
     def of(values: I64) -> F64:
         return np.quantile(values, QUANTILES) / PS if len(values) else np.full(len(QUANTILES), np.nan)
 

@@ -48,6 +48,7 @@ class Limits:
     prefix_caching: bool = True
     instances: int = 1
     routing: str = "round-robin"
+    swap_s_per_token: float = 0.0  # to move a token's KV to or from the host; 0: preempted requests recompute
 
     def __post_init__(self) -> None:
         for name in (
@@ -85,6 +86,7 @@ def settings_of(
     made.jump = jump
     made.closed = closed and limits.instances > 1
     made.routing = ROUTING[limits.routing]
+    made.swap_token = round(limits.swap_s_per_token * PS)
     made.ordered = orders(scheduler)
     made.sample_every = sample_every
     made.slope = curve_of(scheduler).slope

@@ -59,7 +59,7 @@ REQUEST = np.dtype(
         ("sibling", "i4"),
         ("instance", "i4"),
         ("level", "i4"),  # boundaries of the rank's curve it has passed
-        ("computed", "i4"),  # while prefilling: tokens whose KV exists
+        ("computed", "i4"),  # while prefilling, or swapped out: tokens whose KV exists
         ("produced", "i4"),  # output tokens, brought up to date when it stops decoding
         ("shared", "i4"),  # leading prefix blocks it holds as shared blocks
         ("cached", "i4"),  # prompt tokens found in the cache when it was first scheduled
@@ -88,6 +88,7 @@ INSTANCE = np.dtype(
         ("last_batch", "i8"),  # tokens in the last step
         ("last_step", "i8"),  # its time
         ("next_sample", "i8"),
+        ("moved", "i8"),  # tokens of KV moved to or from the host since the last step
         ("stale", "i8"),  # 1 when who waits, or what is free, has changed since its queue was ordered
         ("root", "i8"),  # the waiting: a pairing heap by (order, request)
         ("oldest", "i8"),  # the cache's nodes nobody uses, least recently used first
@@ -129,6 +130,7 @@ SETTINGS = np.dtype(
         ("jump", "i8"),  # 1: sum decode steps in closed form
         ("closed", "i8"),  # 1: turns wait for their parents, at more than one instance
         ("routing", "i8"),
+        ("swap_token", "i8"),  # time to move a token's KV to or from the host; 0: a preempted request recomputes
         ("ordered", "i8"),  # 1: the scheduler orders a queue as a whole
         ("sample_every", "i8"),
         ("slope", "f8"),  # how a rank moves with an output token

@@ -47,9 +47,10 @@ def _fits(settings, state, i, r, running, free):
     q = state.requests[r]
     if running >= settings.max_num_seqs:
         return False
-    tokens = np.int64(q.prompt + q.produced)
-    shared, unused, _own = cached_prefix(settings, state, i, r, tokens)
-    held = (shared - unused) * settings.hash_blocks
+    tokens, held = np.int64(q.prompt + q.produced), np.int64(0)
+    if q.computed == 0:  # what was swapped out comes back as its own
+        shared, unused, _own = cached_prefix(settings, state, i, r, tokens)
+        held = (shared - unused) * settings.hash_blocks
     return blocks_of(settings, tokens) - held + settings.watermark_blocks <= free
 
 
@@ -74,15 +75,35 @@ def _displace(settings, state, i, r):
 
 
 @compiled
+def _swap_in(settings, state, i, r):
+    """Bring what a request had computed back from the host; its blocks are its own from now on."""
+    context = np.int64(state.requests[r].computed)
+    claim(settings, state, r, 0, 0)
+    take(settings, state, i, blocks_of(settings, context))
+    state.instances[i].moved += context
+
+
+@compiled
+def moving_time(settings, me):
+    """Time the step waits for KV that moves to and from the host."""
+    time = me.moved * settings.swap_token
+    me.moved = 0
+    return time
+
+
+@compiled
 def _admit(settings, state, i, r):
     """Give the first of the waiting its place, and what the cache has of it."""
     q, me = state.requests[r], state.instances[i]
     me.root = pop(state.requests, me.root)
     me.waiting -= 1
     me.running += 1
-    shared, _unused, own = cached_prefix(settings, state, i, r, np.int64(q.prompt + q.produced))
-    claim(settings, state, r, shared, own)
-    q.computed = shared * settings.hash_tokens + own * settings.block_tokens
+    if q.computed > 0:
+        _swap_in(settings, state, i, r)
+    else:
+        shared, _unused, own = cached_prefix(settings, state, i, r, np.int64(q.prompt + q.produced))
+        claim(settings, state, r, shared, own)
+        q.computed = shared * settings.hash_tokens + own * settings.block_tokens
     if q.start == NONE:
         q.start = me.clock
         q.cached = q.computed
@@ -173,6 +194,7 @@ def step(settings, latency, state, i, until):
         time = latency.dense[me.decodes + tokens] + latency.head[me.decodes + complete]
         shortest, longest = _contexts(latency, state, i)
         time += mixed_attention(latency, tokens, priors, me.decodes, kv, shortest, longest) + attention
+        time += moving_time(settings, me)
         me.last_step = time
     me.last_batch = me.decodes + tokens
     me.clock += time

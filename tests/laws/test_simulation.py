@@ -1,5 +1,7 @@
 """The laws of DESIGN.md section 6, over random traces, limits and schedulers."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -89,11 +91,12 @@ def test_the_same_replay_twice_is_the_same_to_the_byte(trace, scheduler, limits)
 def test_slower_hardware_and_a_slower_clock_scale_every_outcome(trace, scheduler, limits, k):
     if type(scheduler).__name__ in ("Rising", "Learning"):  # tokens added to seconds, a clock of its own
         return
+    slower_limits = replace(limits, swap_s_per_token=limits.swap_s_per_token * k)
     slow = trace.with_columns(pl.col("arrival_s", "think_s") * k)
     slower = Affine(*(value * k for value in (0.01, 0.0003, 0.0001, 0.00001)))
     once, scaled = (
         simulate(trace, some.fresh(scheduler), limits, LATENCY),
-        simulate(slow, some.fresh(scheduler), limits, slower),
+        simulate(slow, some.fresh(scheduler), slower_limits, slower),
     )
     assert once.summary["steps"] == scaled.summary["steps"]
     for name in ("start_s", "first_token_s", "finish_s", "preempted_s"):

@@ -93,6 +93,7 @@ def limits(draw: st.DrawFn) -> Limits:
         max_model_len=draw(st.sampled_from([100, 400])),
         watermark_blocks=draw(st.integers(0, 1)),
         prefix_caching=draw(st.booleans()),
+        swap_s_per_token=draw(st.sampled_from([0.0, 0.0, 0.0002])),
         instances=draw(st.sampled_from([1, 1, 1, 2, 3])),
         routing=draw(st.sampled_from(["round-robin", "least-loaded", "prefix-aware"])),
     )

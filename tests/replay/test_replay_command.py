@@ -237,3 +237,16 @@ def test_micro_batches_are_resumed_and_say_their_protocol(trace_file, tmp_path):
     again = find_runs([out])[0]
     assert again.finished
     assert again.table("outcomes").collect().equals(before)
+
+
+def test_swapping_keeps_what_was_computed(trace_file, tmp_path):
+    tight = ("--scheduler", "fcfs", "--kv-blocks", 60, "--max-model-len", 900, "--no-prefix-caching")
+    assert run(trace_file, *tight, "--out", tmp_path / "recompute").exit_code == 0
+    assert run(trace_file, *tight, "--swap-bytes-per-s", 1e15, "--out", tmp_path / "free").exit_code == 0
+    assert run(trace_file, *tight, "--swap-bytes-per-s", 1e8, "--out", tmp_path / "slow").exit_code == 0
+    ends = {}
+    for name in ("recompute", "free", "slow"):
+        found = Run.open(tmp_path / name / "fcfs")
+        assert found.info["preemptions"] > 0
+        ends[name] = found.table("outcomes").collect()["finish_s"].max()
+    assert ends["free"] < ends["recompute"] < ends["slow"]
