@@ -1,6 +1,6 @@
 """Where a scheduler is asked during a replay: to observe what has ended, and to order a queue as a whole."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -54,7 +54,7 @@ class Feedback:
     """Asks one scheduler during one replay. `pause` is when it wants to observe next, in picoseconds."""
 
     def __init__(self, scheduler: Scheduler, trace: pl.DataFrame, state: State, limits: Limits, latency: Latency):
-        self.scheduler: Any = scheduler  # with members the protocol leaves optional
+        self.scheduler = cast(Any, scheduler)  # it may have members that the protocol leaves optional
         self.trace, self.limits, self.latency = trace, limits, latency
         # Plain views of the records: reading a record array's field costs more than the rest of a question.
         self._requests, self._instances, self._world = (
