@@ -5,7 +5,7 @@ that a figure is right in light and dark. Text from traces goes through `plain`,
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 
 from reports.measured import clipped
 from reports.resampling import Floats
+from reports.sensitivity import INNER, Curves
 from reports.words import Unit
 
 COLOURS = 8
@@ -27,6 +28,7 @@ TAIL_TICKS = {
     1e-4: "0.01 %",
     1e-5: "0.001 %",
 }
+WIDE = 3.0  # decades; from there on labels at 2 and 5 run into each other on a small screen
 MARKED = np.array([0.9, 0.99, 0.999])
 
 
@@ -99,6 +101,7 @@ class TailLine:
     values: Floats
     low: Floats
     high: Floats
+    steps: Curves = field(default_factory=dict)  # the same quantiles under other step times
 
 
 def tail(lines: Sequence[TailLine], unit: Unit, title: str, slo: float | None) -> go.Figure:
@@ -110,7 +113,9 @@ def tail(lines: Sequence[TailLine], unit: Unit, title: str, slo: float | None) -
     named = drawn if 1 < len(drawn) <= 6 else []
     edge = np.log10(smallest) - 0.09 * max(1, -np.log10(smallest)) * (len(named) + 0.4)
     ticks = {at: text for at, text in TAIL_TICKS.items() if at >= smallest}
-    x = axis(f"{title} ({unit.name})", type="log", dtick="D2", range=_tail_range(drawn, slo, unit))
+    span = _tail_range(drawn, slo, unit)
+    wide = span is not None and span[1] - span[0] > WIDE
+    x = axis(f"{title} ({unit.name})", type="log", dtick=1 if wide else "D2", range=span)
     y = axis(type="log", range=[edge, 0.04], tickvals=list(ticks), ticktext=list(ticks.values()))
     result = figure(traces, xaxis=x, yaxis=y, hovermode="closest", annotations=_tail_labels(named, smallest))
     return _slo_line(result, None if slo is None else slo * unit.factor)
@@ -122,6 +127,7 @@ def _tail_range(lines: Sequence[TailLine], slo: float | None, unit: Unit) -> lis
         return None
     starts = [float(np.interp(0.02, each.levels, each.values)) for each in lines]
     ends = [float(np.nanmax(np.append(each.high, each.values[-1]))) for each in lines]
+    ends += [float(values[-1]) for each in lines for _, values in each.steps.values()]
     asked = [] if slo is None else [slo * unit.factor]
     return [float(np.log10(min(starts + asked))) - 0.03, float(np.log10(max(ends + asked))) + 0.06]
 
@@ -131,7 +137,9 @@ def _visible(each: TailLine, factor: float) -> TailLine:
     kept = each.values > 0
     values, low, high = (part[kept] * factor for part in (each.values, each.low, each.high))
     smallest = values.min() if len(values) else 1.0
-    return TailLine(each.label, each.index, each.levels[kept], values, np.maximum(low, smallest), high)
+    steps = {s: (at[v > 0], v[v > 0] * factor) for s, (at, v) in each.steps.items() if (v > 0).any()}
+    levels = each.levels[kept]
+    return replace(each, levels=levels, values=values, low=np.maximum(low, smallest), high=high, steps=steps)
 
 
 def _tail_traces(each: TailLine, unit: Unit) -> list[go.Scatter]:
@@ -142,6 +150,7 @@ def _tail_traces(each: TailLine, unit: Unit) -> list[go.Scatter]:
     hover = f"{name}<br>%{{y:.3~%}} slower than %{{x:.3~g}} {unit.name}<extra></extra>"
     return [
         band(above, each.low, each.high, each.index, across=True),
+        *(_step_line(each, scale, unit) for scale in each.steps),
         go.Scatter(x=each.values, y=above, mode="lines", line=line(each.index), hovertemplate=hover),
         go.Scatter(
             x=at,
@@ -152,6 +161,19 @@ def _tail_traces(each: TailLine, unit: Unit) -> list[go.Scatter]:
             hovertemplate=f"{name}<br>%{{text}}: %{{x:.3~g}} {unit.name}<extra></extra>",
         ),
     ]
+
+
+def _step_line(each: TailLine, scale: float, unit: Unit) -> go.Scatter:
+    """The tail under another step time: thin, dashed within 5 %, dotted beyond."""
+    levels, values = each.steps[scale]
+    said = f"every step {abs(scale - 1) * 100:.2g} % {'slower' if scale > 1 else 'faster'}"
+    return go.Scatter(
+        x=values.astype(np.float32),
+        y=(1 - levels).astype(np.float32),
+        mode="lines",
+        line={"color": colour(each.index), "width": 1, "dash": "4px,3px" if scale in INNER else "1px,3px"},
+        hovertemplate=f"{plain(each.label)}, {said}<br>%{{y:.3~%}} slower than %{{x:.3~g}} {unit.name}<extra></extra>",
+    )
 
 
 def _tail_labels(lines: Sequence[TailLine], smallest: float) -> list[dict[str, Any]]:

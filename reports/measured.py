@@ -35,6 +35,7 @@ class Measured:
     frame: pl.DataFrame
     timeline: pl.DataFrame
     events: pl.DataFrame
+    sensitivity: pl.DataFrame  # no rows where the run was not replayed with other step times
 
     @property
     def info(self) -> dict[str, Any]:
@@ -74,7 +75,8 @@ def measure(run: Run, label: str) -> Measured:
     frame = frame.with_columns(
         pl.col("model", "tenant", "tier", "engine", "status").cast(pl.Categorical), *latencies, input_length(frame)
     )
-    return Measured(run, label, frame, run.table("timeline").collect(), run.table("events").collect())
+    timeline, events, sensitivity = (run.table(name).collect() for name in ("timeline", "events", "sensitivity"))
+    return Measured(run, label, frame, timeline, events, sensitivity)
 
 
 def input_length(frame: pl.DataFrame) -> pl.Series:

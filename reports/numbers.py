@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from reports import provenance, sensitivity
 from reports.attainment import OBJECTIVES, Objectives, met_by_block, ratios
 from reports.measured import Measured
 from reports.resampling import (
@@ -63,7 +64,7 @@ def run_numbers(stats: Statistics) -> dict[str, Any]:
     run, frame = stats.run, stats.run.frame
     statuses = {str(s): int(n) for s, n in frame["status"].value_counts(sort=True).iter_rows()}
     span = run.span_s
-    return {
+    numbers = {
         "name": run.run.name,
         "run_id": run.info.get("run_id"),
         "path": str(run.run.path),
@@ -77,7 +78,10 @@ def run_numbers(stats: Statistics) -> dict[str, Any]:
         "metrics": {metric: _metric_numbers(stats, metric) for metric in LATENCIES},
         "attainment": {name: _share(stats, name) for name in stats.met},
         "goodput_per_s": goodput(stats),
+        "utilisation": run.info.get("utilisation"),
+        "limits": provenance.value(run.info, "engine", "limits"),
     }
+    return numbers | {"near_saturation": sensitivity.near_saturation(numbers)}
 
 
 def _metric_numbers(stats: Statistics, metric: str) -> dict[str, Any]:
@@ -90,7 +94,9 @@ def _metric_numbers(stats: Statistics, metric: str) -> dict[str, Any]:
     for i, name in enumerate(PERCENTILES):
         enough = name != "p99_9" or counted.n >= P999_FROM
         found[name] = estimate(values[i], low[i], high[i]) if enough else None
-    return found | {"max": finite(counted.ordered[-1]) if counted.n else None}
+    shown = {name: level for name, level in PERCENTILES.items() if found[name]}
+    moved = sensitivity.percentiles(sensitivity.curves(stats.run, metric), shown)
+    return found | {"max": finite(counted.ordered[-1]) if counted.n else None, "step_time": moved}
 
 
 def _share(stats: Statistics, name: str) -> dict[str, Any] | None:

@@ -75,6 +75,13 @@ def load(runs: list[Measured]) -> str:
     return words.number(low) if words.number(low) == words.number(high) else f"{words.number(low)}–{words.number(high)}"
 
 
+def limits(run: Measured) -> str:
+    """What the engine could hold and do at once, by its own names, and the load that it was under."""
+    known = value(run.info, "engine", "limits")
+    said = ", ".join(f"{name} {text}" for name, text in _flat(known)) if isinstance(known, Mapping) and known else ""
+    return f"{said or words.UNKNOWN}; load ρ {load([run])}"
+
+
 def engine(runs: list[Measured]) -> str:
     """The engine's name from run.json, else from the outcomes."""
     if all(value(run.info, "engine", "name") for run in runs):
@@ -107,7 +114,7 @@ def send_lag(run: Measured) -> str:
     return f"P50 {unit.show(p50)}, P99 {unit.show(p99)}, at most {unit.spell(worst)}"
 
 
-def methods(paired: bool | None, blocks: int, replicates: int) -> list[str]:
+def methods(paired: bool | None, blocks: int, replicates: int, *, step_time: bool) -> list[str]:
     """What a reader must know of how the numbers were made."""
     said = [
         "Every latency counts from the intended arrival, so time that a request waited to be sent is in it.",
@@ -120,6 +127,11 @@ def methods(paired: bool | None, blocks: int, replicates: int) -> list[str]:
         "No warm-up is cut and the drain after the last arrival is included: all offered requests count.",
         "Goodput is requests that met every objective they had, over the time from first arrival to last finish.",
     ]
+    if step_time:
+        said.append(
+            "Bands of step time are the same replay again with every step 5 and 10 % shorter and longer: how far an "
+            "error of the latency model carries. They hold no sampling error, and the intervals hold no model error."
+        )
     if paired is not None:
         said.append(
             "The runs replayed the same requests, paired by request_id: both sides of a difference are drawn with the "

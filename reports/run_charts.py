@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from reports import attainment, figures, groups, overtime, time_figures, words
+from reports import attainment, figures, groups, overtime, sensitivity, time_figures, words
 from reports.attainment import Objectives
 from reports.compare import shift
 from reports.groups import Split
@@ -12,6 +12,7 @@ from reports.measured import Measured
 from reports.numbers import Statistics
 from reports.page import Chart
 from reports.resampling import Floats, interval
+from reports.sensitivity import INNER, SCALES, Curves
 from reports.words import TITLES, Unit, percent
 from toolkit.metrics import LATENCIES
 
@@ -23,7 +24,8 @@ def tails(stats: list[Statistics], units: dict[str, Unit], objectives: Objective
 
 
 def _tail(stats: list[Statistics], metric: str, unit: Unit, objectives: Objectives) -> Chart:
-    lines = [_tail_line(i, s, metric) for i, s in enumerate(stats)]
+    scales = SCALES if len(stats) <= BOTH_BANDS else INNER
+    lines = [_tail_line(i, s, metric, scales) for i, s in enumerate(stats)]
     slo = objectives.fixed(metric.removesuffix("_s"), stats[0].run.frame) if metric in SLO_METRICS else None
     return Chart(
         name=f"tail-{metric}",
@@ -37,18 +39,31 @@ def _tail(stats: list[Statistics], metric: str, unit: Unit, objectives: Objectiv
 
 
 SLO_METRICS = ("ttft_s", "tpot_s", "e2e_s")
+P99 = 0.99
+BOTH_BANDS = 3  # runs; with more, the band of 10 % of step time would hide them
 
 
-def _tail_line(index: int, stats: Statistics, metric: str) -> figures.TailLine:
+def _tail_line(index: int, stats: Statistics, metric: str, scales: tuple[float, ...]) -> figures.TailLine:
     levels = stats.curve_levels(metric)
     counted = stats.tallies[metric]
     low, high = interval(stats.drawn_quantiles(metric, levels))
-    return figures.TailLine(stats.run.label, index, levels, counted.quantiles(levels), low, high)
+    steps = _steps(stats, metric, scales)
+    return figures.TailLine(stats.run.label, index, levels, counted.quantiles(levels), low, high, steps)
+
+
+def _steps(stats: Statistics, metric: str, scales: tuple[float, ...]) -> Curves:
+    """The curves of these step times, up to the last request."""
+    last = 1 - 1 / max(1, stats.tallies[metric].n)
+    found = sensitivity.curves(stats.run, metric)
+    return {s: (at[at <= last], values[at <= last]) for s, (at, values) in found.items() if s in scales}
 
 
 def _tail_rows(each: figures.TailLine, metric: str) -> pl.DataFrame:
-    names = {"level": each.levels, metric: each.values, "low": each.low, "high": each.high}
-    return pl.DataFrame(names).select(pl.lit(each.label).alias("run"), pl.all())
+    """The line and its interval, then the same under other step times, which have none."""
+    own = {"level": each.levels, metric: each.values, "low": each.low, "high": each.high}
+    parts = [(1.0, own)] + [(s, {"level": at, metric: values}) for s, (at, values) in each.steps.items()]
+    scaled = [pl.DataFrame(rows).with_columns(step_time_scale=pl.lit(s)) for s, rows in parts]
+    return pl.concat(scaled, how="diagonal").select(pl.lit(each.label).alias("run"), pl.all())
 
 
 def _tail_note(lines: list[figures.TailLine], unit: Unit, metric: str, slo: float | None) -> str:
@@ -62,7 +77,22 @@ def _tail_note(lines: list[figures.TailLine], unit: Unit, metric: str, slo: floa
             parts.append(f"{who}{one} in a hundred takes longer than {unit.spell(p99)}{times}")
     said = "; ".join(parts) + "." if parts else "Too few requests for a P99."
     red = f" The red line is the SLO of {unit.spell(slo)}." if slo is not None else ""
-    return f"{said} Shaded: 95 % bootstrap band.{red}"
+    return f"{said} Shaded: 95 % bootstrap band.{_step_note(lines, unit, metric)}{red}"
+
+
+def _step_note(lines: list[figures.TailLine], unit: Unit, metric: str) -> str:
+    if not any(each.steps for each in lines):
+        return ""
+    slower = [(each, each.steps[INNER[1]]) for each in lines if INNER[1] in each.steps and each.levels[-1] >= P99]
+    values = [
+        (each.label if len(lines) > 1 else "", _at(P99, *curve), _at(P99, each.levels, each.values))
+        for each, curve in slower
+    ]
+    return sensitivity.note(values, metric, unit, outer=len(lines) <= BOTH_BANDS)
+
+
+def _at(level: float, levels: Floats, values: Floats) -> float:
+    return float(np.interp(level, levels, values))
 
 
 def shifts(stats: list[Statistics], units: dict[str, Unit]) -> list[Chart]:

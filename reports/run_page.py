@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from reports import answer, lives, provenance, run_charts, run_tables, words
+from reports import answer, lives, provenance, run_charts, run_tables, sensitivity, words
 from reports.attainment import OBJECTIVES, Objectives
 from reports.compare import comparison, same_trace
 from reports.figures import colour
@@ -70,6 +70,7 @@ def _values(report: Report) -> dict[str, Any]:
         "title": f"Tail latency: {words.listing([r.label for r in runs])}",
         "answer": answer.sentence(answer.answer(numbers, report.differences, tail, provenance.load(runs))),
         "objectives": answer.objectives(numbers),
+        "saturation": sensitivity.warning(numbers),
         "facts": _facts(runs),
         "runs": [_run_head(i, r, n) for i, (r, n) in enumerate(zip(runs, numbers, strict=True))],
         "metrics": run_tables.metric_tables(numbers),
@@ -271,7 +272,8 @@ def _how(report: Report) -> dict[str, Any]:
         "paired": paired,
         "settings": provenance.settings(runs),
         "commands": [str(c) if (c := r.info.get("command")) else None for r in runs],
+        "limits": [provenance.limits(r) for r in runs],
         "send_lag": [provenance.send_lag(r) for r in runs],
         "dropped": [provenance.dropped(r) for r in runs],
-        "methods": provenance.methods(paired, blocks, REPLICATES),
+        "methods": provenance.methods(paired, blocks, REPLICATES, step_time=any(r.sensitivity.height for r in runs)),
     }

@@ -1,9 +1,9 @@
 """The rows of the run page's tables, as text: the templates only place them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from reports import words
+from reports import sensitivity, words
 from reports.numbers import P999_FROM, PERCENTILES
 from reports.words import Unit, unit_for
 from toolkit.metrics import LATENCIES
@@ -15,11 +15,12 @@ FEW = f"needs {P999_FROM // 1000}\u202f000 requests"
 
 @dataclass(frozen=True)
 class Cell:
-    """A value with its interval below it; `why` replaces a value that is not shown."""
+    """A value with its interval below it, and its range within 5 % of step time; `why` replaces a value not shown."""
 
     text: str
     interval: str = ""
     why: str = ""
+    steps: str = ""
 
 
 def cell(found: dict[str, Any] | None, unit: Unit, why: str = "") -> Cell:
@@ -43,6 +44,8 @@ def metric_table(numbers: list[dict[str, Any]], metric: str) -> dict[str, Any]:
         found = run["metrics"][metric]
         why = {"p99_9": FEW if 0 < found["n"] < P999_FROM else ""}
         cells = {p: cell(found[p], unit, why.get(p, "")) for p in (*PERCENTILES, "mean")}
+        if near := sensitivity.p99_range(found):
+            cells["p99"] = replace(cells["p99"], steps="–".join(unit.show(v) for v in near))
         rows.append({"run": i, "n": words.whole(found["n"]), "cells": cells, "max": unit.show(found["max"])})
     known = any(run["metrics"][metric]["n"] for run in numbers)
     return {

@@ -80,7 +80,7 @@ def test_the_rows_behind_a_chart_come_out_as_csv(browser: Browser, page: Path) -
         "document.querySelector('[data-csv=d-tail-ttft_s]').click()"
     )
     browser.wait("window.saved !== null")
-    assert browser.evaluate("window.saved").startswith("run,level,ttft_s,low,high\n")
+    assert browser.evaluate("window.saved").startswith("run,level,ttft_s,low,high,step_time_scale\n")
     quiet(browser)
 
 

@@ -1,5 +1,7 @@
 """The numbers behind the page: quantiles, intervals, attainment, differences, phases, groups, time."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -154,7 +156,7 @@ def test_loading_is_taken_out_of_queueing(two: Report) -> None:
     row = lives.lives(run).frame.filter(pl.col("queue_s") > 1).head(1)
     load = {"time_s": row["arrival_s"] - 5, "kind": ["load"], "duration_s": [5.5]}
     event = pl.DataFrame(load).with_columns(model=row["model"].cast(pl.String))
-    moved = lives.with_loading(row, type(run)(run.run, run.label, run.frame, run.timeline, event))
+    moved = lives.with_loading(row, replace(run, events=event))
     assert moved["loading_s"][0] == pytest.approx(0.5)
     assert moved["queue_s"][0] == pytest.approx(row["queue_s"][0] - 0.5)
 
