@@ -17,10 +17,10 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 @pytest.fixture(scope="session")
 def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of two runs of the same 3,000 requests."""
+    """A folder of two runs of the same 3,000 requests; the second was replayed with other step times too."""
     folder = tmp_path_factory.mktemp("two")
     make_run(folder / "a", Recipe("fcfs"))
-    make_run(folder / "b", Recipe("sjf", short_first=True))
+    make_run(folder / "b", Recipe("sjf", short_first=True, saturated=0.4))
     return folder
 
 

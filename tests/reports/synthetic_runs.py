@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from toolkit.metrics import LATENCIES
 from toolkit.runs import RunWriter
 
 HOSTILE = (
@@ -32,6 +33,7 @@ class Recipe:
     failed: float = 0.01
     short_first: bool = False
     state: str = "finished"
+    saturated: float | None = None  # by how much of itself 5 % of step time moves each latency; None: no SENSITIVITY
 
 
 def outcomes(recipe: Recipe) -> pl.DataFrame:
@@ -121,6 +123,21 @@ def events(frame: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([preempt, load], how="diagonal")
 
 
+def sensitivity(frame: pl.DataFrame, moved: float) -> pl.DataFrame:
+    """SENSITIVITY: every latency longer by `moved` for each 5 % of step time, and shorter by half of that."""
+    done = frame.filter(pl.col("status") == "ok").with_columns(**LATENCIES)
+    levels = np.unique(np.append(1 - np.geomspace(0.9, 1e-4, 30), [0.5, 0.9, 0.95, 0.99, 0.999])).round(6)
+    parts = []
+    for scale in (0.9, 0.95, 1.0, 1.05, 1.1):
+        twentieths = (scale - 1) * 20
+        factor = 1 + moved * (twentieths if twentieths > 0 else twentieths / 2)
+        for metric in ("ttft_s", "tpot_s", "e2e_s", "queueing_delay_s"):
+            values = np.quantile(done[metric].drop_nulls().to_numpy(), levels) * factor
+            rows = {"step_time_scale": scale, "metric": metric, "quantile": levels, "value": values}
+            parts.append(pl.DataFrame(rows))
+    return pl.concat(parts)
+
+
 def make_run(folder: Path, recipe: Recipe) -> Path:
     """Write one run folder under `folder` and return it."""
     path = folder / f"run-{recipe.seed}-{abs(hash(recipe)) % 10**8}"
@@ -130,6 +147,8 @@ def make_run(folder: Path, recipe: Recipe) -> Path:
         writer.append("outcomes", part)
     writer.append("timeline", timeline(frame))
     writer.append("events", events(frame))
+    if recipe.saturated is not None:
+        writer.append("sensitivity", sensitivity(frame, recipe.saturated))
     if recipe.state == "finished":
         writer.finish(verdict="VALID", requests=frame.height, utilisation=recipe.load, simulation_cpu_s=1.25)
     return path

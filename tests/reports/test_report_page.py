@@ -98,6 +98,14 @@ def test_hostile_text_is_never_markup(hostile_runs: Path) -> None:
     assert [s for s in scripts if "application/" not in s] == ["<script>"]
 
 
+def test_a_group_that_only_one_run_has_leaves_a_gap(tmp_path: Path) -> None:
+    for i, models in enumerate((("shared", "only here"), ("shared", "only there"))):
+        make_run(tmp_path, Recipe(f"r{i}", requests=200, seed=i, models=models))
+    page = render(find_runs([tmp_path]))
+    assert "only here" in page
+    assert "only there" in page
+
+
 def test_an_unfinished_run_says_so_in_the_headline(hostile_runs: Path) -> None:
     page = render(find_runs([hostile_runs]))
     assert "1 of 2 runs are unfinished" in re.search(r"<h1>(.*?)</h1>", page)[1]
