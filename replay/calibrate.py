@@ -29,11 +29,9 @@ def calibrate(
     tensor_parallel: int,
     as_json: bool,
 ) -> None:
-    r"""Build a latency model from a profile or a run, or check one against a real engine's log.
+    """Build a latency model from a profile or a run, or check one against a real engine's log.
 
-    \b
-    trace calibrate --check logs/vllm-rtx4090
-    trace calibrate --run runs/fcfs --out latency.yaml
+    Example: trace calibrate --run runs/fcfs --out latency.yaml
     """
     if sum(given is not None for given in (log, profile, run)) != 1:
         raise click.UsageError("give one of --check, --profile and --run")

@@ -12,6 +12,7 @@ from replay.simulation import setup
 from replay.simulation.ahead import Group, advance_together
 from replay.simulation.lowering import lower
 from replay.simulation.state import PS
+from replay.simulation.warming import announced
 from toolkit.errors import SettingFailure
 from toolkit.schema import TRACE, conform
 
@@ -56,6 +57,8 @@ def replay_log(log: EngineLog) -> tuple[pl.DataFrame, int]:
     settings = setup.settings_of(limits, FCFS(), blocks[2], 0, PS, jump=False, closed=False)
     state = setup.first_state(trace, FCFS(), think, blocks, limits)
     group = Group.of(limits.instances, seqs, log.planned_ahead)
+    with announced():
+        advance_together(settings, latency, state, group, 0)
     while advance_together(settings, latency, state, group, BITE):
         state.world[0].events = 0
     if (state.requests["reason"] != 0).any():

@@ -1,6 +1,9 @@
 """`trace calibrate`: logs made by hand are met, and fits give back what they were made from."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +76,15 @@ def test_instances_in_lockstep_take_the_same_steps(tmp_path: Path) -> None:
     ours, _ = replay_log(log)
     assert ours["first_token_s"].n_unique() == 1
     assert ours["finish_s"].n_unique() == 1
+
+
+def test_steps_taken_together_are_the_same_compiled_and_not(tmp_path: Path) -> None:
+    write_profile(tmp_path / "log/profile")
+    rows = [request(0.003 * i, 1, 2, 40 + 60 * (i % 7), 5 + i % 4) for i in range(12)]
+    log = write_log(tmp_path / "log", rows, data_parallel_size=2, enable_expert_parallel=True, max_num_seqs=4)
+    command = [sys.executable, "-c", "from toolkit.cli import main; main()", "calibrate", "--check", str(log), "--json"]
+    plain = subprocess.run(command, env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, capture_output=True, check=True)
+    assert plain.stdout.decode() == trace("calibrate", "--check", log, "--json").output
 
 
 def test_what_a_log_lacks_is_taken_from_defaults_and_said(lone: Path) -> None:
