@@ -1,35 +1,24 @@
 """Bars on stderr, with rate and time left, when that is a terminal."""
 
 import sys
-from collections.abc import Sequence
-from types import TracebackType
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from toolkit.errors import printable
 
+Report = Callable[[str, int, int], None]
 
-class Progress:
-    """One bar a replay; silent where stderr is not a terminal."""
 
-    def __init__(self, names: Sequence[str], total: int):
-        columns = [
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        ]
-        self._bars = Bars(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
-        self._tasks: dict[str, TaskID] = {name: self._bars.add_task(printable(name), total=total) for name in names}
+@contextmanager
+def progress(names: Sequence[str], total: int) -> Iterator[Report]:
+    """One bar a name for as long as the block runs; gives what moves them. Silent where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda name, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    def report(self, name: str, done: int, total: int) -> None:
-        self._bars.update(self._tasks[name], completed=done, total=total)
-
-    def __enter__(self) -> "Progress":
-        self._bars.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._bars.stop()
+    columns = [TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks = {name: bars.add_task(printable(name), total=total) for name in names}
+        yield lambda name, done, total: bars.update(tasks[name], completed=done, total=total)

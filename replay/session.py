@@ -8,13 +8,12 @@ from typing import Any
 import click
 import polars as pl
 
-from replay.engines.micro_batch import MicroBatch
-from replay.engines.simulated import Simulated
 from replay.latency_models.choosing import served_by
-from replay.progress import Progress
+from replay.progress import progress
 from replay.replayer import Job, Replayer, open_jobs, split_schedulers
 from replay.simulation.hardware import gpu_preset, kv_blocks, model_preset
 from replay.simulation.setup import Limits
+from toolkit import plugins
 from toolkit.errors import InputFailure, RunFailure
 from toolkit.protocols import Engine
 from toolkit.runs import Run, RunWriter, find_runs
@@ -56,7 +55,7 @@ def resume(folder: Path) -> bool:
     return finished
 
 
-def build_engine(options: dict[str, Any]) -> Simulated | MicroBatch:
+def build_engine(options: dict[str, Any]) -> Engine:
     """The engine the options describe."""
     gpu, model, gpus = gpu_preset(options["gpu"]), model_preset(options["model_preset"]), options["tensor_parallel"]
     limits = Limits(
@@ -74,8 +73,10 @@ def build_engine(options: dict[str, Any]) -> Simulated | MicroBatch:
     closed = options["sessions"] == "closed"
     if options["engine"] == "micro-batch":
         protocol = {name: options[name] for name in ("batch_size", "batch_wait_s", "idle_poll_s")}
-        return MicroBatch(latency, limits, closed, **protocol)
-    return Simulated(latency, limits, band=options["band"], closed=closed)
+        micro_batch: Engine = plugins.load("engine", "micro-batch")(latency, limits, closed, **protocol)
+        return micro_batch
+    simulated: Engine = plugins.load("engine", "simulated")(latency, limits, band=options["band"], closed=closed)
+    return simulated
 
 
 def replayable(trace: Trace, session_gap_s: float | None) -> pl.DataFrame:
@@ -119,8 +120,8 @@ def command_line(options: dict[str, Any]) -> str:
 
 
 def _run(engine: Engine, requests: pl.DataFrame, trace: Trace, jobs: Sequence[Job]) -> bool:
-    with Progress([job.spec for job in jobs], len(requests)) as progress:
-        finished = Replayer(engine, requests, trace.info, progress.report).run(jobs)
+    with progress([job.spec for job in jobs], len(requests)) as report:
+        finished = Replayer(engine, requests, trace.info, report).run(jobs)
     for job in jobs:
         click.echo(_line(job.writer))
     return finished

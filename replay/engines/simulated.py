@@ -2,6 +2,7 @@
 
 import copy
 import threading
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -46,14 +47,19 @@ class Simulated:
         driver.restore(writer.path, writer)
         if not driver.run(writer, watch):
             return False
+        summary, exact = driver.summary(), quantile_rows(driver.state, 1.0)
+        del driver  # its state is as large as the next one's
         if self.band:
-            writer.append("sensitivity", quantile_rows(driver.state, 1.0))
-            for scale in SCALES:
-                other = self._driver(trace, info, copy.deepcopy(untouched), scaled(self._lowered(), scale))
-                other.exhaust()
-                writer.append("sensitivity", quantile_rows(other.state, scale))
-        writer.finish(**driver.summary(), **self._load(trace, info))
+            writer.append("sensitivity", pl.concat([exact, *self._band(trace, info, untouched)]))
+        writer.finish(**summary, **self._load(trace, info))
         return True
+
+    def _band(self, trace: pl.DataFrame, info: TraceInfo, scheduler: Scheduler) -> Iterator[pl.DataFrame]:
+        """SENSITIVITY rows of the same replay with other step times."""
+        for scale in SCALES:
+            driver = self._driver(trace, info, copy.deepcopy(scheduler), scaled(self._lowered(), scale))
+            driver.exhaust()
+            yield quantile_rows(driver.state, scale)
 
     def _driver(self, trace: pl.DataFrame, info: TraceInfo, scheduler: Scheduler, latency: Latency) -> Driver:
         return Driver.prepare(trace, info, scheduler, self.limits, latency, closed=self.closed, jump=self.jump)

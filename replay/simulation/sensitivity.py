@@ -36,13 +36,13 @@ def scaled(latency: Latency, factor: float) -> Latency:
 
 
 def quantile_rows(state: State, scale: float) -> pl.DataFrame:
-    """SENSITIVITY rows of a replay that has ended."""
+    """SENSITIVITY rows of a replay that has ended; values are not a number where no request has the metric."""
     q = state.requests[state.requests["status"] == FINISHED]
     frames = [
         pl.DataFrame({"step_time_scale": scale, "metric": name, "quantile": QUANTILES, "value": values})
         for name, values in _quantiles(q)
     ]
-    return pl.concat(frames) if len(q) else pl.DataFrame()
+    return pl.concat(frames)
 
 
 def _quantiles(q: Records) -> Iterator[tuple[str, F64]]:
