@@ -17,7 +17,7 @@ COLUMNS = ("mean_error", "p50_error", "p90_error", "p99_error", "mape")
 @click.option("--profile", type=FOLDER, metavar="DIR", help="Use the layer profile in this folder.")
 @click.option("--run", type=FOLDER, metavar="RUN", help="Fit step times to this run folder.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write the latency model (YAML).")
-@click.option("--model-preset", help="The model of a profile whose meta.yaml names none.")
+@click.option("--model-preset", help="The model, where a log or a profile names none or one without preset.")
 @click.option("--tensor-parallel", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def calibrate(
@@ -36,7 +36,7 @@ def calibrate(
     if sum(given is not None for given in (log, profile, run)) != 1:
         raise click.UsageError("give one of --check, --profile and --run")
     if log is not None:
-        _check(log, as_json)
+        _check(log, model_preset, as_json)
         return
     if out is None:
         raise click.UsageError("give --out: where to write the latency model")
@@ -44,13 +44,13 @@ def calibrate(
     _write(made, out, as_json)
 
 
-def _check(folder: Path, as_json: bool) -> None:
+def _check(folder: Path, model: str | None, as_json: bool) -> None:
     import orjson
 
     from replay.calibration.check import check
     from replay.calibration.engine_log import read_log
 
-    log = read_log(folder)
+    log = read_log(folder, model)
     found = check(log)
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))

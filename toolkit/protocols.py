@@ -140,7 +140,13 @@ class Scheduler(Protocol):
 
 
 class LatencyModel(Protocol):
-    """Predicts a step's time as a sum of parts, each in seconds and vectorised over NumPy arrays."""
+    """Predicts a step's time as a sum of parts, each in seconds and vectorised over NumPy arrays.
+
+    Optional members, looked up by name: `mixed_attention_s(chunk, prior, sequences, context)`, the attention of a batch
+    that prefills and decodes (default: the sum of the two); `skew`, the share of the way from mean contexts to the
+    longest that a batch of unequal contexts takes (`replay.latency_models.profile_tables.Skew`; default: none);
+    `shared_s(tokens)`, what instances in lockstep do together (default: nothing).
+    """
 
     def dense_s(self, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
         """Everything but attention and sampling, for a batch of `tokens`; with the host's time a step."""

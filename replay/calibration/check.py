@@ -1,5 +1,6 @@
 """A real run replayed with its own limits and profile, and how far the replay is from it. Nothing is fitted."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,17 +47,23 @@ def times(frame: pl.DataFrame) -> dict[str, Values]:
 
 def replay_log(log: EngineLog) -> tuple[pl.DataFrame, int]:
     """(The log's requests with simulated times, preemptions). SettingFailure when its limits could not serve one."""
-    trace = conform(
-        log.requests.select("request_id", "arrival_s", "prompt_tokens", "output_tokens"), TRACE, source="log"
-    )
-    limits, together = log.limits, log.latency.ranks
+    apart = log.limits.instances if log.latency.ranks == 1 else 1
+    parts = [_replay(log, log.requests[first::apart], log.limits.instances // apart) for first in range(apart)]
+    return pl.concat([frame for frame, _ in parts]).sort("request_id"), sum(preemptions for _, preemptions in parts)
+
+
+def _replay(log: EngineLog, requests: pl.DataFrame, instances: int) -> tuple[pl.DataFrame, int]:
+    """Replay on instances that step together; those that do not take every so-many-th request each."""
+    given = requests.select("request_id", "arrival_s", "prompt_tokens", "output_tokens")
+    trace = conform(given, TRACE, source="log")
+    limits = replace(log.limits, instances=instances)
     tokens, seqs = limits.max_num_batched_tokens, limits.max_num_seqs
-    latency = lower(log.latency, tokens, seqs, limits.max_model_len, together)
+    latency = lower(log.latency, tokens, seqs, limits.max_model_len, instances)
     think = np.full(len(trace), -1, np.int64)
     blocks = setup.shared_blocks(trace, 0, limits)
     settings = setup.settings_of(limits, FCFS(), blocks[2], 0, PS, jump=False, closed=False)
     state = setup.first_state(trace, FCFS(), think, blocks, limits)
-    group = Group.of(limits.instances, seqs, log.planned_ahead)
+    group = Group.of(instances, seqs, log.planned_ahead)
     with announced():
         advance_together(settings, latency, state, group, 0)
     while advance_together(settings, latency, state, group, BITE):
@@ -65,4 +72,4 @@ def replay_log(log: EngineLog) -> tuple[pl.DataFrame, int]:
         request = int(np.flatnonzero(state.requests["reason"])[0])
         raise SettingFailure(f"request {request} does not fit the limits in the log", hint="look at its KV blocks")
     simulated = {"first_token_s": state.requests["first"] / PS, "finish_s": state.requests["finish"] / PS}
-    return log.requests.with_columns(**simulated), int(state.requests["preemptions"].sum())
+    return requests.with_columns(**simulated), int(state.requests["preemptions"].sum())

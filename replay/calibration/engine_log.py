@@ -17,7 +17,7 @@ import polars as pl
 
 from replay.latency_models.profile import CAPTURED, Profile
 from replay.latency_models.profile_tables import find_profile, read_meta
-from replay.simulation.hardware import ACTIVATION_BYTES, ServedModel, model_by_name
+from replay.simulation.hardware import ACTIVATION_BYTES, ServedModel, model_by_name, model_preset
 from replay.simulation.setup import Limits
 from toolkit.errors import InputFailure
 
@@ -38,8 +38,8 @@ class EngineLog:
     notes: tuple[str, ...]  # what was not in the log and was taken as default or derived
 
 
-def read_log(folder: Path) -> EngineLog:
-    """Read the log in `folder`; InputFailure names the file that is missing or wrong."""
+def read_log(folder: Path, preset: str | None = None) -> EngineLog:
+    """Read the log in `folder`, of the model it names or of `preset`; InputFailure names the file that is wrong."""
     meta = _json(folder / "vllm" / "meta.json")
     arguments, resolved = meta.get("engine_kwargs", {}), meta.get("resolved_config") or {}
     machine = _first_instance(_json(folder / "config.json", optional=True))
@@ -47,7 +47,7 @@ def read_log(folder: Path) -> EngineLog:
     degree = int(arguments.get("tensor_parallel_size") or 1)
     dtype = DTYPES.get(str(arguments.get("dtype")), "bf16")
     path = find_profile(folder / "profile", degree, dtype)
-    model = model_by_name(str(meta.get("model") or read_meta(path).get("model")))
+    model = model_preset(preset) if preset else model_by_name(str(meta.get("model") or read_meta(path).get("model")))
     notes: list[str] = []
     scheduler = resolved.get("scheduler_config") or {}
 
@@ -73,9 +73,10 @@ def read_log(folder: Path) -> EngineLog:
         instances=ranks,
         routing="round-robin",
     )
-    together = ranks if ranks > 1 and arguments.get("enable_expert_parallel") else 1
+    together = ranks if model.num_experts else 1  # ranks of a dense model step by themselves
     latency = Profile(
         str(path),
+        model=preset,
         tensor_parallel=degree,
         ranks=together,
         captured=_captured(resolved, limits),

@@ -19,6 +19,7 @@ from replay.simulation.hardware import ServedModel, model_by_name, model_preset
 from toolkit.errors import SettingFailure
 
 Values = NDArray[np.float64]
+Experts = tuple[tuple[Values, Values], Values]
 CAPTURED = (1, 2, 4, *range(8, 257, 8), *range(272, 513, 16))  # batch sizes of vLLM's CUDA graphs
 
 
@@ -52,8 +53,8 @@ class Profile:
         self.layer, self.once = read_dense(folder)
         self.head = read_head(folder)
         self.attention = _interpolated(*read_attention(folder))
-        moe = read_moe(folder)
-        self.experts = _interpolated(*moe) if moe and self.model.num_experts else None
+        moe, self.expert_split = _experts(folder, tensor_parallel, ranks) if self.model.num_experts else (None, 1)
+        self.experts = _interpolated(*moe) if moe else None
         self.moe_knots = moe[0] if moe else None
         self.skew = read_skew(folder, meta)
         self.shared_s = self._shared_s if ranks > 1 else None
@@ -85,13 +86,13 @@ class Profile:
         return np.where(tokens > 0, self._experts_s(tokens) + exchange, 0.0)
 
     def _experts_s(self, tokens: Values) -> Values:
-        """A rank's share of the experts; their weights are read once however many tokens come to each."""
+        """A GPU's share of the experts; their weights are read once however many tokens come to each."""
         if self.experts is None or self.moe_knots is None:
             return np.zeros_like(tokens)
         m = self.model
-        reached = m.num_experts / self.ranks * (1 - (1 - m.num_experts_per_tok / m.num_experts) ** tokens)
+        reached = m.num_experts / self.expert_split * (1 - (1 - m.num_experts_per_tok / m.num_experts) ** tokens)
         rows, kinds = self.moe_knots
-        own = np.maximum(tokens / self.ranks, rows[0])
+        own = np.maximum(tokens / self.expert_split, rows[0])
         return m.moe_layers * self.experts(own, np.clip(reached, kinds[0], kinds[-1]))
 
     def _attention(self, *at: Values | float) -> Values:
@@ -103,6 +104,14 @@ class Profile:
     def _padded(self, tokens: Values) -> Values:
         at = np.searchsorted(self.sizes, tokens)
         return np.where(at < self.sizes.size, self.sizes[np.minimum(at, self.sizes.size - 1)], tokens)
+
+
+def _experts(folder: Path, tensor_parallel: int, ranks: int) -> tuple[Experts | None, int]:
+    """(The experts' table, GPUs that share what it measured): at tensor parallelism 1 where it was not split further."""
+    own = read_moe(folder)
+    if own is not None:
+        return own, ranks
+    return read_moe(folder.parent / "tp1"), ranks * tensor_parallel
 
 
 class _interpolated:  # noqa: N801 - a function with a table

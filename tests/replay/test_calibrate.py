@@ -71,11 +71,17 @@ def test_planning_ahead_makes_an_arrival_wait_one_step_more(tmp_path: Path) -> N
 
 def test_instances_in_lockstep_take_the_same_steps(tmp_path: Path) -> None:
     write_profile(tmp_path / "log/profile")
+    (tmp_path / "log/profile/bf16/tp1/moe.csv").write_text("tokens,activated_experts,time_us\n1,1,5\n2048,8,50\n")
+    model = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2, "vocab_size": 100}
+    experts = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    (tmp_path / "config.json").write_text(json.dumps({**model, **experts}))
     rows = [request(0.0, 1, 2, 100, 9), request(0.0, 1, 2, 2000, 9)]
-    log = read_log(write_log(tmp_path / "log", rows, data_parallel_size=2, enable_expert_parallel=True))
-    ours, _ = replay_log(log)
-    assert ours["first_token_s"].n_unique() == 1
-    assert ours["finish_s"].n_unique() == 1
+    folder = write_log(tmp_path / "log", rows, data_parallel_size=2, enable_expert_parallel=True)
+    together, _ = replay_log(read_log(folder, str(tmp_path / "config.json")))
+    assert together["first_token_s"].n_unique() == 1
+    assert together["finish_s"].n_unique() == 1
+    apart, _ = replay_log(read_log(folder))  # a dense model's ranks do not wait for each other
+    assert apart["first_token_s"].n_unique() == 2
 
 
 def test_steps_taken_together_are_the_same_compiled_and_not(tmp_path: Path) -> None:

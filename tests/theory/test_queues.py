@@ -120,3 +120,16 @@ def test_srpt_has_the_least_mean_and_sjf_comes_between():
         outcomes = simulate(trace, scheduler, ONE_SLOT, LATENCY).outcomes
         means[type(scheduler).__name__] = (outcomes["finish_s"] - outcomes["arrival_s"]).mean()
     assert means["SRPT"] < means["SJF"] < means["FCFS"]
+
+
+@pytest.mark.parametrize("kind", ["exponential", "two-point"])
+@pytest.mark.parametrize("load", [0.5, 0.8])
+def test_steps_that_cost_by_sequence_share_the_processor(kind, load):
+    """A step takes as long as it has sequences, so each is served at 1/n: mean response E[S]/(1 - ρ) whatever S is."""
+    trace = queue(kind, load, seed=16)
+    shared = Limits(kv_blocks=10**6, max_num_seqs=2_000, max_num_batched_tokens=8_192, prefix_caching=False)
+    outcomes = simulate(trace, FCFS(), shared, Affine(step_s=0.0, token_s=0.0, sequence_s=STEP_S)).outcomes
+    service = seconds(trace)
+    rate = len(trace) / trace["arrival_s"].max()
+    response = (outcomes["finish_s"] - outcomes["arrival_s"]).to_numpy()
+    assert met(response, service.mean() / (1 - rate * service.mean()))
