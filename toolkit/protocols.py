@@ -144,8 +144,8 @@ class LatencyModel(Protocol):
 
     Optional members, looked up by name: `mixed_attention_s(chunk, prior, sequences, context)`, the attention of a batch
     that prefills and decodes (default: the sum of the two); `skew`, the share of the way from mean contexts to the
-    longest that a batch of unequal contexts takes (`replay.latency_models.profile_tables.Skew`; default: none);
-    `shared_s(tokens)`, what instances in lockstep do together (default: nothing).
+    longest that a batch of unequal contexts takes, with `bounds` of its bins (default: none); `shared_s(tokens)`, what
+    instances in lockstep do together (default: nothing).
     """
 
     def dense_s(self, tokens: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -107,7 +107,7 @@ class Profile:
 
 
 def _experts(folder: Path, tensor_parallel: int, ranks: int) -> tuple[Experts | None, int]:
-    """(The experts' table, GPUs that share what it measured): at tensor parallelism 1 where it was not split further."""
+    """(The experts' table, GPUs that share what it measured); that of tp1 where this degree has none."""
     own = read_moe(folder)
     if own is not None:
         return own, ranks
