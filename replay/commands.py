@@ -84,7 +84,7 @@ ROUTINGS = ("round-robin", "least-loaded", "prefix-aware")
 )
 @trace_options
 def replay(**options: Any) -> None:
-    r"""Replay a trace through an engine under one or several schedulers.
+    """Replay a trace through an engine under one or several schedulers.
 
     \b
     trace replay datasets/sample.parquet --scheduler fcfs,srpt --out runs/

@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,13 +56,14 @@ class Replayer:
         with ThreadPoolExecutor(WORKERS) as pool:
             futures = [pool.submit(self._replay, job) for job in jobs]
             try:
-                results = [future.result() for future in futures]
-            except BaseException as error:
+                wait(futures)
+            except KeyboardInterrupt:
                 self.stop.set()
-                if isinstance(error, KeyboardInterrupt):
-                    return False
+            except BaseException:
+                self.stop.set()
                 raise
-        return all(results)
+        finished = [future.result() for future in futures]
+        return all(finished)
 
     def _replay(self, job: Job) -> bool:
         scheduler = plugins.create("scheduler", job.spec)

@@ -2,7 +2,6 @@
 
 import copy
 import threading
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -50,16 +49,20 @@ class Simulated:
         summary, exact = driver.summary(), quantile_rows(driver.state, 1.0)
         del driver  # its state is as large as the next one's
         if self.band:
-            writer.append("sensitivity", pl.concat([exact, *self._band(trace, info, untouched)]))
+            rows = [exact]
+            for scale in SCALES:
+                if watch.stopped():
+                    return False  # without a checkpoint: the replay itself takes no longer than what is left
+                rows.append(self._with_steps(scale, trace, info, untouched))
+            writer.append("sensitivity", pl.concat(rows))
         writer.finish(**summary, **self._load(trace, info))
         return True
 
-    def _band(self, trace: pl.DataFrame, info: TraceInfo, scheduler: Scheduler) -> Iterator[pl.DataFrame]:
-        """SENSITIVITY rows of the same replay with other step times."""
-        for scale in SCALES:
-            driver = self._driver(trace, info, copy.deepcopy(scheduler), scaled(self._lowered(), scale))
-            driver.exhaust()
-            yield quantile_rows(driver.state, scale)
+    def _with_steps(self, scale: float, trace: pl.DataFrame, info: TraceInfo, scheduler: Scheduler) -> pl.DataFrame:
+        """SENSITIVITY rows of the same replay with every step's time multiplied by `scale`."""
+        driver = self._driver(trace, info, copy.deepcopy(scheduler), scaled(self._lowered(), scale))
+        driver.exhaust()
+        return quantile_rows(driver.state, scale)
 
     def _driver(self, trace: pl.DataFrame, info: TraceInfo, scheduler: Scheduler, latency: Latency) -> Driver:
         return Driver.prepare(trace, info, scheduler, self.limits, latency, closed=self.closed, jump=self.jump)

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from replay.simulation.compiled import compiled, entry
-from replay.simulation.core import _arrive, _next_arrival
+from replay.simulation.core import arrive, next_arrival
 from replay.simulation.jumps import needed
 from replay.simulation.latency import mixed_attention, shared_time
 from replay.simulation.memory import take
 from replay.simulation.places import first_tokens, reach_due
 from replay.simulation.state import I64, NEVER, NONE
-from replay.simulation.steps import _contexts, _fill, _make_room, moving_time
+from replay.simulation.steps import contexts, fill, make_room, moving_time
 
 
 class Group(NamedTuple):
@@ -40,17 +40,17 @@ def _plan(settings, latency, state, group, i):
     """Choose the next batch of instance `i`; returns how long it computes by itself."""
     me = state.instances[i]
     me.granted = 0
-    evicted = _make_room(settings, state, i)
+    evicted = make_room(settings, state, i)
     take(settings, state, i, needed(settings, state, i))
     me.granted = 1
-    tokens, priors, attention, complete = _fill(settings, latency, state, i, evicted)
+    tokens, priors, attention, complete = fill(settings, latency, state, i, evicted)
     group.batch[i, 0], group.batch[i, 1] = me.decodes + tokens, complete
     for position in range(complete):
         group.fresh[i, position] = state.fresh[position]
     if group.batch[i, 0] == 0:
         return np.int64(0)
     kv = me.decodes * (me.decoded + 1) - me.origins
-    shortest, longest = _contexts(latency, state, i)
+    shortest, longest = contexts(latency, state, i)
     time = latency.dense[me.decodes + tokens] + latency.head[me.decodes + complete] + attention
     time += mixed_attention(latency, tokens, priors, me.decodes, kv, shortest, longest)
     return time + moving_time(settings, me)
@@ -98,11 +98,11 @@ def _least_asked(state):
 @compiled
 def _arrivals(settings, state, until):
     """Let in what has arrived `until` then; returns when the next request arrives."""
-    r = _next_arrival(state)
+    r = next_arrival(state)
     while r != NONE and state.requests[r].arrival <= until:
         state.world[0].next_instance = _least_asked(state)
-        _arrive(settings, state, r)
-        r = _next_arrival(state)
+        arrive(settings, state, r)
+        r = next_arrival(state)
     return state.requests[r].arrival if r != NONE else np.int64(NEVER)
 
 

@@ -9,7 +9,7 @@ place is given to nobody. An instance's `granted` is 1 once its batch has done w
 import numpy as np
 
 from replay.simulation.compiled import compiled, entry
-from replay.simulation.core import _arrive, _next_arrival
+from replay.simulation.core import arrive, next_arrival
 from replay.simulation.heaps import pop
 from replay.simulation.latency import decode_line, prefill_attention, shared_time, sum_of
 from replay.simulation.memory import blocks_of
@@ -20,7 +20,7 @@ from replay.simulation.state import ASKS, ENDED, FINISHED, MORE, NEVER, NONE, PA
 
 @compiled
 def _next_time(state):
-    r = _next_arrival(state)
+    r = next_arrival(state)
     return np.int64(state.requests[r].arrival) if r != NONE else np.int64(NEVER)
 
 
@@ -30,7 +30,7 @@ def _arrive_until(settings, state, most, time):
     last = np.int64(NONE)
     while state.instances[0].waiting < most and _next_time(state) <= time:
         last = _next_time(state)
-        _arrive(settings, state, _next_arrival(state))
+        arrive(settings, state, next_arrival(state))
     return last
 
 
@@ -42,7 +42,7 @@ def _open(settings, state, poll):
         free, time = me.clock + 0, _next_time(state)
         if time == NEVER:
             return False
-        _arrive(settings, state, _next_arrival(state))
+        arrive(settings, state, next_arrival(state))
         if poll > 0 and time > free and me.waiting > 0:
             me.clock = free + (time - free + poll - 1) // poll * poll
     return True

@@ -25,7 +25,7 @@ from replay.simulation.steps import step
 
 
 @compiled
-def _next_arrival(state):
+def next_arrival(state):
     """The request that arrives next: by the trace's clock, or a turn whose parent has ended. NONE when all have."""
     world, requests = state.world[0], state.requests
     while world.next_open < requests.size and requests[world.next_open].think >= 0:
@@ -87,7 +87,7 @@ def _why_not(settings, q):
 
 
 @compiled
-def _arrive(settings, state, r):
+def arrive(settings, state, r):
     world, q = state.world[0], state.requests[r]
     if r == world.released:
         world.released = pop(state.requests, world.released)
@@ -149,7 +149,7 @@ def advance(settings, latency, state, pause, most):
     for _ in range(most):
         if world.samples >= state.sample.shape[0] or world.events + 2 * settings.max_num_seqs >= state.event.shape[0]:
             return MORE
-        r = _next_arrival(state)
+        r = next_arrival(state)
         arrival = state.requests[r].arrival if r != NONE else NEVER
         i, following = _earliest(state)
         if i == NONE or state.instances[i].clock >= arrival:
@@ -157,7 +157,7 @@ def advance(settings, latency, state, pause, most):
                 return ENDED
             if arrival >= pause:
                 return PAUSED
-            _arrive(settings, state, r)
+            arrive(settings, state, r)
             continue
         if state.instances[i].clock >= pause:
             return PAUSED

@@ -17,7 +17,7 @@ from replay.simulation.state import LAST, NONE, PREFILLING
 
 
 @compiled
-def _make_room(settings, state, i):
+def make_room(settings, state, i):
     """Preempt until what decodes, and then the prefill under way, has its blocks. True when somebody lost its place."""
     me = state.instances[i]
     evicted = False
@@ -128,7 +128,7 @@ def _prefill(settings, latency, state, i, budget):
 
 
 @compiled
-def _fill(settings, latency, state, i, evicted):
+def fill(settings, latency, state, i, evicted):
     """Use what decoding leaves of the token budget.
 
     Returns (tokens, Σ tokens of a chunk · tokens before it, attention time, how many prefills complete: they are the
@@ -158,7 +158,7 @@ def _fill(settings, latency, state, i, evicted):
 
 
 @compiled
-def _contexts(latency, state, i):
+def contexts(latency, state, i):
     """The shortest and the longest context of what decodes; looked for only where the latency model asks."""
     me = state.instances[i]
     shortest, longest = np.int64(0), np.int64(0)
@@ -175,16 +175,16 @@ def step(settings, latency, state, i, until):
     """Take one step of instance `i`, or several alike that all start before `until`; none when nothing can run."""
     me = state.instances[i]
     me.granted = 0
-    evicted = _make_room(settings, state, i)
+    evicted = make_room(settings, state, i)
     take(settings, state, i, needed(settings, state, i))
     me.granted = 1
-    tokens, priors, attention, complete = _fill(settings, latency, state, i, evicted)
+    tokens, priors, attention, complete = fill(settings, latency, state, i, evicted)
     if tokens == 0 and me.decodes == 0:
         return
     kv = me.decodes * (me.decoded + 1) - me.origins
     steps = np.int64(1)
     if tokens == 0 and not evicted:
-        shortest, longest = _contexts(latency, state, i)
+        shortest, longest = contexts(latency, state, i)
         first, rise, alike = decode_line(latency, me.decodes, kv, shortest, longest)
         steps = steps_alike(settings, state, i, first, rise, alike, until)
         take(settings, state, i, blocks_for(settings, state, i, steps) - needed(settings, state, i))
@@ -192,7 +192,7 @@ def step(settings, latency, state, i, until):
         me.last_step = first + rise * (steps - 1)
     else:
         time = latency.dense[me.decodes + tokens] + latency.head[me.decodes + complete]
-        shortest, longest = _contexts(latency, state, i)
+        shortest, longest = contexts(latency, state, i)
         time += mixed_attention(latency, tokens, priors, me.decodes, kv, shortest, longest) + attention
         time += moving_time(settings, me)
         me.last_step = time

@@ -41,7 +41,7 @@ def query(
     out: Path | None,
     allow_files: bool,
 ) -> None:
-    r"""Answer SQL over runs, traces and analyses; without SQL, list what can be asked.
+    """Answer SQL over runs, traces and analyses; without SQL, list what can be asked.
 
     \b
     Example: trace query "SELECT model, p99(ttft_s) FROM outcomes GROUP BY model" --run runs/
