@@ -13,7 +13,7 @@ LOCK = threading.Lock()
 
 @contextmanager
 def announced() -> Iterator[None]:
-    """Say on stderr what takes so long, once it does."""
+    """Say on stderr what takes so long, once it does, where somebody is watching."""
     timer = threading.Timer(QUIET_S, _say)
     timer.daemon = True
     with LOCK:
@@ -25,5 +25,7 @@ def announced() -> Iterator[None]:
 
 
 def _say() -> None:
+    if not sys.stderr.isatty():
+        return
     numba = versions()["numba"]
-    print(f"compiling the simulation core with numba {numba}: once, 10 to 20 s", file=sys.stderr, flush=True)
+    print(f"compiling the simulation core with numba {numba}: once, about half a minute", file=sys.stderr, flush=True)
