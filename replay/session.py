@@ -85,7 +85,7 @@ def replayable(trace: Trace, session_gap_s: float | None) -> pl.DataFrame:
     Where no request has an arrival (length tables, sessions without a common clock), those that follow no other start
     `session_gap_s` apart, in the trace's order.
     """
-    frame = trace.frame.drop(NOT_REPLAYED).collect()
+    frame = _without_empty_columns(trace.frame.drop(NOT_REPLAYED).collect())
     if frame.is_empty():
         raise InputFailure("no request is left to replay", where=trace.info.name, hint="widen the selection")
     waits = pl.col("parent_id").is_not_null() & pl.col("think_s").is_not_null()
@@ -99,6 +99,12 @@ def replayable(trace: Trace, session_gap_s: float | None) -> pl.DataFrame:
         )
     starts = pl.when(~waits).then(((~waits).cum_sum() - 1) * session_gap_s)
     return frame.with_columns(arrival_s=starts)
+
+
+def _without_empty_columns(frame: pl.DataFrame) -> pl.DataFrame:
+    """The same table, with columns that are null throughout held as one null: most traces have a dozen of them."""
+    empty = [name for name in frame.columns if frame[name].null_count() == len(frame)]
+    return frame.with_columns(pl.lit(None, dtype=frame.schema[name]).alias(name) for name in empty)
 
 
 def command_line(options: dict[str, Any]) -> str:
