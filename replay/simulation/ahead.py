@@ -12,12 +12,10 @@ import numpy as np
 
 from replay.simulation.compiled import compiled, entry
 from replay.simulation.core import arrive, next_arrival
-from replay.simulation.jumps import needed
-from replay.simulation.latency import mixed_attention, shared_time
-from replay.simulation.memory import take
+from replay.simulation.latency import shared_time
 from replay.simulation.places import first_tokens, reach_due
 from replay.simulation.state import I64, NEVER, NONE
-from replay.simulation.steps import contexts, fill, make_room, moving_time
+from replay.simulation.steps import batch_time, choose_batch
 
 
 class Group(NamedTuple):
@@ -39,21 +37,13 @@ class Group(NamedTuple):
 def _plan(settings, latency, state, group, i):
     """Choose the next batch of instance `i`; returns how long it computes by itself."""
     me = state.instances[i]
-    me.granted = 0
-    evicted = make_room(settings, state, i)
-    take(settings, state, i, needed(settings, state, i))
-    me.granted = 1
-    tokens, priors, attention, complete = fill(settings, latency, state, i, evicted)
+    _evicted, tokens, priors, attention, complete = choose_batch(settings, latency, state, i)
     group.batch[i, 0], group.batch[i, 1] = me.decodes + tokens, complete
     for position in range(complete):
         group.fresh[i, position] = state.fresh[position]
     if group.batch[i, 0] == 0:
         return np.int64(0)
-    kv = me.decodes * (me.decoded + 1) - me.origins
-    shortest, longest = contexts(latency, state, i)
-    time = latency.dense[me.decodes + tokens] + latency.head[me.decodes + complete] + attention
-    time += mixed_attention(latency, tokens, priors, me.decodes, kv, shortest, longest)
-    return time + moving_time(settings, me)
+    return batch_time(settings, latency, state, i, tokens, priors, attention, complete)
 
 
 @compiled

@@ -17,7 +17,7 @@ from replay.simulation.state import LAST, NONE, PREFILLING
 
 
 @compiled
-def make_room(settings, state, i):
+def _make_room(settings, state, i):
     """Preempt until what decodes, and then the prefill under way, has its blocks. True when somebody lost its place."""
     me = state.instances[i]
     evicted = False
@@ -84,7 +84,7 @@ def _swap_in(settings, state, i, r):
 
 
 @compiled
-def moving_time(settings, me):
+def _moving_time(settings, me):
     """Time the step waits for KV that moves to and from the host."""
     time = me.moved * settings.swap_token
     me.moved = 0
@@ -128,7 +128,7 @@ def _prefill(settings, latency, state, i, budget):
 
 
 @compiled
-def fill(settings, latency, state, i, evicted):
+def _fill(settings, latency, state, i, evicted):
     """Use what decoding leaves of the token budget.
 
     Returns (tokens, Σ tokens of a chunk · tokens before it, attention time, how many prefills complete: they are the
@@ -158,7 +158,7 @@ def fill(settings, latency, state, i, evicted):
 
 
 @compiled
-def contexts(latency, state, i):
+def _contexts(latency, state, i):
     """The shortest and the longest context of what decodes; looked for only where the latency model asks."""
     me = state.instances[i]
     shortest, longest = np.int64(0), np.int64(0)
@@ -171,30 +171,53 @@ def contexts(latency, state, i):
 
 
 @compiled
+def choose_batch(settings, latency, state, i):
+    """Give the next step's batch its blocks: what decodes first, then prefills.
+
+    Returns (whether somebody lost its place, prefill tokens, Σ tokens of a chunk · tokens before it, their attention
+    time, prefills that complete).
+    """
+    state.instances[i].granted = 0
+    evicted = _make_room(settings, state, i)
+    take(settings, state, i, needed(settings, state, i))
+    state.instances[i].granted = 1
+    tokens, priors, attention, complete = _fill(settings, latency, state, i, evicted)
+    return evicted, tokens, priors, attention, complete
+
+
+@compiled
+def kv_read(me):
+    """KV tokens that what decodes reads in the next step."""
+    return me.decodes * (me.decoded + 1) - me.origins
+
+
+@compiled
+def batch_time(settings, latency, state, i, tokens, priors, attention, complete):
+    """Time of one step with the batch that was chosen."""
+    me = state.instances[i]
+    shortest, longest = _contexts(latency, state, i)
+    time = latency.dense[me.decodes + tokens] + latency.head[me.decodes + complete] + attention
+    time += mixed_attention(latency, tokens, priors, me.decodes, kv_read(me), shortest, longest)
+    return time + _moving_time(settings, me)
+
+
+@compiled
 def step(settings, latency, state, i, until):
     """Take one step of instance `i`, or several alike that all start before `until`; none when nothing can run."""
     me = state.instances[i]
-    me.granted = 0
-    evicted = make_room(settings, state, i)
-    take(settings, state, i, needed(settings, state, i))
-    me.granted = 1
-    tokens, priors, attention, complete = fill(settings, latency, state, i, evicted)
+    evicted, tokens, priors, attention, complete = choose_batch(settings, latency, state, i)
     if tokens == 0 and me.decodes == 0:
         return
-    kv = me.decodes * (me.decoded + 1) - me.origins
     steps = np.int64(1)
     if tokens == 0 and not evicted:
-        shortest, longest = contexts(latency, state, i)
-        first, rise, alike = decode_line(latency, me.decodes, kv, shortest, longest)
+        shortest, longest = _contexts(latency, state, i)
+        first, rise, alike = decode_line(latency, me.decodes, kv_read(me), shortest, longest)
         steps = steps_alike(settings, state, i, first, rise, alike, until)
         take(settings, state, i, blocks_for(settings, state, i, steps) - needed(settings, state, i))
         time = sum_of(first, rise, steps)
         me.last_step = first + rise * (steps - 1)
     else:
-        time = latency.dense[me.decodes + tokens] + latency.head[me.decodes + complete]
-        shortest, longest = contexts(latency, state, i)
-        time += mixed_attention(latency, tokens, priors, me.decodes, kv, shortest, longest) + attention
-        time += moving_time(settings, me)
+        time = batch_time(settings, latency, state, i, tokens, priors, attention, complete)
         me.last_step = time
     me.last_batch = me.decodes + tokens
     me.clock += time
