@@ -1,7 +1,7 @@
 """Ask every analysis about a trace that is read once, and keep the answers."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +15,18 @@ from toolkit.traces import Trace
 
 Tables = dict[str, dict[str, pl.DataFrame]]  # analysis -> table -> frame, as docs/analyses.md lists them
 CATEGORIES = ("model", "tenant", "status")  # few distinct values: grouped by number instead of by text
+ON_REQUEST = ("groups", "drift")  # cost more than all the others, so they run only when asked for
+
+Asked = Mapping[str, Mapping[str, Any]]  # the analyses on request that were asked for -> their parameters
 
 
-def analyse(trace: Trace, asking: Callable[[str], None] = lambda name: None) -> Tables:
-    """Every analysis' tables; `asking` is told each name before it runs, and "reading" first."""
-    questions = {name: plugin() for name, plugin in installed().items()}
+def analyse(trace: Trace, asking: Callable[[str], None] = lambda name: None, asked: Asked | None = None) -> Tables:
+    """Every analysis' tables, those on request where `asked` names them.
+
+    `asking` is told each name before it runs, and "reading" first.
+    """
+    wanted_too = asked or {}
+    questions = {name: plugin(**wanted_too.get(name, {})) for name, plugin in installed(wanted_too).items()}
     asking("reading")
     frames = collect(trace, questions)
     answers = {}
@@ -29,10 +36,15 @@ def analyse(trace: Trace, asking: Callable[[str], None] = lambda name: None) -> 
     return answers
 
 
-def installed() -> dict[str, Callable[[], Analysis]]:
-    """Every registered analysis; a third party's that cannot be loaded is left out with a warning."""
+def installed(asked: Collection[str] = ()) -> dict[str, Callable[..., Analysis]]:
+    """Every registered analysis, those on request where `asked` holds them; nothing else is even imported.
+
+    A third party's that cannot be loaded is left out with a warning.
+    """
     found = {}
     for name, entry in plugins.plugins("analysis").items():
+        if name in ON_REQUEST and name not in asked:
+            continue
         try:
             found[name] = entry.load()
         except Exception as error:

@@ -1,5 +1,9 @@
-"""What `trace analyze --json` prints: a stable shape that scripts rely on. A part the trace lacks is null."""
+"""What `trace analyze --json` prints: a stable shape that scripts rely on. A part the trace lacks is null.
 
+An analysis on request has a key only where it ran; ASKED holds what makes its shape, any other's tables come as rows.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -30,7 +34,11 @@ def shape(tables: Tables, info: TraceInfo) -> dict[str, Any]:
         "prefixes": _prefixes(tables["prefixes"]),
         "sessions": _sessions(tables["sessions"]),
         "latencies": _latencies(tables["latencies"]),
-    } | {name: {t: f.to_dicts() for t, f in answer.items()} for name, answer in tables.items() if name not in BUILT_IN}
+    } | {name: ASKED.get(name, _rows)(answer) for name, answer in tables.items() if name not in BUILT_IN}
+
+
+def _rows(answer: dict[str, pl.DataFrame]) -> dict[str, Any]:
+    return {name: table.to_dicts() for name, table in answer.items()}
 
 
 def _arrivals(answer: dict[str, pl.DataFrame]) -> dict[str, Any] | None:
@@ -73,3 +81,6 @@ def _latencies(answer: dict[str, pl.DataFrame]) -> dict[str, Any] | None:
 
 def _only_row(table: pl.DataFrame) -> dict[str, Any] | None:
     return table.row(0, named=True) if table.height else None
+
+
+ASKED: dict[str, Callable[[dict[str, pl.DataFrame]], dict[str, Any]]] = {}

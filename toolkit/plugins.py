@@ -45,6 +45,8 @@ BUILTIN: dict[str, dict[str, str]] = {
         "prefixes": "toolkit.analysis.prefixes:Prefixes",
         "sessions": "toolkit.analysis.sessions:Sessions",
         "latencies": "toolkit.analysis.latencies:Latencies",
+        "groups": "toolkit.analysis.groups:Groups",
+        "drift": "toolkit.analysis.drift:Drift",
     },
     "scheduler": {
         "fcfs": "replay.schedulers.fcfs:FCFS",

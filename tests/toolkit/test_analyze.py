@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from toolkit import plugins
+from toolkit.analyses import ON_REQUEST
 from toolkit.cli import main
 
 
@@ -75,7 +76,7 @@ def test_out_writes_every_table_the_page_and_the_json(trace: Path, tmp_path: Pat
     rate = pl.read_parquet(out / "arrivals_rate.parquet")
     assert rate["requests"].sum() == 200
     analyses = {path.name.split("_")[0] for path in out.glob("*.parquet")}
-    assert analyses == set(plugins.plugins("analysis"))
+    assert analyses == set(plugins.plugins("analysis")) - set(ON_REQUEST)
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(trace: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import click
 from toolkit.trace_options import open_trace, trace_options
 
 if TYPE_CHECKING:
-    from toolkit.analyses import Tables
+    from toolkit.analyses import Asked, Tables
     from toolkit.traces import Trace
 
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Also write tables and a page."
 )
+@click.option("--groups", is_flag=True, help="Also find models that burst together.")
+@click.option("--groups-by", type=click.Choice(("model", "tenant")), help="Who may form a group; implies --groups.")
+@click.option("--drift", is_flag=True, help="Also find drift of token lengths.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the summary.")
 def analyze(trace: tuple[str, ...], out: Path | None, as_json: bool, **arguments: Any) -> None:
     """Describe a trace: arrivals, lengths, models, idleness, prefix reuse, sessions.
@@ -49,9 +52,21 @@ def _answers(paths: tuple[str, ...], arguments: dict[str, Any]) -> "tuple[Trace,
 
     from toolkit.analyses import analyse
 
+    asked = _asked(arguments)
     if not sys.stderr.isatty():
         opened = open_trace(paths, arguments)
-        return opened, analyse(opened)
+        return opened, analyse(opened, asked=asked)
     with Console(stderr=True).status("reading") as status:
         opened = open_trace(paths, arguments)
-        return opened, analyse(opened, status.update)
+        return opened, analyse(opened, status.update, asked)
+
+
+def _asked(arguments: dict[str, Any]) -> "Asked":
+    """The analyses that run on request only, taken out of the command's `arguments`."""
+    groups, by, drift = (arguments.pop(name) for name in ("groups", "groups_by", "drift"))
+    asked: dict[str, dict[str, Any]] = {}
+    if groups or by:
+        asked["groups"] = {"by": by or "model"}
+    if drift:
+        asked["drift"] = {}
+    return asked
