@@ -11,7 +11,7 @@ caller holds the arrays for the length of the call, and compiled code that would
 from collections.abc import Callable
 from typing import Any
 
-import numba
+from replay.lean_numba import numba
 
 Function = Callable[..., Any]
 COMMON: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import orjson
 import polars as pl
-import pyarrow.parquet as parquet
-from pyarrow import ArrowInvalid
 
 from toolkit.errors import InputFailure
 from toolkit.protocols import LoadOptions, Scan
@@ -30,11 +28,14 @@ class Canonical:
 def _restored(path: Path) -> TraceInfo | None:
     """The footer's TraceInfo, where there is one and it fits the rows that are there."""
     try:
-        file = parquet.ParquetFile(path)
-    except (ArrowInvalid, OSError) as error:
+        entry, columns = pl.read_parquet_metadata(path).get(FOOTER_KEY), pl.read_parquet_schema(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
         raise InputFailure(f"cannot be read ({error})", where=str(path)) from error
-    entry = (file.metadata.metadata or {}).get(FOOTER_KEY.encode())
-    if entry is None or tuple(file.schema_arrow.names) != tuple(TRACE):
+    if entry is None or tuple(columns) != tuple(TRACE):
         return None
     info = TraceInfo.from_dict(orjson.loads(entry))
-    return info if info.rows_kept == file.metadata.num_rows else None
+    return info if info.rows_kept == _rows(path) else None
+
+
+def _rows(path: Path) -> int:
+    return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
