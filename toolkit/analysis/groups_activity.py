@@ -1,0 +1,96 @@
+"""When each model is more active than its own background: requests in windows, and which windows stand out.
+
+The background is the model's own, so that whatever changes slowly for everybody (day and night, busy and quiet days)
+changes the background and not the activity. It is the larger of the mean before and the mean after a window, so that a
+step of the load, say at midnight, is no burst; windows that stand out are clipped before the mean is taken.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.analysis.windows import LENGTHS_S, window_of
+
+Floats = NDArray[np.float32]  # names × windows
+Active = NDArray[np.bool_]  # names × windows
+
+ABOVE = 0.5  # a burst is at least so much above the background: a tenth more is no burst, however sure
+DEVIATIONS = 2.0  # and so many standard deviations of Poisson counts
+CLIP = 3.0  # the background's mean takes no window for higher than so many deviations
+MOST_WINDOWS = 16_384
+FINEST_S = 1.0
+COARSEST_S = 900.0
+COARSER = 3  # a window length over the one before
+LOAD_S = 7200.0  # what is shared and changes more slowly than this is load, not bursts
+LEAST_BLOCKS, LEAST_IN_BLOCK, MOST_IN_BLOCK = 8, 12, 64
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Activity in windows of one length; a block is a stretch of windows within which load counts as steady."""
+
+    window_s: float
+    in_block: int  # windows in a block; those after the last whole block are left out
+    active: Active
+
+    @property
+    def blocks(self) -> int:
+        return self.active.shape[1] // self.in_block
+
+
+def scales(name: NDArray[np.int64], time_s: NDArray[np.float64], names: int, span_s: float, finest_s: float) -> list[Scale]:
+    """Activity of names 0…names − 1 at every window length that the trace allows, finest first; none if too short."""
+    counts = counted(name, time_s, names, finest_s, int(span_s / finest_s) + 1)
+    found = []
+    window_s = finest_s
+    while window_s <= COARSEST_S and counts.shape[1] >= LEAST_BLOCKS * LEAST_IN_BLOCK:
+        in_block = int(np.clip(LOAD_S / window_s, LEAST_IN_BLOCK, min(MOST_IN_BLOCK, counts.shape[1] // LEAST_BLOCKS)))
+        active = above(counts, background(counts, in_block))
+        found.append(Scale(window_s, in_block, active[:, : active.shape[1] // in_block * in_block]))
+        whole = counts.shape[1] // COARSER * COARSER
+        counts = counts[:, :whole].reshape(names, -1, COARSER).sum(axis=2)
+        window_s *= COARSER
+    return found
+
+
+def finest_window_s(span_s: float, step_s: float | None) -> float:
+    """The shortest usual length that leaves at most MOST_WINDOWS and spans two steps of the clock."""
+    shortest = max(span_s / MOST_WINDOWS, FINEST_S, 2 * (step_s or 0))
+    return next((length for length in LENGTHS_S if length >= shortest), LENGTHS_S[-1])
+
+
+def counted(
+    name: NDArray[np.int64], time_s: NDArray[np.float64], names: int, window_s: float, windows: int
+) -> Floats:
+    """Requests of each name in each window."""
+    flat = name * windows + np.minimum(window_of(time_s, window_s), windows - 1)
+    return np.bincount(flat, minlength=names * windows).reshape(names, windows).astype(np.float32)
+
+
+def background(counts: Floats, reach: int) -> Floats:
+    """A name's own mean count over `reach` windows before or after each window, whichever is larger."""
+    clipped = counts
+    for _ in range(2):
+        around = (before(clipped, reach) + after(clipped, reach)) / 2
+        clipped = np.minimum(counts, around + CLIP * np.sqrt(around) + 1)
+    return np.maximum(before(clipped, reach), after(clipped, reach))
+
+
+def above(counts: Floats, mean: Floats) -> Active:
+    """The windows that stand out of a background of so many requests a window."""
+    active: Active = counts > mean + np.maximum(ABOVE * mean, DEVIATIONS * np.sqrt(mean))
+    return active
+
+
+def before(counts: Floats, reach: int) -> Floats:
+    """The mean of the `reach` windows before each; at the start, of the first `reach`."""
+    padded = np.concatenate([np.zeros((len(counts), 1)), np.cumsum(counts, axis=1, dtype=np.float64)], axis=1)
+    until = np.maximum(np.arange(counts.shape[1]), reach)
+    mean: Floats = ((padded[:, until] - padded[:, until - reach]) / reach).astype(np.float32)
+    return mean
+
+
+def after(counts: Floats, reach: int) -> Floats:
+    """The mean of the `reach` windows after each; at the end, of the last `reach`."""
+    return before(counts[:, ::-1], reach)[:, ::-1]
