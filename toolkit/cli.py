@@ -14,6 +14,7 @@ from toolkit.errors import Failure
 COMMANDS = {
     "analyze": "toolkit.commands.analyze:analyze",
     "convert": "workloads.commands:convert",
+    "generate": "workloads.generate_command:generate",
     "replay": "replay.commands:replay",
     "calibrate": "replay.calibrate:calibrate",
     "report": "reports.commands:report",

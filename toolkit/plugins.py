@@ -38,6 +38,14 @@ BUILTIN: dict[str, dict[str, str]] = {
         "aiperf": "workloads.loaders.aiperf:AIPerf",
         "guidellm": "workloads.loaders.guidellm:GuideLLM",
     },
+    "generator": {
+        "poisson": "workloads.generators.poisson:Poisson",
+        "gamma": "workloads.generators.gamma:Gamma",
+        "weibull": "workloads.generators.weibull:Weibull",
+        "markov": "workloads.generators.markov:Markov",
+        "on-off": "workloads.generators.on_off:OnOff",
+        "groups": "workloads.generators.groups:Groups",
+    },
     "analysis": {
         "arrivals": "toolkit.analysis.arrivals:Arrivals",
         "lengths": "toolkit.analysis.lengths:Lengths",
@@ -60,6 +68,7 @@ BUILTIN: dict[str, dict[str, str]] = {
         "profile": "replay.latency_models.profile:Profile",
         "fit": "replay.latency_models.fit:Fit",
         "table": "replay.latency_models.table:Table",
+        "aiconfigurator": "replay.latency_models.aiconfigurator:AIConfigurator",
     },
     "engine": {
         "simulated": "replay.engines.simulated:Simulated",

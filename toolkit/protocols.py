@@ -4,7 +4,7 @@ The first line of a plugin's docstring is its summary in `trace plugins`; the ke
 its parameters on the command line (`NAME:key=value`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -67,6 +67,43 @@ class Loader(Protocol):
 
     def scan(self, paths: list[Path], options: LoadOptions) -> Scan:
         """Describe the sources (decompressed, of one format, in order) lazily; raise InputFailure for a bad one."""
+        ...
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Requests to come, and what is planted in them.
+
+    `requests(edges)` yields one frame an edge: the requests from the edge before (at first 0) up to this one, by
+    arrival. It has `arrival_s` and any of TRACE's columns but request_id and parent_id; the stream's settings fill
+    what is absent or null. It may be asked once. `truth` has TRUTH's columns, those that it needs.
+    """
+
+    requests: Callable[[Iterable[float]], Iterator[pl.DataFrame]]
+    truth: pl.DataFrame
+    notes: tuple[str, ...] = ()
+
+
+class Generator(Protocol):
+    """Makes the arrivals of a stream, and whatever else it knows of them, from the keys of its `__init__`."""
+
+    def plant(self, span_s: float, factor: "RateFactor", rng: np.random.Generator) -> Planted:
+        """Decide what is to be found in `span_s` seconds; the same `rng` gives the same requests.
+
+        The rate is multiplied by `factor`.
+        """
+        ...
+
+
+class RateFactor(Protocol):
+    """What the time of day and the like do to a rate."""
+
+    def at(self, time_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The factor at each time, 0 or more."""
+        ...
+
+    def cuts(self, start_s: float, end_s: float) -> NDArray[np.float64]:
+        """Times between which the factor may be taken as constant."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The tables at rest: TRACE, OUTCOMES, TIMELINE, EVENTS, SENSITIVITY, and the one gate into them.
+"""The tables at rest: TRACE, OUTCOMES, TIMELINE, EVENTS, SENSITIVITY, TRUTH, and the one gate into them.
 
 Everything that is stored or handed from one package to another is a polars frame of one of these schemas.
 Unknown is null, never 0 or an empty string. Times are seconds (f64) from the start of the trace.
@@ -104,6 +104,21 @@ SENSITIVITY = pl.Schema(
         "metric": pl.String(),  # ttft_s, tpot_s, e2e_s, queueing_delay_s
         "quantile": pl.Float64(),
         "value": pl.Float64(),
+    }
+)
+
+TRUTH = pl.Schema(
+    {
+        "what": pl.String(),  # rate, state, episode, member, drift, lengths, popularity, …
+        "stream": pl.String(),
+        "name": pl.String(),  # of the group, the state, the column that drifts …
+        "model": pl.String(),  # null: every model of the stream
+        "tenant": pl.String(),
+        "start_s": pl.Float64(),  # on the trace's clock; null: all of it
+        "end_s": pl.Float64(),
+        "parameter": pl.String(),
+        "value": pl.Float64(),
+        "text": pl.String(),  # where the value is no number
     }
 )
 

@@ -1,0 +1,124 @@
+"""A workload to Parquet, window by window: what is in memory is one window, however long the trace."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from toolkit.errors import InputFailure
+from toolkit.schema import TRUTH, conform
+from toolkit.traces import TraceInfo
+from workloads.generate_spec import Workload
+from workloads.generators.composing import Composer
+from workloads.generators.edges import Edge
+from workloads.generators.numbering import Numbering
+from workloads.trace_writer import TraceWriter
+
+WINDOW_BYTES = 48 * 2**20  # about what one window's frame should take
+MOST_ROWS = 400_000
+FIRST_SHARE = 1 / 1024  # of the span, the first window; then they grow to WINDOW_BYTES
+Progress = Callable[[float, int], None]  # seconds done, requests so far
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What was written."""
+
+    info: TraceInfo
+    truth: pl.DataFrame
+    written_bytes: int
+
+
+class Windows:
+    """A planted workload: its truth, and its requests window by window, numbered, in arrival order."""
+
+    def __init__(self, workload: Workload, seed: int):
+        self.workload, self.seed = workload, seed
+        rngs = np.random.default_rng(seed).spawn(len(workload.streams))
+        composers = [Composer(s, i, r) for i, ((s, _), r) in enumerate(zip(workload.streams, rngs, strict=True))]
+        generators = [generator for _, generator in workload.streams]
+        span_s = workload.settings.span_s
+        planted = [c.compose(g, span_s) for c, g in zip(composers, generators, strict=True)]
+        self.truth = conform(pl.concat([p.truth for p in planted]), TRUTH, source="truth")
+        self.notes = tuple(note for p in planted for note in p.notes)
+        self.edge = Edge()
+        self.sources = [p.requests(self.edge.upto()) for p in planted]
+        self.numbering = Numbering()
+
+    def __iter__(self) -> Iterator[pl.DataFrame]:
+        """Frames of TRACE; `edge.end_s` is how far they reach."""
+        settings = self.workload.settings
+        width_s, limit = settings.span_s * FIRST_SHARE, settings.requests
+        with ThreadPoolExecutor() as pool:
+            while self.edge.end_s < settings.span_s and (limit is None or self.numbering.next < limit):
+                self.edge.end_s = min(self.edge.end_s + width_s, settings.span_s)
+                window = self._together(list(pool.map(next, self.sources)))
+                if limit is not None:
+                    window = window.head(limit - self.numbering.next)
+                width_s *= _growth(window)
+                yield self.numbering.number(window)
+
+    def _together(self, parts: list[pl.DataFrame]) -> pl.DataFrame:
+        """The streams' windows as one, in arrival order; ties in the streams' order."""
+        tagged = [self._with_session(number, part) for number, part in enumerate(parts)]
+        whole = tagged[0] if len(tagged) == 1 else pl.concat(tagged, how="diagonal")
+        step_s = self.workload.settings.clock_step_s
+        if step_s:
+            whole = whole.with_columns((pl.col("arrival_s") / step_s).floor() * step_s)
+        return whole if len(tagged) == 1 else whole.sort("arrival_s", maintain_order=True)
+
+    def _with_session(self, number: int, part: pl.DataFrame) -> pl.DataFrame:
+        """Sessions numbered over all streams, null outside any."""
+        if not self.workload.streams[number][0].sessions:
+            return part.drop("_owner", "_turns")
+        name = pl.col("_owner") * len(self.sources) + number
+        return part.with_columns(_session=pl.when(pl.col("_turns") > 1).then(name)).drop("_owner")
+
+
+def generate(workload: Workload, target: Path, seed: int, progress: Progress | None = None) -> Generated:
+    """Write the workload's trace to `target`; the file appears whole or not at all."""
+    windows = Windows(workload, seed)
+    with TraceWriter(target, lists=workload.block_tokens is not None) as writer, ThreadPoolExecutor(1) as beside:
+        writing: Future[None] | None = None
+        for window in windows:
+            if writing is not None:
+                writing.result()
+            writing = beside.submit(writer.write, window)
+            if progress is not None:
+                progress(windows.edge.end_s, windows.numbering.next)
+        if writing is not None:
+            writing.result()
+        if writer.rows == 0:
+            raise InputFailure("nothing arrives in span_s", where=workload.name, hint="raise the rates or span_s")
+        info = _info(windows, writer)
+        writer.finish(info)
+    return Generated(info, windows.truth, target.stat().st_size)
+
+
+def _growth(window: pl.DataFrame) -> float:
+    """By how much the next window should be longer, at most eight times."""
+    size = max(window.estimated_size() / WINDOW_BYTES, len(window) / MOST_ROWS, 1 / 8)
+    return float(1 / size)
+
+
+def _info(windows: Windows, writer: TraceWriter) -> TraceInfo:
+    workload = windows.workload
+    return TraceInfo(
+        name=workload.name,
+        format="canonical",
+        sha256=sha256(f"{workload.sha256} {windows.seed}".encode()).hexdigest(),
+        rows_read=writer.rows,
+        rows_kept=writer.rows,
+        span_s=writer.last_s - writer.first_s,
+        time_unit="s",
+        time_unit_reason="generated",
+        clock_step_s=workload.settings.clock_step_s,
+        epoch=workload.settings.epoch,
+        block_tokens=workload.block_tokens,
+        block_scope="global" if workload.block_tokens else None,
+        notes=(f"Generated with seed {windows.seed}; sha256 is of the specification and the seed.", *windows.notes),
+    )

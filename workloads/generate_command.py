@@ -1,0 +1,76 @@
+"""`trace generate`: traces with a known truth."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from workloads.generate import Generated
+    from workloads.generate_spec import Workload
+
+
+@click.command()
+@click.argument("spec", required=False, type=click.Path(path_type=Path, dir_okay=False), metavar="[SPEC.yaml]")
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="T.parquet")
+@click.option(
+    "--truth", type=click.Path(path_type=Path, dir_okay=False), metavar="T.parquet", help="Also write what was planted."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N")
+@click.option("--like", metavar="TRACE", help="Fit this trace instead of reading a specification.")
+@click.option("--span", "span_s", type=float, metavar="S", help="Length of the trace, instead of the given one.")
+@click.option("--load", type=float, metavar="X", help="With --like: times the trace's rate.")
+@click.option("--models", type=click.IntRange(min=1), metavar="N", help="With --like: so many models.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
+def generate(
+    spec: Path | None, out: Path, truth: Path | None, seed: int, like: str | None, as_json: bool, **arguments: Any
+) -> None:
+    """Generate a trace and the truth planted in it, or more of a given trace.
+
+    \b
+    trace generate workload.yaml --out t.parquet --truth truth.parquet --seed 7
+    trace generate --like requests.csv --span 86400 --load 2 --out more.parquet
+    """
+    from workloads.conversion import check_target
+    from workloads.generated_report import show, write_truth
+
+    if (spec is None) == (like is None):
+        raise click.UsageError("give either SPEC.yaml or --like TRACE")
+    for target in filter(None, (out, truth)):
+        check_target(target, as_run=False)
+    workload = _from_spec(spec, **arguments) if spec is not None else _like(str(like), **arguments)
+    made = _generate(workload, out, seed)
+    if truth is not None:
+        write_truth(made, truth)
+    show(made, workload, out, truth, as_json=as_json)
+
+
+def _from_spec(spec: Path, *, span_s: float | None, load: float | None, models: int | None) -> "Workload":
+    from workloads.generate_spec import read_spec
+
+    if load is not None or models is not None:
+        raise click.UsageError("--load and --models are for --like; a specification says its own")
+    return read_spec(spec, span_s)
+
+
+def _like(trace: str, *, span_s: float | None, load: float | None, models: int | None) -> "Workload":
+    from workloads.like import likeness
+
+    return likeness(trace, span_s=span_s, load=1.0 if load is None else load, models=models)
+
+
+def _generate(workload: "Workload", out: Path, seed: int) -> "Generated":
+    """Generate with a bar where stderr is a terminal."""
+    import sys
+
+    from workloads.generate import generate as run
+
+    if not sys.stderr.isatty():
+        return run(workload, out, seed)
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.fields[requests]:,} requests"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("generating", total=workload.settings.span_s, requests=0)
+        return run(workload, out, seed, lambda done_s, n: bars.update(task, completed=done_s, requests=n))

@@ -1,0 +1,47 @@
+"""What was generated, for people and as JSON."""
+
+from pathlib import Path
+
+import click
+import orjson
+import polars as pl
+
+from toolkit.errors import InputFailure
+from toolkit.readable import number, seconds
+from toolkit.traces import footer
+from workloads.generate import Generated
+from workloads.generate_spec import Workload
+
+
+def write_truth(made: Generated, path: Path) -> None:
+    """Write the planted truth; the trace's info is in the footer, which says what it belongs to."""
+    part = path.with_name(path.name + ".partial")
+    try:
+        made.truth.write_parquet(part, compression="zstd", metadata=footer(made.info))
+        part.replace(path)
+    except OSError as error:
+        what = f"cannot be written ({error.strerror or error})"
+        raise InputFailure(what, where=str(path), hint="choose another path") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def show(made: Generated, workload: Workload, out: Path, truth: Path | None, *, as_json: bool) -> None:
+    """Print what was written, and for a likeness how close it came."""
+    planted = counted(made.truth)
+    if as_json:
+        facts = {"trace": made.info.to_dict(), "out": str(out), "bytes": made.written_bytes, "planted": planted}
+        click.echo(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
+        return
+    info = made.info
+    rate = f", {number(info.rows_kept / info.span_s)} requests/s" if info.span_s else ""
+    click.echo(f"{info.name}: {info.rows_kept:,} requests over {seconds(info.span_s)}{rate}")
+    click.echo("planted: " + ", ".join(f"{count:,} {what}" for what, count in planted.items()))
+    for note in made.info.notes[1:]:
+        click.echo(f"note: {note}")
+    click.echo(f"wrote {made.written_bytes:,} bytes to {out}" + (f", the truth to {truth}" if truth else ""))
+
+
+def counted(truth: pl.DataFrame) -> dict[str, int]:
+    """Rows of truth by what they tell."""
+    return dict(truth.group_by("what", maintain_order=True).len().iter_rows())
