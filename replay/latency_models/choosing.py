@@ -20,8 +20,8 @@ def served_by(spec: str, gpu: str, model: str, tensor_parallel: int) -> LatencyM
 
 
 def _estimates(spec: str) -> bool:
-    """Whether the model works from numbers alone; a profile knows itself what it measured."""
-    return spec.partition(":")[0] == "roofline"
+    """Whether the model works out any model's times; a profile knows itself what it measured."""
+    return spec.partition(":")[0] in ("roofline", "aiconfigurator")
 
 
 def latency_model(spec: str, **known: Any) -> LatencyModel:
