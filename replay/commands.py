@@ -32,7 +32,8 @@ ROUTINGS = ("round-robin", "least-loaded", "prefix-aware")
     default="roofline",
     show_default=True,
     metavar="MODEL",
-    help="Step times: roofline[:KEY=VALUE,…], profile:DIR, table:FILE, or a file that `trace calibrate` wrote.",
+    help="Step times: roofline[:KEY=VALUE,…], aiconfigurator[:KEY=VALUE,…], profile:DIR, table:FILE, or a file that "
+    "`trace calibrate` wrote.",
 )
 @click.option("--tensor-parallel", type=click.IntRange(min=1), default=1, show_default=True, help="GPUs an engine.")
 @click.option("--kv-blocks", type=click.IntRange(min=1), help="KV blocks; worked out from GPU and model by default.")
