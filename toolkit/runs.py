@@ -10,6 +10,7 @@ written is neither repeated nor lost.
 
 import platform
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +26,7 @@ from toolkit.schema import TABLES, conform
 PARTS = ("outcomes", "timeline", "events", "sensitivity")
 NO_RUN_HINT = "name a folder that `trace replay` made"
 VERSIONED = ("trace-toolkit", "polars", "numpy", "numba", "duckdb")
+VERSIONED_WHERE_INSTALLED = ("aiconfigurator-core",)
 
 
 @dataclass(frozen=True)
@@ -146,12 +148,10 @@ class RunWriter:
 
 def versions() -> dict[str, str]:
     """The versions that a result depends on."""
-    found = {"python": platform.python_version()}
-    for name in VERSIONED:
-        try:
+    found = {"python": platform.python_version(), **dict.fromkeys(VERSIONED, "not installed")}
+    for name in (*VERSIONED, *VERSIONED_WHERE_INSTALLED):
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
     return found
 
 

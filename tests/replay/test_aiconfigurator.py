@@ -13,6 +13,7 @@ from replay.latency_models.choosing import served_by
 from replay.latency_models.roofline import Roofline
 from replay.simulation.hardware import model_preset
 from replay.simulation.lowering import lower
+from toolkit import runs
 from toolkit.errors import SettingFailure
 
 NS = 1e-6
@@ -156,6 +157,15 @@ def test_without_the_package_one_line_says_what_to_install(monkeypatch: pytest.M
     with pytest.raises(SettingFailure, match=r"pip install 'trace-toolkit\[aiconfigurator\]'") as failure:
         served_by("aiconfigurator", "h100", "llama-3.1-8b", 1)
     assert "\n" not in str(failure.value)
+
+
+def test_a_run_names_the_version_of_its_tables(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(runs, "version", {"polars": "2.1.0", "aiconfigurator-core": "0.12.0"}.__getitem__)
+    monkeypatch.setattr(runs, "PackageNotFoundError", KeyError)
+    found = runs.versions()
+    assert (found["polars"], found["aiconfigurator-core"], found["numba"]) == ("2.1.0", "0.12.0", "not installed")
+    monkeypatch.setattr(runs, "version", {}.__getitem__)
+    assert "aiconfigurator-core" not in runs.versions()
 
 
 def decode_step_s(model: Any, sequences: int, context: int) -> float:
