@@ -1,0 +1,180 @@
+"""Where a distribution changes: kernel scan, block permutation, binary segmentation, then the request itself.
+
+A segment is cut into at most 96 blocks of chunks. The statistic is the squared distance between the mean features
+before and after a cut, or inside and outside an interval (a pulse), scaled by their sizes, at the best cut. Its null
+is the same maximum after the blocks change places, stretched by how much neighbouring blocks still resemble each
+other (`stretch`), so that slowly wandering lengths are not taken for drift.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.analysis.change_places import placed
+from toolkit.analysis.drift_bins import Binned
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Singles = NDArray[np.float32]
+BLOCKS = 96
+LEAST_BLOCKS = 16
+PERMUTATIONS = 299
+DIRECTIONS = 16  # of the features, those in which blocks differ most
+CUT_ALPHA, PULSE_ALPHA = (
+    0.02,
+    0.01,
+)  # of the two scans; their sum bounds how often a drift-free trace is called drifting
+MOST_POINTS = 48
+TRIMMED = 0.08  # of the differences between blocks: those across a change are not noise
+SCALES = (64, 32)  # blocks at which resemblance is measured
+MOST_RESEMBLANCE = 0.5  # of neighbouring blocks: what wanders more slowly, over 1/32 of a segment and longer, is drift
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """`points` are the requests at which a new segment begins; `p_value` is twice the smaller of the two scans'."""
+
+    points: list[int]
+    p_value: float | None  # null: too few requests to tell
+    stretch: float  # variance of long means over that of independent blocks
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best cuts of one segment, in chunks, and what they are worth."""
+
+    cuts: tuple[int, ...]
+    shown: bool
+    p_value: float
+    stretch: float
+
+
+def segment(binned: Binned, rng: np.random.Generator, known_stretch: float = 1.0) -> Segmentation:
+    """Cut as long as the parts differ; then place every cut between its neighbours and drop the small ones."""
+    features = condensed(binned.features)
+    whole = split(features, rng, known_stretch)
+    if whole is None:
+        return Segmentation([], None, 1.0)
+    cuts: list[int] = []
+    waiting = [(0, len(features), whole)]
+    while waiting and len(cuts) < MOST_POINTS:
+        begin, end, found = waiting.pop(0)
+        if not found.shown:
+            continue
+        inner = [begin + cut for cut in found.cuts]
+        cuts += inner
+        bounds = [begin, *inner, end]
+        for low, high in pairwise(bounds):
+            part = split(features[low:high], rng, known_stretch)
+            if part is not None:
+                waiting.append((low, high, part))
+    return Segmentation(placed(binned, sorted(cuts)), whole.p_value, whole.stretch)
+
+
+def split(features: Floats, rng: np.random.Generator, known_stretch: float = 1.0) -> Found | None:
+    """The best cut, or pulse, of a segment and its p-value; null where it has fewer than LEAST_BLOCKS chunks."""
+    blocks = min(BLOCKS, len(features))
+    if blocks < LEAST_BLOCKS:
+        return None
+    edges = np.linspace(0, len(features), blocks + 1).round().astype(np.int64)
+    factor = max(known_stretch, stretch(features))
+    sums = blocked(features, edges).astype(np.float32)
+    shuffled = sums[np.argsort(rng.random((PERMUTATIONS, blocks)), axis=1)].cumsum(axis=1)
+    whole = sums.cumsum(axis=0)
+    steps = cut_scan(whole)
+    p_value = _p_value(steps.max(), cut_scan(shuffled).max(axis=-1), factor)
+    if p_value <= CUT_ALPHA:
+        return Found((int(edges[steps.argmax() + 1]),), True, min(1.0, 2 * p_value), factor)
+    pulses = pulse_scan(whole)
+    pulse_p = _p_value(pulses.max(), pulse_scan(shuffled).max(axis=(-2, -1)), factor)
+    first, last = np.unravel_index(pulses.argmax(), pulses.shape)
+    cuts = (int(edges[first + 1]), int(edges[last + 1]))
+    return Found(cuts, pulse_p <= PULSE_ALPHA, min(1.0, 2 * min(p_value, pulse_p)), factor)
+
+
+def blocked(features: Floats, edges: Ints) -> Floats:
+    """Sums of each block's features about the segment's mean."""
+    sums: Floats = np.add.reduceat(features, edges[:-1], axis=0)
+    sums -= features.mean(axis=0) * np.diff(edges)[:, None]
+    return sums
+
+
+def condensed(features: Floats) -> Floats:
+    """The features in the DIRECTIONS in which chunks differ most, float64[chunks, directions]."""
+    _, directions = np.linalg.eigh(features.T @ features)
+    turned: Floats = features @ directions[:, -DIRECTIONS:]
+    return turned
+
+
+def cut_scan(sums: Singles) -> Singles:
+    """What a cut after each block but the last is worth, float32[…, blocks − 1], from cumulated sums of blocks."""
+    blocks = sums.shape[-2]
+    before = np.arange(1, blocks)
+    squared = (sums[..., :-1, :] ** 2).sum(axis=-1)
+    scanned: Singles = squared * (blocks / (before * (blocks - before))).astype(np.float32)
+    return scanned
+
+
+def pulse_scan(sums: Singles) -> Singles:
+    """What the blocks after i up to j are worth against the rest; 0 where j − i < 2 or an end is the segment's."""
+    blocks = sums.shape[-2]
+    place = np.arange(blocks)
+    inside = place[None, :] - place[:, None]
+    usable = (inside >= 2) & (place[None, :] < blocks - 1)
+    weight = np.where(usable, blocks / (np.maximum(inside, 1) * (blocks - np.maximum(inside, 1))), 0)
+    squared = (sums**2).sum(axis=-1)
+    scanned: Singles = sums @ np.swapaxes(sums, -1, -2)
+    scanned *= -2
+    scanned += squared[..., None, :]
+    scanned += squared[..., :, None]
+    scanned *= weight.astype(np.float32)
+    return scanned
+
+
+def stretch(features: Floats) -> float:
+    """How much larger the variance of long means is than if blocks were independent; at least 1.
+
+    From differences of neighbouring blocks, and of those one apart, at two block lengths. Blocks that wander like an
+    AR(1) with correlation ρ have E d₂² ∕ E d₁² = 1 + ρ; a step or a ramp touches few differences, or each by little.
+    """
+    scales = [blocks for blocks in SCALES if blocks <= len(features)]
+    if not scales:
+        return 1.0
+    base = _scaled_blocks(features, min(BLOCKS, len(features)))
+    total = (base**2).sum() / (len(base) - 1)
+    if total <= 0:
+        return 1.0
+    return max(1.0, *(_long_run(_scaled_blocks(features, blocks)) / float(total) for blocks in scales))
+
+
+def _scaled_blocks(features: Floats, blocks: int) -> Floats:
+    edges = np.linspace(0, len(features), blocks + 1).round().astype(np.int64)
+    scaled: Floats = blocked(features, edges) / np.sqrt(np.diff(edges))[:, None]
+    return scaled
+
+
+def _long_run(blocks: Floats) -> float:
+    """The variance that a sum of very many blocks would have, a block."""
+    near, apart = _differences(blocks, 1), _differences(blocks, 2)
+    resemblance = min(apart / near - 1, MOST_RESEMBLANCE) if near else 0.0
+    if resemblance < 1 / np.sqrt(len(blocks)):
+        resemblance = 0.0  # within noise
+    order = np.random.default_rng(0).permuted(np.tile(np.arange(len(blocks)), (8, 1)), axis=1)
+    kept = np.mean([_differences(blocks[one], 1) / max(_mean_square(blocks[one]), 1e-300) for one in order])
+    return float(near / kept * (1 + resemblance) / (1 - resemblance) ** 2)
+
+
+def _differences(blocks: Floats, lag: int) -> float:
+    """Half the mean squared difference, without its largest TRIMMED."""
+    squared = np.sort(((blocks[lag:] - blocks[:-lag]) ** 2).sum(axis=1))
+    return float(squared[: -int(np.ceil(TRIMMED * len(squared)))].mean() / 2)
+
+
+def _mean_square(blocks: Floats) -> float:
+    return float(((blocks[1:] - blocks[:-1]) ** 2).sum(axis=1).mean() / 2)
+
+
+def _p_value(observed: np.floating, null: NDArray[np.float32], factor: float) -> float:
+    return float((1 + np.count_nonzero(null * factor >= observed * (1 - 1e-6))) / (1 + len(null)))

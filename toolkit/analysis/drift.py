@@ -1,0 +1,184 @@
+"""Do token lengths drift: over time, from their estimates, and why."""
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import polars as pl
+
+from toolkit.analysis import detectors, drift_bins, drift_cause, drift_estimate, drift_windows
+from toolkit.analysis.change_places import distance, interval
+from toolkit.analysis.change_points import BLOCKS, CUT_ALPHA, PULSE_ALPHA, Segmentation, segment
+from toolkit.analysis.drift_bins import Binned
+from toolkit.traces import TraceInfo
+
+SEED = 0
+DAY_S = 86400.0
+LENGTHS = ("prompt_tokens", "output_tokens")
+STRATA = ("model", "tenant", "kind")
+
+_f, _i, _s = pl.Float64(), pl.Int64(), pl.String()
+SUMMARY = pl.Schema(
+    {
+        "column": _s,
+        "verdict": _s,
+        "requests": _i,
+        "change_points": _i,
+        "p_value": _f,
+        "false_alarm": _f,
+        "false_alarms_per_day": _f,
+        "stretch": _f,
+        "cause_by": _s,
+        "own": _f,
+        "mix": _f,
+        "note": _s,
+    }
+)
+POINTS = pl.Schema(
+    {"column": _s, "time_s": _f, "time_low_s": _f, "time_high_s": _f}
+    | {"request_id": _i, "request_low": _i, "request_high": _i}
+    | dict.fromkeys(("before", "after", "ratio", "before_mean", "after_mean", "ks"), _f)
+)
+
+
+class Drift:
+    """Whether token lengths, their ratio and the mix of models and tenants drift: when, how far, and why."""
+
+    table: ClassVar[Literal["trace", "outcomes"]] = "trace"
+    columns: ClassVar[tuple[str, ...]] = (
+        *("request_id", "arrival_s", "model", "tenant", "tier", "kind", "session_id"),
+        *(*LENGTHS, "predicted_output_tokens", "source_e2e_s"),
+    )
+
+    def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
+        """See docs/analyses.md for the tables."""
+        strata = strata_of(frame)
+        answers = [self._series(series, frame, strata, info) for series in series_of(frame, strata)]
+        tables = {
+            name: pl.concat([answer[name] for answer in answers]) if answers else schema.to_frame()
+            for name, schema in TABLES.items()
+        }
+        estimate, factors, feedback = drift_estimate.estimates(frame)
+        said = pl.DataFrame({"feedback": [feedback] if feedback else []}, schema={"feedback": _s})
+        return tables | {"estimate": estimate, "factors": factors, "feedback": said}
+
+    def _series(
+        self, binned: Binned, frame: pl.DataFrame, strata: list[Binned], info: TraceInfo
+    ) -> dict[str, pl.DataFrame]:
+        """Every table of one column."""
+        rng = np.random.default_rng(SEED)
+        found = segment(binned, rng)
+        windows, null = drift_windows.windows(binned, rng)
+        causes = [drift_cause.causes(binned, found.points, s) for s in strata_for(binned, strata, frame)]
+        cause = pl.concat([drift_cause.CAUSE.to_frame(), *causes])
+        return {
+            "summary": summary(binned, found, cause, info),
+            "change_points": change_points(binned, found.points, rng),
+            "cause": cause,
+            "windows": windows,
+            "null": null,
+            "alarms": _alarms(binned, frame, found.points, rng),
+        }
+
+
+TABLES = {
+    "summary": SUMMARY,
+    "change_points": POINTS,
+    "cause": drift_cause.CAUSE,
+    "windows": drift_windows.WINDOW,
+    "null": drift_windows.NULL,
+    "alarms": detectors.ALARMS,
+}
+
+
+def strata_of(frame: pl.DataFrame) -> list[Binned]:
+    """Models, tenants and kinds, where there are two and more."""
+    found = [drift_bins.of_names(frame, column) for column in STRATA if frame[column].null_count() < frame.height]
+    return [binned for binned in found if binned is not None]
+
+
+def series_of(frame: pl.DataFrame, strata: list[Binned]) -> list[Binned]:
+    """Every column whose distribution may drift: both lengths, their ratio, the mix."""
+    lengths = [drift_bins.of_tokens(frame, column) for column in LENGTHS]
+    ratio = drift_bins.of_ratio(frame)
+    return [binned for binned in (*lengths, ratio, *strata) if binned is not None]
+
+
+def strata_for(binned: Binned, strata: list[Binned], frame: pl.DataFrame) -> list[Binned]:
+    """What a drift of the column may be laid to; of outputs also the length of the prompt, in eight bins."""
+    if not binned.ordered:
+        return []
+    own = list(strata)
+    prompt = drift_bins.of_tokens(frame, "prompt_tokens") if binned.name == "output_tokens" else None
+    if prompt is not None:
+        own.append(drift_bins.coarse(prompt))
+    return [s for s in own if s.requests == binned.requests]
+
+
+def change_points(binned: Binned, points: list[int], rng: np.random.Generator) -> pl.DataFrame:
+    """POINTS: `before` and `after` are the medians of the segments on both sides (null for names)."""
+    bounds, rows = [0, *points, binned.requests], []
+    for begin, cut, end in zip(bounds, bounds[1:], bounds[2:], strict=False):
+        low, high = interval(binned, begin, cut, end, rng)
+        sides = binned.histogram(begin, cut), binned.histogram(cut, end)
+        ids = [int(binned.request_id[min(at, binned.requests - 1)]) for at in (cut, low, high)]
+        rows.append((binned.name, *(binned.when(at) for at in (cut, low, high)), *ids, *_sizes(binned, *sides)))
+    return pl.DataFrame(rows, schema=POINTS, orient="row")
+
+
+def _sizes(binned: Binned, before: drift_bins.Ints, after: drift_bins.Ints) -> tuple[float | None, ...]:
+    size = distance(binned, before, after)
+    if not binned.ordered:
+        return (None, None, None, None, None, size)
+    medians = drift_windows.quantile(np.stack([before, after]), binned, 0.5)
+    means = [float(side @ binned.middles / side.sum()) for side in (before, after)]
+    ratio = float(medians[1] / medians[0]) if medians[0] > 0 else None
+    return (float(medians[0]), float(medians[1]), ratio, *means, size)
+
+
+def summary(binned: Binned, found: Segmentation, cause: pl.DataFrame, info: TraceInfo) -> pl.DataFrame:
+    """One row."""
+    level = CUT_ALPHA + PULSE_ALPHA
+    row: dict[str, Any] = {
+        "column": binned.name,
+        "verdict": "drift" if found.points else "none",
+        "requests": binned.requests,
+        "change_points": len(found.points),
+        "p_value": found.p_value,
+        "false_alarm": level,
+        "false_alarms_per_day": level / (info.span_s / DAY_S) if info.span_s else None,
+        "stretch": found.stretch,
+        "note": _note(binned, found),
+    }
+    return pl.DataFrame([row | _main_cause(cause)], schema=SUMMARY)
+
+
+def _note(binned: Binned, found: Segmentation) -> str | None:
+    if found.p_value is None:
+        return f"{binned.requests} requests are too few to tell"
+    if found.p_value <= CUT_ALPHA and not found.points:
+        return "a change too small to name"
+    return None
+
+
+def _main_cause(cause: pl.DataFrame) -> dict[str, Any]:
+    """Over all change points, how much each split of the requests explains by its mix; the one that explains most."""
+    if cause.is_empty():
+        return {}
+    summed = cause.group_by("by", maintain_order=True).agg(pl.col("own", "mix").sum() / pl.col("change").n_unique())
+    best = summed.sort(pl.col("mix").abs(), descending=True, maintain_order=True).row(0, named=True)
+    return {"cause_by": best["by"], "own": best["own"], "mix": best["mix"]}
+
+
+def _alarms(binned: Binned, frame: pl.DataFrame, points: list[int], rng: np.random.Generator) -> pl.DataFrame:
+    """ALARMS of both lengths; the ratio and names have none."""
+    if binned.name not in LENGTHS:
+        return detectors.ALARMS.to_frame()
+    tokens = frame[binned.name].drop_nulls().to_numpy()
+    block = max(1, binned.requests // BLOCKS)
+    rows = []
+    for name, request, direction, delay in detectors.alarms(tokens, points, block, rng):
+        time_s = binned.when(request)
+        since = None if delay is None else binned.when(request - delay)
+        late_s = None if time_s is None or since is None else time_s - since
+        rows.append((binned.name, name, time_s, int(binned.request_id[request]), direction, delay, late_s))
+    return pl.DataFrame(rows, schema=detectors.ALARMS, orient="row")

@@ -1,0 +1,151 @@
+"""A column as a bin a request and a histogram a chunk of requests, so that what follows costs the same at any length.
+
+Bins hold equally many requests (64 quantiles of the whole trace) or are the names themselves, busiest first. Chunks
+hold equally many requests in order of arrival: a quiet night does not get more weight than it has requests.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Codes = NDArray[np.uint8]
+BINS = 64
+CHUNKS = 2000
+LEAST_CHUNK = 10  # requests
+LARGEST_TOKENS = 2**20 - 1
+RATIO_STEPS, RATIO_ZERO = 32, 21 * 32  # a ratio is looked up in steps of 2^(1/32), from 2^-21 on
+SLICE = 2**20  # requests that are counted at once
+
+
+@dataclass(frozen=True)
+class Binned:
+    """`codes` is a bin for each request that has a value; `middles` the mean value in each bin."""
+
+    name: str
+    codes: Codes
+    middles: Floats
+    ordered: bool  # bins have an order: quantiles; names have none
+    time_s: Floats | None
+    request_id: Ints
+    labels: tuple[str | None, ...] = ()
+
+    @property
+    def requests(self) -> int:
+        return len(self.codes)
+
+    @cached_property
+    def edges(self) -> Ints:
+        """The first request of each chunk, and the end."""
+        chunks = min(CHUNKS, max(1, self.requests // LEAST_CHUNK))
+        return np.arange(chunks + 1) * self.requests // chunks
+
+    @cached_property
+    def counts(self) -> Ints:
+        """Requests in each chunk and bin, int64[chunks, bins]."""
+        return counted(self.codes, self.edges, len(self.middles))
+
+    @cached_property
+    def features(self) -> Floats:
+        """How far each chunk's distribution is from the whole trace's, float64[chunks, features], times its requests.
+
+        Squared lengths of sums are Anderson–Darling distances where bins have an order, χ² distances where not.
+        """
+        sizes = np.diff(self.edges)[:, None]
+        share = self.counts.sum(0) / self.requests
+        if not self.ordered:
+            spread: Floats = (self.counts - sizes * share) / np.sqrt(share)
+            return spread
+        below = np.cumsum(share)[:-1]
+        above = np.cumsum(self.counts, axis=1)[:, :-1] - sizes * below
+        scaled: Floats = above / np.sqrt(below * (1 - below) * len(below))
+        return scaled
+
+    def histogram(self, begin: int, end: int) -> Ints:
+        """Requests by bin from the `begin`th to before the `end`th request."""
+        return np.bincount(self.codes[begin:end], minlength=len(self.middles))
+
+    def when(self, request: int) -> float | None:
+        return None if self.time_s is None else float(self.time_s[min(request, self.requests - 1)])
+
+
+def counted(codes: Codes, edges: Ints, bins: int) -> Ints:
+    """Histogram of each chunk; a slice at a time, so that no index of the whole trace is held."""
+    chunks = len(edges) - 1
+    counts = np.zeros(chunks * bins, dtype=np.int64)
+    for begin in range(0, len(codes), SLICE):
+        part = codes[begin : begin + SLICE]
+        chunk = np.searchsorted(edges, np.arange(begin, begin + len(part)), side="right") - 1
+        counts += np.bincount(chunk * bins + part, minlength=chunks * bins)
+    return counts.reshape(chunks, bins)
+
+
+def of_tokens(frame: pl.DataFrame, column: str) -> Binned | None:
+    """The bins of prompt or output tokens; null where fewer than two values occur."""
+    known = frame if not frame[column].null_count() else frame.filter(pl.col(column).is_not_null())
+    values = np.minimum(known[column].to_numpy(), LARGEST_TOKENS)
+    largest = int(values.max()) if len(values) else 0
+    return _looked_up(known, column, values, np.arange(largest + 1, dtype=np.float64))
+
+
+def of_ratio(frame: pl.DataFrame) -> Binned | None:
+    """The bins of output tokens ÷ prompt tokens, where both are above zero."""
+    known = frame.filter((pl.col("prompt_tokens") > 0) & (pl.col("output_tokens") > 0))
+    ratio = np.log2(known["output_tokens"].to_numpy().astype(np.float32))
+    ratio -= np.log2(known["prompt_tokens"].to_numpy().astype(np.float32))
+    steps = np.clip(np.rint(ratio * RATIO_STEPS), -RATIO_ZERO, RATIO_ZERO).astype(np.int32) + RATIO_ZERO
+    meaning = 2.0 ** ((np.arange(2 * RATIO_ZERO + 1) - RATIO_ZERO) / RATIO_STEPS)
+    return _looked_up(known, "ratio", steps, meaning)
+
+
+def of_names(frame: pl.DataFrame, column: str) -> Binned | None:
+    """The bins of a column of names, the busiest 63 and all others; null where there is but one name."""
+    names = frame[column].cast(pl.Categorical)
+    numbers = names.to_physical().cast(pl.Int64).fill_null(-1) + 1
+    counted_names = pl.DataFrame({"number": numbers, "name": names}).group_by("number").agg(pl.len(), pl.first("name"))
+    busiest = counted_names.with_columns(pl.col("name").cast(pl.String)).sort("len", "name", descending=[True, False])
+    if busiest.height < 2:
+        return None
+    own = busiest.height if busiest.height <= BINS else BINS - 1
+    table = np.full(int(busiest["number"].max()) + 1, BINS - 1, dtype=np.uint8)  # type: ignore[arg-type]
+    table[busiest["number"][:own].to_numpy()] = np.arange(own)
+    labels = (*busiest["name"][:own], *(["others"] if own < busiest.height else []))
+    middles = np.arange(len(labels), dtype=np.float64)
+    return Binned(column, table[numbers.to_numpy()], middles, False, *_where(frame), labels)
+
+
+def _looked_up(known: pl.DataFrame, name: str, values: NDArray[np.integer], meaning: Floats) -> Binned | None:
+    """Quantile bins of small whole numbers, each of which means `meaning[number]`."""
+    counts = sum(
+        (np.bincount(values[i : i + SLICE], minlength=len(meaning)) for i in range(0, len(values), SLICE)),
+        start=np.zeros(len(meaning), dtype=np.int64),
+    )
+    distinct = np.flatnonzero(counts)
+    if len(distinct) < 2:
+        return None
+    rank = (np.cumsum(counts[distinct]) - counts[distinct] / 2) * BINS / len(values)
+    bins: Codes = np.unique(rank.astype(np.int64), return_inverse=True)[1].astype(np.uint8)
+    table = np.zeros(len(meaning), dtype=np.uint8)
+    table[distinct] = bins
+    weight = np.bincount(bins, weights=counts[distinct])
+    middles = np.bincount(bins, weights=counts[distinct] * meaning[distinct]) / weight
+    return Binned(name, table[values], middles, True, *_where(known))
+
+
+def _where(frame: pl.DataFrame) -> tuple[Floats | None, Ints]:
+    times = frame["arrival_s"]
+    return None if times.null_count() else times.to_numpy(), frame["request_id"].to_numpy()
+
+
+def coarse(binned: Binned, groups: int = 8) -> Binned:
+    """Bins of values joined into few, named by the least and largest mean in them."""
+    place = np.arange(len(binned.middles)) * groups // len(binned.middles)
+    joined: Codes = np.unique(place, return_inverse=True)[1].astype(np.uint8)
+    inside = [binned.middles[joined == i] for i in range(int(joined.max()) + 1)]
+    labels = tuple(f"{part[0]:.0f}–{part[-1]:.0f}" for part in inside)
+    middles = np.array([part.mean() for part in inside])
+    return Binned(binned.name, joined[binned.codes], middles, True, binned.time_s, binned.request_id, labels)
