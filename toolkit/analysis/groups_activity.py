@@ -5,6 +5,7 @@ changes the background and not the activity. It is the larger of the mean before
 step of the load, say at midnight, is no burst; windows that stand out are clipped before the mean is taken.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,19 +40,28 @@ class Scale:
         return self.active.shape[1] // self.in_block
 
 
-def scales(name: NDArray[np.int64], time_s: NDArray[np.float64], names: int, span_s: float, finest_s: float) -> list[Scale]:
-    """Activity of names 0…names − 1 at every window length that the trace allows, finest first; none if too short."""
-    counts = counted(name, time_s, names, finest_s, int(span_s / finest_s) + 1)
+def scales(counts: Floats, finest_s: float, *, shared: bool = False) -> list[Scale]:
+    """Activity at every window length that the trace allows, from `counts` at the finest; none if it is too short.
+
+    With `shared`, what most names do at once belongs to the background too, however fast it changes.
+    """
     found = []
     window_s = finest_s
     while window_s <= COARSEST_S and counts.shape[1] >= LEAST_BLOCKS * LEAST_IN_BLOCK:
         in_block = int(np.clip(LOAD_S / window_s, LEAST_IN_BLOCK, min(MOST_IN_BLOCK, counts.shape[1] // LEAST_BLOCKS)))
-        active = above(counts, background(counts, in_block))
+        mean = background(counts, in_block)
+        active = above(counts, mean * common(counts, mean) if shared else mean)
         found.append(Scale(window_s, in_block, active[:, : active.shape[1] // in_block * in_block]))
         whole = counts.shape[1] // COARSER * COARSER
-        counts = counts[:, :whole].reshape(names, -1, COARSER).sum(axis=2)
+        counts = counts[:, :whole].reshape(len(counts), -1, COARSER).sum(axis=2)
         window_s *= COARSER
     return found
+
+
+def common(counts: Floats, mean: Floats) -> Floats:
+    """How far above their background names are at once: the median over names, at least 1, a window."""
+    ratio: Floats = np.maximum(np.median(counts / np.maximum(mean, 1e-3), axis=0), 1)
+    return ratio
 
 
 def finest_window_s(span_s: float, step_s: float | None) -> float:
@@ -60,12 +70,11 @@ def finest_window_s(span_s: float, step_s: float | None) -> float:
     return next((length for length in LENGTHS_S if length >= shortest), LENGTHS_S[-1])
 
 
-def counted(
-    name: NDArray[np.int64], time_s: NDArray[np.float64], names: int, window_s: float, windows: int
-) -> Floats:
-    """Requests of each name in each window."""
-    flat = name * windows + np.minimum(window_of(time_s, window_s), windows - 1)
-    return np.bincount(flat, minlength=names * windows).reshape(names, windows).astype(np.float32)
+def counted(time_s: Sequence[NDArray[np.float64]], window_s: float, span_s: float) -> Floats:
+    """Requests of each name in each window; `time_s` has an array of times from 0 on for each name."""
+    windows = int(span_s / window_s) + 1
+    rows = (np.bincount(np.minimum(window_of(one, window_s), windows - 1), minlength=windows) for one in time_s)
+    return np.stack([row.astype(np.float32) for row in rows])
 
 
 def background(counts: Floats, reach: int) -> Floats:

@@ -8,20 +8,20 @@ partial participation while many in a row are a departure.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.analysis.groups_activity import Scale
-from toolkit.analysis.groups_communities import Group
+from toolkit.analysis.groups_communities import Group, quorum
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-QUORUM = 0.4  # the share of a member's fellows that must be active for a burst
 CHANGE = 8.0  # nats: what a change of membership must explain
-STRETCHES = 4  # a name's participation is taken where it is highest, it may be a member for a part only
-LEAST_BURSTS = 8  # in a stretch whose participation counts
-LIKELY = 0.95
+ROUNDS = 4
+LEAST_MORE = 0.05  # a member joins bursts at least so much more often than by chance
+NEVER = -1.0  # nats a burst against a name that is no candidate for its group
 GONE = 1e-4  # a pause in a group's bursts this improbable, were it still there, ends it
 
 
@@ -61,66 +61,67 @@ def bursts_of(scale: Scale, groups: Sequence[Group]) -> Bursts:
     return Bursts(first, last, which, took, own.sum(axis=1, keepdims=True) - own)
 
 
-def quorum(group: Group) -> int:
-    return max(1, int(np.ceil(QUORUM * (len(group) - 1))))
-
-
 def memberships(scale: Scale, groups: Sequence[Group], bursts: Bursts, allowed: NDArray[np.bool_]) -> Ints:
-    """Bursts × names: the group each name is in at each burst, −1 for none; `allowed` is groups × names."""
-    gain = _gains(scale, groups, bursts, allowed)
-    names, states = gain.shape[1], len(groups) + 1
-    best = np.full((names, states), -CHANGE)
-    best[:, -1] = 0
-    came = np.zeros((len(gain), names, states), dtype=np.int16)
-    at = np.arange(names)
-    for i, which in enumerate(bursts.group):
+    """Bursts × names: the group each name is in at each burst, −1 for none; `allowed` is groups × names.
+
+    How often a name joins a group's bursts while it is a member is found with the membership itself, in ROUNDS.
+    """
+    chance = np.stack([_chance(scale, bursts, g) for g in range(len(groups))])
+    counts = bursts.fellows >= np.array([quorum(group) for group in groups])[bursts.group][:, None]
+    inside = np.ones(counts.shape, dtype=bool)
+    for _ in range(ROUNDS):
+        path = likeliest(_gains(bursts, chance, counts, inside, allowed), bursts.group, len(groups))
+        inside = path == bursts.group[:, None]
+    return path
+
+
+def likeliest(gain: Floats, group: Ints, groups: int) -> Ints:
+    """Viterbi's path over `groups` states and none (−1): a burst of `group[i]` gains `gain[i]` to those in it."""
+    names = gain.shape[1]
+    best = np.zeros((names, groups + 1))
+    came = np.zeros((len(gain), names, groups + 1), dtype=np.int16)
+    at, states = np.arange(names), np.arange(groups + 1)
+    for i, which in enumerate(group):
         top = best.argmax(axis=1)
-        change = best[at, top] - CHANGE
-        stays = best >= change[:, None]
-        came[i] = np.where(stays, np.arange(states), top[:, None])
-        best = np.where(stays, best, change[:, None])
+        change = (best[at, top] - CHANGE)[:, None]
+        stays = best >= change
+        came[i] = np.where(stays, states, top[:, None])
+        best = np.where(stays, best, change)
         best[:, which] += gain[i]
     path = np.empty((len(gain), names), dtype=np.int64)
     state = best.argmax(axis=1)
     for i in range(len(gain) - 1, -1, -1):
         path[i] = state
         state = came[i, at, state]
-    return np.where(path == len(groups), -1, path)
+    return np.where(path == groups, -1, path)
 
 
-def _gains(scale: Scale, groups: Sequence[Group], bursts: Bursts, allowed: NDArray[np.bool_]) -> Floats:
+def _gains(
+    bursts: Bursts, chance: Floats, counts: NDArray[np.bool_], inside: NDArray[np.bool_], allowed: NDArray[np.bool_]
+) -> Floats:
     """Bursts × names: log likelihood of what a name did if it is a member, less that if it is not."""
-    chance = _chance(scale, bursts)
-    gain = np.zeros(bursts.took_part.shape)
-    for g, group in enumerate(groups):
-        own = np.flatnonzero(bursts.group == g)
-        counts = bursts.fellows[own] >= quorum(group)
-        took = bursts.took_part[own]
-        usual = np.clip(_participation(took, counts), chance[own] + 0.1, 0.98)
-        log = np.where(took, np.log(usual / chance[own]), np.log((1 - usual) / (1 - chance[own])))
-        gain[own] = np.where(counts, np.where(allowed[g], log, -1.0), 0)
+    gain = np.full(counts.shape, NEVER)
+    for g, names in enumerate(allowed):
+        own = np.ix_(bursts.group == g, names)
+        took, known, alone = bursts.took_part[own], counts[own], chance[g][own[1][0]]
+        member = known & inside[own]
+        usual = ((took & member).sum(axis=0) + 0.5) / (member.sum(axis=0) + 1)
+        usual = np.clip(usual, np.minimum(alone + LEAST_MORE, 0.97), 0.98)
+        log = np.where(took, np.log(usual / alone), np.log((1 - usual) / (1 - alone)))
+        gain[own] = np.where(known, log, 0)
     return gain
 
 
-def _participation(took: NDArray[np.bool_], counts: NDArray[np.bool_]) -> Floats:
-    """The share of a group's bursts that each name joins, where that is highest."""
-    shares = [np.where(counts.sum(axis=0) > 0, (took & counts).sum(axis=0) / np.maximum(counts.sum(axis=0), 1), 0)]
-    for part in np.array_split(np.arange(len(took)), STRETCHES):
-        known = counts[part].sum(axis=0)
-        share = (took[part] & counts[part]).sum(axis=0) / np.maximum(known, 1)
-        shares.append(np.where(known >= LEAST_BURSTS, share, 0))
-    highest: Floats = np.max(shares, axis=0)
-    return highest
-
-
-def _chance(scale: Scale, bursts: Bursts) -> Floats:
-    """Bursts × names: how likely a name is active within the burst by its own activity in the block and around."""
-    names, block = len(scale.active), scale.in_block
-    busy = scale.active.reshape(names, -1, block).sum(axis=2) + 0.5
-    reach = np.concatenate([busy[:, :1], busy, busy[:, -1:]], axis=1)
-    share = np.minimum((reach[:, :-2] + reach[:, 1:-1] + reach[:, 2:]) / (3 * block), 0.9)
-    windows = (bursts.last - bursts.first + 3)[:, None]
-    chance: Floats = np.clip(1 - (1 - share.T[bursts.first // block]) ** windows, 0.005, 0.85)
+def _chance(scale: Scale, bursts: Bursts, group: int) -> Floats:
+    """How likely each name is active within a usual burst of the group by its activity outside the group's bursts."""
+    own = bursts.group == group
+    first, last = bursts.first[own], bursts.last[own]
+    steps = np.zeros(scale.active.shape[1] + 2, dtype=np.int64)
+    np.add.at(steps, np.maximum(first - 2, 0), 1)
+    np.add.at(steps, np.minimum(last + 3, len(steps) - 1), -1)
+    outside = np.cumsum(steps)[: scale.active.shape[1]] == 0
+    share = (scale.active[:, outside].sum(axis=1) + 0.5) / (outside.sum() + 1)
+    chance: Floats = np.clip(1 - (1 - share) ** float((last - first + 3).mean()), 0.005, 0.9)
     return chance
 
 
@@ -135,7 +136,7 @@ def epochs(path: Ints, bursts: Bursts, groups: Sequence[Group], windows: int) ->
         changes = np.flatnonzero((inside[1:] != inside[:-1]).any(axis=1)) + 1
         changes = np.union1d(_settled(changes, len(own)), _pauses(bursts, own))
         edges = [0, *changes.tolist(), len(own)]
-        for a, b in zip(edges[:-1], edges[1:], strict=True):
+        for a, b in pairwise(edges):
             members = tuple(np.flatnonzero(inside[a:b].mean(axis=0) > 0.5).tolist())
             if len(members) > 1 and b - a > 1:
                 found.append(Epoch(g, members, *_stretch(bursts, own, a, b, windows)))

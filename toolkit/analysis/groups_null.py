@@ -1,22 +1,29 @@
 """Which pairs are active together more often than their own bursts and the shared load bring about.
 
-The null: within each block of a scale (an hour or two at most) every name's activity is turned around a circle by an
-amount of its own. That keeps each name's bursts whole, and the load, which is steady within a block; it breaks only
-what is between names. A pair's score grows with the coincidences beyond those expected; a draw's largest score over all
-pairs, all window lengths and all parts of the trace is the max statistic, so that the probability that anything at all
-is found in a trace without groups (family-wise error) is what is stated.
+The null: within each block of a scale (two hours at most, or 12 windows) every name's activity is turned around a
+circle by an amount of its own. That keeps each name's bursts whole, and the load, which is steady within a block; it breaks
+only what is between names. A pair's score grows with the coincidences beyond those expected; a draw's largest score
+over all pairs, window lengths and stretches of the trace is the max statistic, so that the probability that anything at
+all is found in a trace without groups (family-wise error) is what is stated.
+
+A block has at most 64 windows and is one machine word: a turn is a rotation, coincidences are counted bits.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.analysis.groups_activity import Scale
+from toolkit.analysis.groups_activity import MOST_IN_BLOCK, Scale
 
 Pairs = NDArray[np.float32]  # …, pairs of names as np.triu_indices lists them
+Words = NDArray[np.uint64]  # names × blocks, the first window in the lowest bit
+Blocks = NDArray[np.bool_]  # names × blocks × windows
+Ints = NDArray[np.int64]
 PARTS = 8  # of the trace, for association over time
 LEAST_EXPECTED = 0.01  # coincident bursts: a pair of rare names cannot score on one alone
+NOTABLE = 1.5  # coincident bursts above the mean from which a score is worth computing; below it is nearly 0
 
 
 @dataclass(frozen=True)
@@ -29,67 +36,95 @@ class Draws:
     drawn: NDArray[np.uint16]  # draws × parts × pairs
     run: Pairs  # a pair: the variance over the mean of what is drawn, the windows that make one coincident burst
 
-    def score(self, parts: NDArray[np.int64]) -> Pairs:
+    def score(self, parts: Ints) -> Pairs:
         return score(self.observed[parts].sum(axis=0), self.expected[parts].sum(axis=0), self.run)
 
-    def drawn_score(self, parts: NDArray[np.int64]) -> Pairs:
-        return score(self.drawn[:, parts].sum(axis=1, dtype=np.float32), self.expected[parts].sum(axis=0), self.run)
+    def drawn_score(self, draw: int, parts: Ints) -> Pairs:
+        together = self.drawn[draw, parts].sum(axis=0, dtype=np.float32)
+        return score(together, self.expected[parts].sum(axis=0), self.run)
 
 
-def draws(scale: Scale, count: int, rng: np.random.Generator) -> Draws:
-    names, windows = scale.active.shape
-    blocks = scale.active.reshape(names, scale.blocks, scale.in_block)
-    edges = np.linspace(0, scale.blocks, PARTS + 1).round().astype(int) * scale.in_block
-    upper = np.triu_indices(names, 1)
+def draws(scale: Scale, count: int, seed: int) -> Draws:
+    """`count` draws of the null from `seed`."""
+    rng = np.random.default_rng(seed)
+    blocks, edges = in_blocks(scale, scale.active), part_edges(scale)
+    upper = np.triu_indices(len(blocks), 1)
+    words = packed(blocks)
     drawn = np.empty((count, PARTS, len(upper[0])), dtype=np.uint16)
-    doubled = np.concatenate([blocks, blocks], axis=2).astype(np.float32)
     for i in range(count):
-        drawn[i] = together(turned(doubled, scale.in_block, rng), edges, upper)
-    expected = _expected(blocks, edges // scale.in_block, upper)
-    observed = together(scale.active.astype(np.float32), edges, upper)
-    return Draws(scale, observed, expected, drawn, _run(blocks, expected, upper))
+        together(turned(words, scale.in_block, rng), edges, drawn[i])
+    observed = together(words, edges, np.empty_like(drawn[0])).astype(np.float32)
+    mean = expected(blocks, blocks, edges)
+    spread = run(blocks, blocks, mean.sum(axis=0))
+    return Draws(scale, observed, mean[:, *upper], drawn, spread[upper])
 
 
-def turned(doubled: Pairs, in_block: int, rng: np.random.Generator) -> Pairs:
-    """Every block of every name turned by an amount of its own; `doubled` holds each block twice."""
-    names, blocks, twice = doubled.shape
-    shift = rng.integers(0, in_block, (names, blocks, 1), dtype=np.int32)
-    start = np.arange(names * blocks, dtype=np.int32).reshape(names, blocks, 1) * np.int32(twice)
-    at = start + shift + np.arange(in_block, dtype=np.int32)
-    return doubled.ravel().take(at).reshape(names, blocks * in_block)
+def in_blocks(scale: Scale, active: NDArray[np.bool_]) -> Blocks:
+    return active.reshape(len(active), scale.blocks, scale.in_block)
 
 
-def together(active: Pairs, edges: NDArray[np.int64], upper: tuple[NDArray[np.int64], ...]) -> Pairs:
-    """Windows in which both of a pair are active, by part."""
-    parts = (active[:, a:b] for a, b in zip(edges[:-1], edges[1:], strict=True))
-    return np.stack([(part @ part.T)[upper] for part in parts])
+def part_edges(scale: Scale) -> Ints:
+    """The blocks at which the parts begin, and the end."""
+    return np.linspace(0, scale.blocks, PARTS + 1).round().astype(np.int64)
 
 
-def _expected(blocks: NDArray[np.bool_], edges: NDArray[np.int64], upper: tuple[NDArray[np.int64], ...]) -> Pairs:
-    """The mean over all turns: in each block the product of the two counts over its windows."""
-    busy = blocks.sum(axis=2, dtype=np.float32)
-    return together(busy, edges, upper) / np.float32(blocks.shape[2])
+def packed(blocks: Blocks) -> Words:
+    """Each block of windows as one word."""
+    padded = np.zeros((*blocks.shape[:2], MOST_IN_BLOCK), dtype=bool)
+    padded[:, :, : blocks.shape[2]] = blocks
+    words: Words = np.packbits(padded, axis=2, bitorder="little").view("<u8")[:, :, 0].astype(np.uint64)
+    return words
 
 
-def _run(blocks: NDArray[np.bool_], expected: Pairs, upper: tuple[NDArray[np.int64], ...]) -> Pairs:
-    """Variance over mean of a pair's coincidences over all turns, drawn to that of all pairs where there are few.
+def turned(words: Words, in_block: int, rng: np.random.Generator) -> Words:
+    """Every block of every name turned by an amount of its own."""
+    shift = rng.integers(0, in_block, words.shape, dtype=np.uint8).astype(np.uint64)
+    back = np.uint64(in_block) - shift
+    over = np.where(shift > 0, words >> (back % np.uint64(64)), np.uint64(0))
+    result: Words = ((words << shift) | over) & np.uint64(2**in_block - 1)
+    return result
+
+
+def together(words: Words, edges: Ints, into: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Windows in which both of a pair are active, parts × pairs; `edges` are the blocks at which parts begin."""
+    place = 0
+    for i in range(len(words) - 1):
+        both = np.bitwise_count(words[i] & words[i + 1 :])
+        into[:, place : place + len(both)] = np.add.reduceat(both, edges[:-1], axis=1, dtype=np.uint16).T
+        place += len(both)
+    return into
+
+
+def expected(a: Blocks, b: Blocks, edges: Ints) -> Pairs:
+    """The mean over all turns, parts × a's rows × b's: in each block the product of the two counts over its windows."""
+    busy_a, busy_b = (each.sum(axis=2, dtype=np.float32) for each in (a, b))
+    parts = [busy_a[:, i:j] @ busy_b[:, i:j].T for i, j in pairwise(edges)]
+    return np.stack(parts) / np.float32(a.shape[2])
+
+
+def run(a: Blocks, b: Blocks, mean: Pairs) -> Pairs:
+    """Variance over mean of coincidences over all turns, drawn to that of all where there are few.
 
     The variance over turns of a circular correlation is the product of the two power spectra, by Parseval.
     """
-    names, count, in_block = blocks.shape
-    power = np.abs(np.fft.rfft(blocks.astype(np.float32), axis=2)[:, :, 1:]) ** 2
-    power[:, :, : (in_block - 1) // 2] *= np.sqrt(2)  # both signs of a frequency, but for the highest of an even number
-    flat = power.reshape(names, -1).astype(np.float32)
-    variance, mean = (flat @ flat.T)[upper] / np.float32(in_block) ** 2, expected.sum(axis=0)
+    variance = (_power(a) @ _power(b).T) / np.float32(a.shape[2]) ** 2
     usual = max(float(variance.sum() / max(mean.sum(), 1e-9)), 1.0)
-    run: Pairs = np.maximum((variance + usual) / (mean + 1), 0.5).astype(np.float32)
-    return run
+    result: Pairs = np.maximum((variance + usual) / (mean + 1), 0.5).astype(np.float32)
+    return result
+
+
+def _power(blocks: Blocks) -> Pairs:
+    """Names × (blocks · frequencies above 0), so that products count both signs of a frequency."""
+    power = np.abs(np.fft.rfft(blocks.astype(np.float32), axis=2)[:, :, 1:]) ** 2
+    power[:, :, : (blocks.shape[2] - 1) // 2] *= np.sqrt(2)  # the highest of an even number of windows has one sign
+    return power.reshape(len(blocks), -1).astype(np.float32)
 
 
 def score(observed: Pairs, expected: Pairs, run: Pairs) -> Pairs:
-    """Chernoff's bound on −log P(coincident bursts ≥ observed), of a Poisson count; 0 where not above the expected."""
+    """Chernoff's bound on −log P(coincident bursts ≥ observed) of a Poisson count; 0 where hardly above its mean."""
     bursts, mean = observed / run, np.maximum(expected / run, np.float32(LEAST_EXPECTED))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = bursts * np.log(bursts / mean) - (bursts - mean)
-    result: Pairs = np.where(bursts > mean, found, 0)
-    return result
+    notable = bursts > mean + NOTABLE
+    found = np.zeros(bursts.shape, dtype=np.float32)
+    high, low = bursts[notable], mean[notable]
+    found[notable] = high * np.log(high / low) - (high - low)
+    return found

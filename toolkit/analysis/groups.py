@@ -1,0 +1,113 @@
+"""Which models burst together: Prism's measures of the active set, and groups with their evidence."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from toolkit.analysis import groups_tables as tables
+from toolkit.analysis.groups_activity import Scale, counted, finest_window_s, scales
+from toolkit.analysis.groups_choice import candidates, found_groups, half_groups, holds_in_halves
+from toolkit.analysis.groups_communities import Group, stability
+from toolkit.analysis.groups_evidence import Evidence, weigh
+from toolkit.analysis.groups_membership import Bursts, Epoch, bursts_of, epochs, memberships
+from toolkit.analysis.groups_null import draws
+from toolkit.analysis.groups_prism import ACTIVE, PRESENCE, PRISM, prism
+from toolkit.analysis.idle import ACTIVE_S, Lanes
+from toolkit.traces import TraceInfo
+
+MOST_NAMES = 400  # pairs grow with the square
+MANY_NAMES = 150  # above it, fewer draws
+FEWEST_REQUESTS = 8  # of a name; with fewer nothing is told about its bursts
+EVERYBODY = 0.8  # a group of so many of all names is shared load
+FEW = 8  # below so many names, all of them may be a group
+
+
+@dataclass(frozen=True)
+class Found:
+    """The groups that stand, with what is known of each."""
+
+    evidence: Evidence
+    groups: list[Group]
+    stabilities: list[float]
+    bursts: Bursts | None
+    epochs: list[Epoch]
+    shared: int  # names that rise together as one, and count as load
+    unstable: int = 0  # groups that one half of the trace does not bear out
+
+
+class Groups:
+    """Which models (or tenants) burst together, when, and how sure that is; and Prism's measures of the active set."""
+
+    table: ClassVar[Literal["trace", "outcomes"]] = "trace"
+    columns: ClassVar[tuple[str, ...]] = ("arrival_s", "model", "tenant")
+
+    def __init__(self, by: str = "model", active_s: float = ACTIVE_S, seed: int = 1):
+        if by not in ("model", "tenant"):
+            raise ValueError(f"by is model or tenant, not '{by}'")
+        self.by, self.active_s, self.seed = by, active_s, seed
+
+    def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
+        """See docs/analyses.md for the tables."""
+        timed = frame.filter(pl.col("arrival_s").is_not_null())
+        if not timed.height:
+            return tables.empty() | {"prism": PRISM.to_frame(), "presence": PRESENCE.to_frame(), "active": ACTIVE.to_frame()}
+        arrival_s = timed["arrival_s"].to_numpy()
+        if arrival_s[0] == arrival_s[-1]:
+            return self.run(frame.clear(), info)
+        lanes = Lanes.of(timed[self.by], arrival_s - arrival_s[0])
+        offset_s = float(arrival_s[0])
+        return self._groups(lanes, offset_s, info) | prism(lanes, self.active_s)
+
+    def _groups(self, lanes: Lanes, offset_s: float, info: TraceInfo) -> dict[str, pl.DataFrame]:
+        chosen, named = tested(lanes)
+        names = [str(lanes.names[i]) for i in chosen]
+        told = tables.About(self.by, named, names, lanes.groups.sizes[chosen], offset_s, lanes.span_s)
+        finest_s = finest_window_s(lanes.span_s, info.clock_step_s)
+        starts = lanes.groups.starts
+        times = [lanes.time_s[starts[i] : starts[i + 1]] for i in chosen]
+        if len(names) < 2:
+            return tables.without(told, "fewer than two names with enough requests")
+        counts = counted(times, finest_s, lanes.span_s)
+        seen = scales(counts, finest_s)
+        if not seen:
+            return tables.without(told, "too short for a null that keeps the shared load")
+        found = find(seen, self.seed)
+        if found.shared:
+            again = find(scales(counts, finest_s, shared=True), self.seed)
+            found = again if not again.shared else none_but_load(again)
+        return tables.answer(told, found)
+
+
+def tested(lanes: Lanes) -> tuple[NDArray[np.int64], int]:
+    """The lanes that are tested, busiest first, and how many have a name at all."""
+    sizes = lanes.groups.sizes
+    named = np.array([name is not None for name in lanes.names])
+    enough = np.flatnonzero(named & (sizes >= FEWEST_REQUESTS))
+    return enough[np.argsort(-sizes[enough], kind="stable")][:MOST_NAMES], int(named.sum())
+
+
+def find(seen: list[Scale], seed: int) -> Found:
+    """Groups that both tests and both halves of the trace bear out, and their membership over time."""
+    names = len(seen[0].active)
+    count = 199 if names <= MANY_NAMES else 99
+    evidence = weigh((draws(scale, count, seed + i) for i, scale in enumerate(seen)), names)
+    claimed = found_groups(evidence, names)
+    groups = [g for g in claimed if holds_in_halves(evidence.best, g, names)]
+    unstable = len(claimed) - len(groups)
+    if not groups:
+        return Found(evidence, [], [], None, [], 0, unstable)
+    everybody = max(len(g) for g in groups)
+    halves = half_groups(evidence, names)
+    scale = evidence.best.scale
+    bursts = bursts_of(scale, groups)
+    path = memberships(scale, groups, bursts, candidates(scale, groups, count, seed))
+    stretches = epochs(path, bursts, groups, scale.active.shape[1])
+    shared = everybody if names >= FEW and everybody > EVERYBODY * names else 0
+    return Found(evidence, groups, [stability(g, halves) for g in groups], bursts, stretches, shared, unstable)
+
+
+def none_but_load(found: Found) -> Found:
+    return Found(found.evidence, [], [], None, [], found.shared)
