@@ -4,7 +4,7 @@ The first line of a plugin's docstring is its summary in `trace plugins`; the ke
 its parameters on the command line (`NAME:key=value`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -123,32 +123,69 @@ class Analysis(Protocol):
 
 @dataclass(frozen=True)
 class Curve:
-    """How a request's rank moves as output tokens are served; all of it runs compiled.
+    """How a request's rank moves as it is served; all of it runs compiled.
 
-    rank(served) = rank(0) + slope·served + offsets[i], where i counts the boundaries that are ≤ served. A boundary is
-    in output tokens; `offsets` has one entry more than `boundaries`.
+    rank(served) = rank(0) + slope·served + offsets[i], where i counts the boundaries that are ≤ the work done. Work is
+    in output tokens: those served, or at least `prompt_work` for each prompt token that the cache did not have when the
+    request arrived. `offsets` has one entry more than `boundaries`; or a row of them for each kind of request, chosen
+    by the scheduler's `curve_row`.
     """
 
     slope: float = 0.0
-    boundaries: tuple[int, ...] = ()
-    offsets: tuple[float, ...] = (0.0,)
+    boundaries: Sequence[int] = ()
+    offsets: Sequence[float] | NDArray[np.float64] = (0.0,)
+    prompt_work: float = 0.0
 
 
 @dataclass(frozen=True)
 class Preemption:
-    """When a running request may lose its place.
+    """When a running request may lose its place, and which one.
 
-    `memory`: only when KV blocks run out. `rank`: also when a waiting request ranks before it. The victim is the
-    running request that ranks last. `hold_share`: once it has produced this share of its output a request is not
-    displaced by rank (TRAIL's no-swap-out share); 1 never holds.
+    `memory`: only when KV blocks run out. `rank`: also when a waiting request ranks before it by more than
+    `hysteresis`. The victim is the running request that ranks last, each token of its context (which has to be brought
+    back) making it rank `context_cost` earlier; or the `latest` to start.
+    A request is not displaced by rank, and loses its place to nobody while there is another: once it has produced
+    `hold_share` of its output (TRAIL's no-swap-out share; 1 never holds), and with `min_run` from when it gets a place
+    to the next boundary of its curve (UniBoost's MemGuard).
     """
 
     when: Literal["memory", "rank"] = "memory"
     hold_share: float = 1.0
+    min_run: bool = False
+    hysteresis: float = 0.0
+    context_cost: float = 0.0
+    victim: Literal["rank", "latest"] = "rank"
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How a waiting request's rank changes with time: by `shift`, once `after_s` have passed (numbers, or one each).
+
+    Counted since its `arrival`, once and for good; or since it last lost its `place` or arrived, and then until it has
+    one again, which it keeps for `hold_tokens` output tokens. Infinity never comes. A shift is below 1e17 in size.
+    """
+
+    after_s: float | NDArray[np.float64]
+    shift: float | NDArray[np.float64]
+    since: Literal["arrival", "place"] = "arrival"
+    hold_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """Several queues, in each of which ranks decide; a request's is what the scheduler's `lane` says.
+
+    They take turns as in `cycle` (lane numbers; an empty lane's turn is skipped); or, without one, the lane that has
+    had the least service is next, a prompt token being `prompt_weight` of it and an output token `output_weight`.
+    """
+
+    cycle: Sequence[int] = ()
+    prompt_weight: float = 1.0
+    output_weight: float = 2.0
 
 
 class Waiting(Protocol):
-    """The requests that wait at one engine, in request_id order."""
+    """The requests that wait at one engine, by rank."""
 
     def __len__(self) -> int: ...
 
@@ -162,13 +199,18 @@ class Waiting(Protocol):
 class Scheduler(Protocol):
     """Orders requests at one engine.
 
-    Optional members, looked up by name:
-    - `curve: Curve` (default: a rank never moves) and `preemption: Preemption` (default: memory pressure only);
+    Optional members, looked up by name. The first run compiled:
+    - `curve: Curve` (default: a rank never moves) and `curve_row(requests) -> int[n]` (default: all 0);
+    - `preemption: Preemption` (default: memory pressure only);
+    - `patience(requests) -> Patience` (default: time changes no rank);
+    - `lanes: Lanes` and `lane(requests) -> int[n]`, from 0 (default: one queue).
+    These are asked at decision points, and may keep a memory:
     - `observe(outcomes, now_s)`, called every `observe_every_s` seconds of the replay with the OUTCOMES rows that ended
-      since the last call; then `rank` is asked again for everything that has not ended;
+      since the last call; then `rank` is asked again for everything that has not ended, and the curve's offsets;
     - `order(waiting: Waiting, now_s) -> permutation`, called when somebody could be admitted from a queue that has
-      changed: the positions of the waiting, first to run first. Ranks then only tell who loses its place.
-    The first two run compiled; the last two are asked at those points only, and may keep a memory.
+      changed: the positions of the waiting, first to run first. With `window`, an int, only so many that rank first are
+      asked about, and the others come after. Ranks else only tell who loses its place;
+    - `predicted(request_ids) -> float64[n]`, the output tokens it expected of them, NaN for none: OUTCOMES has them.
     """
 
     def rank(self, requests: pl.DataFrame, now_s: float) -> NDArray[np.float64]:

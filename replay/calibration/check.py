@@ -12,6 +12,7 @@ from replay.schedulers.fcfs import FCFS
 from replay.simulation import setup
 from replay.simulation.ahead import Group, advance_together
 from replay.simulation.lowering import lower
+from replay.simulation.policies import Policy
 from replay.simulation.state import PS
 from replay.simulation.warming import announced
 from toolkit.errors import SettingFailure
@@ -61,8 +62,10 @@ def _replay(log: EngineLog, requests: pl.DataFrame, instances: int) -> tuple[pl.
     latency = lower(log.latency, tokens, seqs, limits.max_model_len, instances)
     think = np.full(len(trace), -1, np.int64)
     blocks = setup.shared_blocks(trace, 0, limits)
-    settings = setup.settings_of(limits, FCFS(), blocks[2], 0, PS, jump=False, closed=False)
-    state = setup.first_state(trace, FCFS(), think, blocks, limits)
+    settings = setup.settings_of(limits, blocks[2], 0, PS, jump=False, closed=False)
+    policy = Policy.of(FCFS(), trace, think)
+    policy.write(settings)
+    state = setup.first_state(trace, policy, think, blocks, limits)
     group = Group.of(instances, seqs, log.planned_ahead)
     with announced():
         advance_together(settings, latency, state, group, 0)

@@ -116,5 +116,6 @@ def _write(driver: Driver, writer: RunWriter, at_least: int) -> None:
     if world.done - world.written >= at_least:
         ended = state.done[world.written : world.done]
         frame = outcomes_frame(driver.trace, state, ended, driver.limits, driver.latency)
+        frame = driver.feedback.with_predictions(frame)
         writer.append("outcomes", frame.with_columns(engine=pl.lit("micro-batch")))
         world.written = world.done

@@ -10,10 +10,11 @@ import numpy as np
 
 from replay.simulation.compiled import compiled, entry
 from replay.simulation.core import arrive, next_arrival
-from replay.simulation.heaps import pop
 from replay.simulation.latency import decode_line, prefill_attention, shared_time, sum_of
 from replay.simulation.memory import blocks_of
+from replay.simulation.notes import FIRST_TOKEN, STARTED, note
 from replay.simulation.places import end
+from replay.simulation.queues import forget_turn, head, leave, take_turns
 from replay.simulation.reorder import ask, take_answer
 from replay.simulation.state import ASKS, ENDED, FINISHED, MORE, NEVER, NONE, PAUSED
 
@@ -65,14 +66,16 @@ def _form(settings, state, size):
     me = state.instances[0]
     count, held = np.int64(0), np.int64(0)
     while count < size and me.waiting > 0:
-        q = state.requests[me.root]
+        r = head(settings, state, 0)
+        q = state.requests[r]
         blocks = blocks_of(settings, np.int64(q.prompt + q.output - 1))
         if held + blocks + settings.watermark_blocks > settings.blocks:
             break
+        leave(settings, state, 0, r)
+        turned = forget_turn(state, r)
+        note(settings, state, r, me.clock + 0, STARTED, 0, np.int64(turned))
         q.start = me.clock
-        state.fresh[count] = me.root
-        me.root = pop(state.requests, me.root)
-        me.waiting -= 1
+        state.fresh[count] = r
         held += blocks
         count += 1
     return count, held
@@ -98,6 +101,7 @@ def _prefill(settings, latency, state, count):
             steps += 1
             for other in range(ended, position):
                 state.requests[state.fresh[other]].first = time
+                note(settings, state, state.fresh[other], time, FIRST_TOKEN, 0, 0)
             tokens, attention, ended = np.int64(0), np.int64(0), position
     return steps, time
 
@@ -161,9 +165,10 @@ def _serve(settings, latency, state, count, held):
     for position in range(count):
         q = state.requests[state.fresh[position]]
         tokens += q.prompt
+        state.lanes[q.lane].served += settings.output_weight * q.output
         q.produced = q.output
         q.status = FINISHED
-        end(state, state.fresh[position], time)
+        end(settings, state, state.fresh[position], time)
     _record(state, count, held, tokens, time)
     me.steps += steps + state.requests[state.fresh[count - 1]].output - 1
     me.busy += time - me.clock
@@ -190,8 +195,9 @@ def serve(settings, latency, state, protocol, pause, most):
             me.granted = 1
         if me.clock >= pause:
             return PAUSED
+        take_turns(settings, state, me.clock + 0)
         if settings.ordered == 1 and me.stale == 1 and me.waiting > 1:
-            ask(state, 0)
+            ask(settings, state, 0)
             return ASKS
         count, held = _form(settings, state, protocol[0])
         _serve(settings, latency, state, count, held)

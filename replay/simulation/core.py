@@ -5,7 +5,9 @@ import numpy as np
 from replay.simulation.compiled import compiled, entry
 from replay.simulation.heaps import pop
 from replay.simulation.memory import blocks_of, cached_prefix
+from replay.simulation.notes import ARRIVED, note
 from replay.simulation.places import end, enqueue
+from replay.simulation.queues import next_turn, take_turns
 from replay.simulation.reorder import ask, take_answer
 from replay.simulation.state import (
     ASKS,
@@ -97,12 +99,13 @@ def arrive(settings, state, r):
     q.reason = _why_not(settings, q)
     if q.reason != 0:
         q.status = REJECTED
-        end(state, r, q.arrival)
+        end(settings, state, r, np.int64(q.arrival))
         return
     i = _route(settings, state, r)
     if _load(state, i) == 0:
         state.instances[i].clock = max(state.instances[i].clock, q.arrival)
-    enqueue(settings, state, i, r)
+    note(settings, state, r, np.int64(q.arrival), ARRIVED, i, 0)
+    enqueue(settings, state, i, r, np.int64(q.arrival))
 
 
 @compiled
@@ -137,6 +140,15 @@ def _asks(settings, me):
     return me.stale == 1 and me.waiting > 1 and me.running < settings.max_num_seqs
 
 
+@compiled
+def _full(settings, state):
+    """Whether a buffer might not hold what one move leaves."""
+    world = state.world[0]
+    if world.samples >= state.sample.shape[0] or world.events + 2 * settings.max_num_seqs >= state.event.shape[0]:
+        return True
+    return settings.watch != NONE and world.notes + 2 * settings.max_num_seqs >= state.note.shape[0]
+
+
 @entry
 def advance(settings, latency, state, pause, most):
     """Make up to `most` moves (an arrival, or the steps up to the next decision), none that begins at `pause` or later.
@@ -147,7 +159,7 @@ def advance(settings, latency, state, pause, most):
     if world.asking != NONE:
         take_answer(state)
     for _ in range(most):
-        if world.samples >= state.sample.shape[0] or world.events + 2 * settings.max_num_seqs >= state.event.shape[0]:
+        if _full(settings, state):
             return MORE
         r = next_arrival(state)
         arrival = state.requests[r].arrival if r != NONE else NEVER
@@ -161,11 +173,12 @@ def advance(settings, latency, state, pause, most):
             continue
         if state.instances[i].clock >= pause:
             return PAUSED
+        take_turns(settings, state, state.instances[i].clock + 0)
         if settings.ordered == 1 and _asks(settings, state.instances[i]):
-            ask(state, i)
+            ask(settings, state, i)
             return ASKS
         _sample(settings, state, i)
-        until = min(arrival, state.instances[i].next_sample, pause)
+        until = min(arrival, state.instances[i].next_sample, pause, next_turn(state))
         # A turn released by another instance may come here, but none releases one before its own clock.
         if settings.closed == 1:
             until = min(until, max(following, state.instances[i].clock + 1))

@@ -17,6 +17,7 @@ from replay.simulation import core, setup
 from replay.simulation.feedback import Feedback
 from replay.simulation.latency import Latency
 from replay.simulation.outcomes import events_frame, outcomes_frame, timeline_frame
+from replay.simulation.policies import Policy
 from replay.simulation.sessions import think_times
 from replay.simulation.setup import Limits
 from replay.simulation.state import ASKS, MORE, NEVER, PAUSED, PS, Records, State
@@ -62,8 +63,10 @@ class Driver:
         hash_tokens = info.block_tokens or 0
         blocks = setup.shared_blocks(trace, hash_tokens, limits)
         every = max(1, int(float(info.span_s or 1.0) * PS) // SAMPLES_A_SPAN)
-        settings = setup.settings_of(limits, scheduler, blocks[2], hash_tokens, every, jump=jump, closed=closed)
-        state = setup.first_state(trace, scheduler, think, blocks, limits)
+        settings = setup.settings_of(limits, blocks[2], hash_tokens, every, jump=jump, closed=closed)
+        policy = Policy.of(scheduler, trace, think)
+        policy.write(settings)
+        state = setup.first_state(trace, policy, think, blocks, limits)
         return cls(trace, limits, settings, latency, state, Feedback(scheduler, trace, state, limits, latency))
 
     def run(self, writer: RunWriter, watch: Watch) -> bool:
@@ -135,7 +138,8 @@ class Driver:
         world.samples = world.events = 0
         if world.done - world.written >= at_least:
             ended = state.done[world.written : world.done]
-            writer.append("outcomes", outcomes_frame(self.trace, state, ended, self.limits, self.latency))
+            frame = outcomes_frame(self.trace, state, ended, self.limits, self.latency)
+            writer.append("outcomes", self.feedback.with_predictions(frame))
             world.written = world.done
 
     def save(self, writer: RunWriter) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from replay.simulation.latency import Latency
 from replay.simulation.outcomes import outcomes_frame
-from replay.simulation.ranks import checked_ranks, observes, orders
+from replay.simulation.policies import checked_ranks, curve_of, observes, offsets_of, orders
 from replay.simulation.reorder import rerank
 from replay.simulation.setup import Limits
 from replay.simulation.state import FINISHED, I64, NEVER, PENDING, PS, REJECTED, Records, State
@@ -72,9 +72,10 @@ class Feedback:
 
     def order(self) -> None:
         """Ask for the order of the queue the core has stopped at."""
-        me = self._instances[self._world["asking"][0]]
-        ids = np.sort(self._queue[: me["waiting"]])
-        chosen = np.asarray(self.scheduler.order(Queue(self._columns, ids), me["clock"] / PS))
+        world = self._world[0]
+        ids = self._queue[: world["asked"]].copy()
+        now_s = self._instances["clock"][world["asking"]] / PS
+        chosen = np.asarray(self.scheduler.order(Queue(self._columns, ids), now_s))
         if chosen.shape != ids.shape or np.bincount(chosen, minlength=len(ids)).max() > 1:
             raise SettingFailure(
                 f"order() gave no permutation of {len(ids)} requests", where=type(self.scheduler).__name__
@@ -87,6 +88,10 @@ class Feedback:
         ended = state.done[self._seen : done]
         outcomes = outcomes_frame(self.trace, state, ended, self.limits, self.latency)
         self.scheduler.observe(outcomes, self.pause / PS)
+        offsets = offsets_of(curve_of(self.scheduler))
+        if offsets.shape != state.offsets.shape:
+            raise SettingFailure("observe() changed the boundaries", where=type(self.scheduler).__name__)
+        state.offsets[...] = offsets
         self._seen = done
         now_s, self.pause = self.pause / PS, self.pause + self._every
         live = self._live()
@@ -94,6 +99,14 @@ class Feedback:
             arrival_s = np.where(self._requests["arrival"][live] == NEVER, now_s, self._requests["arrival"][live] / PS)
             frame = self.trace[live].with_columns(arrival_s=pl.Series(arrival_s))
             rerank(settings, state, live, checked_ranks(self.scheduler, frame, now_s))
+
+    def with_predictions(self, outcomes: pl.DataFrame) -> pl.DataFrame:
+        """OUTCOMES rows with the output tokens that the scheduler expected, where it says."""
+        if not callable(getattr(self.scheduler, "predicted", None)):
+            return outcomes
+        expected = np.asarray(self.scheduler.predicted(outcomes["request_id"].to_numpy()), np.float64)
+        rounded = pl.Series(np.clip(expected, 0, np.iinfo(np.int32).max).round(), nan_to_null=True)
+        return outcomes.with_columns(predicted_output_tokens=rounded.cast(pl.Int32))
 
     def _live(self) -> I64:
         """What waits or runs, what arrives before the next pause, and every turn that still waits for its parent."""

@@ -1,79 +1,79 @@
-"""The queues of the core: an indexed binary heap for what decodes, a pairing heap for what waits.
+"""The queues of the core: indexed binary heaps for what runs, pairing heaps for what waits.
 
-A binary heap orders by (key, request): DUE smallest first and ties to the smaller request, LAST smallest key (minus the
-rank) first and ties to the larger request. A pairing heap orders by (order, request).
+A binary heap is three arrays: `heap` (its items by slot), `key` and `slot` (by item). It has the smallest key first;
+ties go to the smaller item, or to the larger one with `larger` = 1. A pairing heap orders by (order, request), and
+lives in the requests' own links.
 """
 
 import numpy as np
 
 from replay.simulation.compiled import compiled
-from replay.simulation.state import LAST, NONE
+from replay.simulation.state import NONE
 
 
 @compiled
-def _before(state, which, a, b):
-    if state.key[which, a] != state.key[which, b]:
-        return state.key[which, a] < state.key[which, b]
-    return a > b if which == LAST else a < b
+def _before(key, a, b, larger):
+    if key[a] != key[b]:
+        return key[a] < key[b]
+    return a > b if larger == 1 else a < b
 
 
 @compiled
-def _sift_up(state, i, which, slot):
-    item = state.heap[i, which, slot]
-    while slot > 0:
-        parent = (slot - 1) >> 1
-        above = state.heap[i, which, parent]
-        if not _before(state, which, item, above):
+def _sift_up(heap, key, slot, at, larger):
+    item = heap[at]
+    while at > 0:
+        parent = (at - 1) >> 1
+        above = heap[parent]
+        if not _before(key, item, above, larger):
             break
-        state.heap[i, which, slot] = above
-        state.slot[which, above] = slot
-        slot = parent
-    state.heap[i, which, slot] = item
-    state.slot[which, item] = slot
+        heap[at] = above
+        slot[above] = at
+        at = parent
+    heap[at] = item
+    slot[item] = at
 
 
 @compiled
-def _sift_down(state, i, which, slot, size):
-    item = state.heap[i, which, slot]
+def _sift_down(heap, key, slot, at, size, larger):
+    item = heap[at]
     while True:
-        below = 2 * slot + 1
+        below = 2 * at + 1
         if below >= size:
             break
-        if below + 1 < size and _before(state, which, state.heap[i, which, below + 1], state.heap[i, which, below]):
+        if below + 1 < size and _before(key, heap[below + 1], heap[below], larger):
             below += 1
-        under = state.heap[i, which, below]
-        if not _before(state, which, under, item):
+        under = heap[below]
+        if not _before(key, under, item, larger):
             break
-        state.heap[i, which, slot] = under
-        state.slot[which, under] = slot
-        slot = below
-    state.heap[i, which, slot] = item
-    state.slot[which, item] = slot
+        heap[at] = under
+        slot[under] = at
+        at = below
+    heap[at] = item
+    slot[item] = at
 
 
 @compiled
-def heap_add(state, i, which, r, size):
-    """Add request `r` to a heap of `size` entries."""
-    state.heap[i, which, size] = r
-    _sift_up(state, i, which, size)
+def heap_add(heap, key, slot, item, size, larger):
+    """Add `item` to a heap of `size` items."""
+    heap[size] = item
+    _sift_up(heap, key, slot, size, larger)
 
 
 @compiled
-def heap_remove(state, i, which, r, size):
-    """Remove request `r`, wherever it is, from a heap of `size` entries."""
-    slot = state.slot[which, r]
-    last = state.heap[i, which, size - 1]
-    if last != r:
-        state.heap[i, which, slot] = last
-        state.slot[which, last] = slot
-        heap_move(state, i, which, last, size - 1)
+def heap_remove(heap, key, slot, item, size, larger):
+    """Remove `item`, wherever it is, from a heap of `size` items."""
+    at, last = np.int64(slot[item]), heap[size - 1]
+    if last != item:
+        heap[at] = last
+        slot[last] = at
+        heap_move(heap, key, slot, last, size - 1, larger)
 
 
 @compiled
-def heap_move(state, i, which, r, size):
-    """Restore the order after the key of `r` has changed."""
-    _sift_up(state, i, which, state.slot[which, r])
-    _sift_down(state, i, which, state.slot[which, r], size)
+def heap_move(heap, key, slot, item, size, larger):
+    """Restore the order after the key of `item` has changed."""
+    _sift_up(heap, key, slot, np.int64(slot[item]), larger)
+    _sift_down(heap, key, slot, np.int64(slot[item]), size, larger)
 
 
 @compiled
@@ -84,7 +84,11 @@ def _meld(requests, a, b):
     x, y = requests[a].order, requests[b].order
     if y < x or (y == x and b < a):
         a, b = b, a
-    requests[b].sibling = requests[a].child
+    child = np.int64(requests[a].child)
+    requests[b].sibling = child
+    if child != NONE:
+        requests[child].before = b
+    requests[b].before = a
     requests[a].child = b
     return a
 
@@ -94,6 +98,7 @@ def push(requests, root, r):
     """Add `r` to the pairing heap at `root`; returns the new root."""
     requests[r].child = NONE
     requests[r].sibling = NONE
+    requests[r].before = NONE
     return _meld(requests, root, r)
 
 
@@ -113,4 +118,22 @@ def pop(requests, root):
         after = np.int64(requests[pairs].sibling)
         result = _meld(requests, result, pairs)
         pairs = after
+    if result != NONE:
+        requests[result].sibling = NONE
+        requests[result].before = NONE
     return result
+
+
+@compiled
+def remove(requests, root, r):
+    """Take `r`, wherever it is, out of the pairing heap at `root`; returns the new root."""
+    if r == root:
+        return pop(requests, root)
+    before, sibling = np.int64(requests[r].before), np.int64(requests[r].sibling)
+    if requests[before].child == r:
+        requests[before].child = sibling
+    else:
+        requests[before].sibling = sibling
+    if sibling != NONE:
+        requests[sibling].before = before
+    return _meld(requests, root, pop(requests, r))

@@ -9,6 +9,7 @@ import numpy as np
 from replay.simulation.compiled import compiled
 from replay.simulation.latency import sum_of
 from replay.simulation.places import last_rank
+from replay.simulation.queues import head
 from replay.simulation.state import DUE, LAST, NEVER
 
 
@@ -49,13 +50,15 @@ def _in_memory(settings, state, i, most):
 def _in_order(settings, state, i, most):
     """How many of `most` steps end no later than the first of the waiting ranks before the last of the running."""
     me = state.instances[i]
-    if settings.displace == 0 or settings.slope <= 0 or me.waiting == 0 or last_rank(settings, state, i) == -np.inf:
+    slope = settings.victim_slope
+    if settings.displace == 0 or slope <= 0 or me.waiting == 0 or last_rank(settings, state, i) == -np.inf:
         return most
-    rank, last = state.requests[me.root].order, state.key[LAST, state.heap[i, LAST, 0]]
+    rank = state.requests[head(settings, state, i)].order + settings.hysteresis
+    last = state.key[LAST, state.heap[i, LAST, 0]]
     low, high = np.int64(1), most
     while low < high:
         middle = (low + high) // 2
-        if rank < settings.slope * (me.decoded + middle) - last:
+        if rank < slope * (me.decoded + middle) - last:
             high = middle
         else:
             low = middle + 1

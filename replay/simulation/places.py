@@ -9,28 +9,33 @@ import numpy as np
 
 from replay.simulation.compiled import compiled
 from replay.simulation.heaps import heap_add, heap_move, heap_remove, push
-from replay.simulation.memory import register, release
+from replay.simulation.memory import cached_prefix, register, release
+from replay.simulation.notes import BOUNDARY, ENDED, FIRST_TOKEN, PREEMPTED, note
+from replay.simulation.queues import await_turn, join
 from replay.simulation.state import DECODING, DUE, FINISHED, LAST, NONE, WAITING
 
 
 @compiled
-def enqueue(settings, state, i, r):
+def enqueue(settings, state, i, r, now):
     """Put a request among those that wait at instance `i`, where its progress so far ranks it."""
     q = state.requests[r]
     q.status = WAITING
     q.instance = i
-    q.order = q.rank + settings.slope * q.produced + state.offsets[q.level]
-    state.instances[i].root = push(state.requests, state.instances[i].root, r)
-    state.instances[i].waiting += 1
-    state.instances[i].stale = 1
+    if q.start == NONE and settings.prompt_work > 0:
+        shared, _unused, _own = cached_prefix(settings, state, i, r, np.int64(q.prompt))
+        q.work = np.int64(settings.prompt_work * (q.prompt - shared * settings.hash_tokens))
+    _pass_boundaries(state, r, np.int64(q.produced))
+    await_turn(settings, state, r, now)
+    join(settings, state, i, r)
 
 
 @compiled
-def end(state, r, now):
+def end(settings, state, r, now):
     """Close a request (its status tells how), and let the turns that waited for it arrive after their think time."""
     world = state.world[0]
     state.requests[r].finish = now
     state.done[world.done] = r
+    note(settings, state, r, now, ENDED, np.int64(state.requests[r].status), 0)
     world.done += 1
     turn = np.int64(state.requests[r].first_child)
     while turn != NONE:
@@ -50,9 +55,9 @@ def _produced(state, r):
 
 @compiled
 def set_keys(settings, state, r):
-    """When the decode count next matters to `r` (its end, a boundary, the start of its hold), and where it ranks.
+    """When the decode count next matters to `r` (its end, a boundary, when its place is held), and where it ranks.
 
-    What all running ranks have in common, slope times the decode count, is left out, so the order stays as it is.
+    What all running ranks have in common, a slope times the decode count, is left out, so the order stays as it is.
     """
     q = state.requests[r]
     served = _produced(state, r)
@@ -61,16 +66,35 @@ def set_keys(settings, state, r):
         until = min(until, state.boundaries[q.level])
     if served < q.hold_at:
         until = min(until, q.hold_at)
+    if served < q.guard:
+        until = min(until, q.guard)
     state.key[DUE, r] = q.origin + q.prompt - 1 + until
-    rank = q.rank + state.offsets[q.level] + settings.slope * (1 - q.origin - q.prompt)
-    state.key[LAST, r] = np.inf if served >= q.hold_at else -rank
+    rank = q.rank + state.offsets[q.curve, q.level] + settings.slope * (1 - q.origin - q.prompt)
+    rank += settings.context_cost * q.origin
+    if settings.latest == 1:
+        state.key[LAST, r] = -q.started
+    else:
+        state.key[LAST, r] = np.inf if served >= q.hold_at or served < q.guard else -rank
 
 
 @compiled
 def _pass_boundaries(state, r, served):
     q = state.requests[r]
-    while q.level < state.boundaries.size and served >= state.boundaries[q.level]:
+    work = max(served, np.int64(q.work))
+    while q.level < state.boundaries.size and work >= state.boundaries[q.level]:
         q.level += 1
+
+
+@compiled
+def _guard(settings, state, r):
+    """Output tokens up to which a request that starts to decode keeps its place."""
+    q = state.requests[r]
+    if settings.min_run == 1:
+        q.guard = q.output
+        if q.level < state.boundaries.size:
+            q.guard = min(np.int64(q.output), np.int64(state.boundaries[q.level]))
+    if settings.hold_tokens > 0 and state.turns[r].turned == 1:
+        q.guard = max(np.int64(q.guard), q.produced + settings.hold_tokens)
 
 
 @compiled
@@ -78,24 +102,33 @@ def _start_decoding(settings, state, i, r):
     q, me = state.requests[r], state.instances[i]
     q.status = DECODING
     q.origin = me.decoded - (q.prompt + q.produced - 1)
+    q.started = me.decoded
     _pass_boundaries(state, r, np.int64(q.produced))
+    _guard(settings, state, r)
     set_keys(settings, state, r)
-    heap_add(state, i, DUE, r, me.decodes)
-    heap_add(state, i, LAST, r, me.decodes)
+    heap_add(state.heap[i, DUE], state.key[DUE], state.slot[DUE], r, me.decodes, 0)
+    heap_add(state.heap[i, LAST], state.key[LAST], state.slot[LAST], r, me.decodes, 1)
     state.residue[i, q.origin % settings.block_tokens] += 1
     me.decodes += 1
     me.origins += q.origin
+    lane = state.lanes[i * settings.lanes + q.lane]
+    lane.decodes += 1
+    lane.started += q.started
 
 
 @compiled
 def _stop_decoding(settings, state, i, r):
     q, me = state.requests[r], state.instances[i]
     q.produced = _produced(state, r)
-    heap_remove(state, i, DUE, r, me.decodes)
-    heap_remove(state, i, LAST, r, me.decodes)
+    heap_remove(state.heap[i, DUE], state.key[DUE], state.slot[DUE], r, me.decodes, 0)
+    heap_remove(state.heap[i, LAST], state.key[LAST], state.slot[LAST], r, me.decodes, 1)
     state.residue[i, q.origin % settings.block_tokens] -= 1
     me.decodes -= 1
     me.origins -= q.origin
+    lane = state.lanes[i * settings.lanes + q.lane]
+    lane.decodes -= 1
+    lane.started -= q.started
+    lane.served += settings.output_weight * (me.decoded - q.started)
 
 
 @compiled
@@ -107,13 +140,13 @@ def _finish(settings, state, i, r):
     state.instances[i].running -= 1
     state.instances[i].stale = 1
     q.status = FINISHED
-    end(state, r, state.instances[i].clock)
+    end(settings, state, r, state.instances[i].clock + 0)
 
 
 @compiled
-def preempt(settings, state, i, r):
-    """Take a request's place and memory. What it had computed moves to the host, or is computed again later, unless
-    the cache still has it.
+def preempt(settings, state, i, r, by):
+    """Take a request's place and memory, for request `by` or to make room. What it had computed moves to the host, or
+    is computed again later, unless the cache still has it.
     """
     q, me, world = state.requests[r], state.instances[i], state.world[0]
     if me.partial == r:
@@ -130,28 +163,30 @@ def preempt(settings, state, i, r):
     q.left = me.clock
     me.running -= 1
     row = state.event[world.events]
-    row[0], row[1], row[2], row[3] = me.clock, i, r, context
+    row[0], row[1], row[2], row[3], row[4] = me.clock, i, r, context, by
     world.events += 1
-    enqueue(settings, state, i, r)
+    note(settings, state, r, me.clock, PREEMPTED, context, by)
+    enqueue(settings, state, i, r, me.clock)
 
 
 @compiled
 def last_rank(settings, state, i):
-    """The rank of what ranks last of all that decode; minus infinity where nothing does, or all hold their places."""
+    """The rank of whoever loses its place first of all that decode; minus infinity where nothing does, or none may."""
     if state.instances[i].decodes == 0:
         return -np.inf
-    return settings.slope * state.instances[i].decoded - state.key[LAST, state.heap[i, LAST, 0]]
+    return settings.victim_slope * state.instances[i].decoded - state.key[LAST, state.heap[i, LAST, 0]]
 
 
 @compiled
 def victim(settings, state, i):
-    """The running request that ranks last."""
+    """The running request that loses its place first."""
     partial, last = state.instances[i].partial, state.heap[i, LAST, 0]
-    if state.instances[i].decodes == 0:
+    if state.instances[i].decodes == 0 or (settings.latest == 1 and partial != NONE):
         return partial
     if partial == NONE:
         return last
-    there, here = state.requests[partial].order, last_rank(settings, state, i)
+    q = state.requests[partial]
+    there, here = q.order - settings.context_cost * q.computed, last_rank(settings, state, i)
     return partial if there > here or (there == here and partial > last) else last
 
 
@@ -162,8 +197,10 @@ def first_tokens(settings, state, i, complete):
         r = state.fresh[position]
         q = state.requests[r]
         q.produced += 1
+        state.lanes[i * settings.lanes + q.lane].served += settings.output_weight
         if q.first == NONE:
             q.first = state.instances[i].clock
+            note(settings, state, r, q.first, FIRST_TOKEN, 0, 0)
         if q.produced == q.output:
             _finish(settings, state, i, r)
         else:
@@ -180,8 +217,9 @@ def reach_due(settings, state, i):
         if served >= state.requests[r].output:
             _stop_decoding(settings, state, i, r)
             _finish(settings, state, i, r)
-        else:
-            _pass_boundaries(state, r, served)
-            set_keys(settings, state, r)
-            heap_move(state, i, DUE, r, me.decodes)
-            heap_move(state, i, LAST, r, me.decodes)
+            continue
+        _pass_boundaries(state, r, served)
+        set_keys(settings, state, r)
+        heap_move(state.heap[i, DUE], state.key[DUE], state.slot[DUE], r, me.decodes, 0)
+        heap_move(state.heap[i, LAST], state.key[LAST], state.slot[LAST], r, me.decodes, 1)
+        note(settings, state, r, me.clock, BOUNDARY, served, np.int64(state.requests[r].level))

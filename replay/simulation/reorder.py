@@ -1,63 +1,75 @@
-"""Put the queues in order again after ranks, or a whole queue's order, have changed."""
+"""Put the queues in order again after ranks, or the order of a queue's first, have changed.
+
+What the scheduler has ordered stands before everything else, and is given its rank back before it is asked again.
+"""
 
 import numpy as np
 
 from replay.simulation.compiled import compiled, entry
-from replay.simulation.heaps import heap_move, push
+from replay.simulation.heaps import heap_move, pop, push
 from replay.simulation.places import set_keys
+from replay.simulation.queues import waiting_rank
 from replay.simulation.state import DECODING, DUE, LAST, NONE, PREFILLING, WAITING
+
+ORDERED = -1e18  # the order of the first of them
+STRIDE = 256.0  # and the distance to the next: two numbers of this size differ by as much
 
 
 @compiled
-def ask(state, i):
-    """Put the requests that wait at instance `i` into `queue`, in no particular order."""
-    state.world[0].asking = i
-    state.queue[0] = state.instances[i].root
-    count, top = 1, 0
-    while top < count:
-        child = np.int64(state.requests[state.queue[top]].child)
-        while child != NONE:
-            state.queue[count] = child
-            count += 1
-            child = np.int64(state.requests[child].sibling)
-        top += 1
+def _give_ranks_back(settings, state, i):
+    it = state.lanes[i]
+    while it.root != NONE and state.requests[it.root].order < ORDERED / 2:
+        r = it.root + 0
+        it.root = pop(state.requests, r)
+        state.requests[r].order = waiting_rank(settings, state, r)
+        it.root = push(state.requests, it.root, r)
+
+
+@compiled
+def ask(settings, state, i):
+    """Take the requests that rank first at instance `i` out of its queue, and put them into `queue`."""
+    world, it = state.world[0], state.lanes[i]
+    _give_ranks_back(settings, state, i)
+    world.asking = i
+    world.asked = min(settings.window, state.instances[i].waiting)
+    for position in range(world.asked):
+        state.queue[position] = it.root
+        it.root = pop(state.requests, it.root)
 
 
 @compiled
 def take_answer(state):
-    """Let the requests in `queue` run in that order."""
-    me = state.instances[state.world[0].asking]
-    state.world[0].asking = NONE
-    me.root = NONE
-    for position in range(me.waiting):
+    """Let the requests in `queue` run in that order, before the rest."""
+    world = state.world[0]
+    it = state.lanes[world.asking]
+    for position in range(world.asked):
         r = state.queue[position]
-        state.requests[r].order = position
-        me.root = push(state.requests, me.root, r)
-    me.stale = 0
-
-
-@compiled
-def _waiting_rank(settings, state, q):
-    return q.rank + settings.slope * q.produced + state.offsets[q.level]
+        state.requests[r].order = ORDERED + STRIDE * position
+        it.root = push(state.requests, it.root, r)
+    state.instances[world.asking].stale = 0
+    world.asking = NONE
 
 
 @entry
 def rerank(settings, state, live, ranks):
     """Give the requests `live` (all that wait or run, and any that will arrive) new ranks."""
+    for lane in range(state.lanes.size):
+        state.lanes[lane].root = NONE
     for i in range(state.instances.size):
-        state.instances[i].root = NONE
         state.instances[i].stale = 1
     for position in range(live.size):
         r = np.int64(live[position])
         q = state.requests[r]
         q.rank = ranks[position]
-        me = state.instances[q.instance]
         if q.status == WAITING:
-            q.order = _waiting_rank(settings, state, q)
-            me.root = push(state.requests, me.root, r)
+            it = state.lanes[q.instance * settings.lanes + q.lane]
+            q.order = waiting_rank(settings, state, r)
+            it.root = push(state.requests, it.root, r)
         elif q.status == PREFILLING:
-            q.order = _waiting_rank(settings, state, q)
+            q.order = waiting_rank(settings, state, r)
         elif q.status == DECODING:
+            i = np.int64(q.instance)
+            decodes = state.instances[i].decodes
             set_keys(settings, state, r)
-            heap_move(state, np.int64(q.instance), DUE, r, me.decodes)
-            heap_move(state, np.int64(q.instance), LAST, r, me.decodes)
+            heap_move(state.heap[i, DUE], state.key[DUE], state.slot[DUE], r, decodes, 0)
+            heap_move(state.heap[i, LAST], state.key[LAST], state.slot[LAST], r, decodes, 1)

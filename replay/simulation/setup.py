@@ -6,12 +6,13 @@ import numpy as np
 import polars as pl
 
 from replay.simulation import sessions
-from replay.simulation.ranks import Ranks, orders, ranks_of
+from replay.simulation.policies import Policy
 from replay.simulation.state import (
     EVENT_ROWS,
     I32,
     I64,
     INSTANCE,
+    LANE,
     LEAST_LOADED,
     NEVER,
     NODE,
@@ -23,13 +24,13 @@ from replay.simulation.state import (
     ROUND_ROBIN,
     SAMPLE_ROWS,
     SETTINGS,
+    TURN,
     UNKNOWN_LENGTH,
     WORLD,
     Records,
     State,
 )
 from toolkit.errors import SettingFailure
-from toolkit.protocols import Curve, Preemption, Scheduler
 
 ROUTING = {"round-robin": ROUND_ROBIN, "least-loaded": LEAST_LOADED, "prefix-aware": PREFIX_AWARE}
 LONGEST_S = 100 * 86_400  # what a 64-bit count of picoseconds holds, with room to drain
@@ -49,6 +50,7 @@ class Limits:
     instances: int = 1
     routing: str = "round-robin"
     swap_s_per_token: float = 0.0  # to move a token's KV to or from the host; 0: preempted requests recompute
+    prefill_first: bool = False  # what decodes pauses while anything can be prefilled
 
     def __post_init__(self) -> None:
         for name in (
@@ -70,9 +72,9 @@ class Limits:
 
 
 def settings_of(
-    limits: Limits, scheduler: Scheduler, hashes: int, hash_tokens: int, sample_every: int, *, jump: bool, closed: bool
+    limits: Limits, hashes: int, hash_tokens: int, sample_every: int, *, jump: bool, closed: bool
 ) -> Records:
-    """What stays as it is during the replay: one record of SETTINGS."""
+    """What stays as it is during the replay, but for what the scheduler says: one record of SETTINGS."""
     made = np.zeros(1, SETTINGS).view(np.recarray)[0]
     for name in ("block_tokens", "max_num_seqs", "max_num_batched_tokens", "max_model_len", "watermark_blocks"):
         made[name] = getattr(limits, name)
@@ -82,27 +84,14 @@ def settings_of(
     made.hash_tokens = hash_tokens
     made.hash_blocks = hash_tokens // limits.block_tokens
     made.own_nodes = limits.instances * hashes
-    made.displace = preemption_of(scheduler).when == "rank"
     made.jump = jump
     made.closed = closed and limits.instances > 1
     made.routing = ROUTING[limits.routing]
     made.swap_token = round(limits.swap_s_per_token * PS)
-    made.ordered = orders(scheduler)
+    made.prefill_first = limits.prefill_first
+    made.watch = NONE
     made.sample_every = sample_every
-    made.slope = curve_of(scheduler).slope
     return made
-
-
-def curve_of(scheduler: Scheduler) -> Curve:
-    """The scheduler's curve; a rank that never moves where it names none."""
-    curve: Curve = getattr(scheduler, "curve", Curve())
-    return curve
-
-
-def preemption_of(scheduler: Scheduler) -> Preemption:
-    """The scheduler's preemption rule; memory pressure only where it names none."""
-    preemption: Preemption = getattr(scheduler, "preemption", Preemption())
-    return preemption
 
 
 def shared_blocks(trace: pl.DataFrame, hash_tokens: int, limits: Limits) -> tuple[I32, I64, int]:
@@ -123,31 +112,41 @@ def shared_blocks(trace: pl.DataFrame, hash_tokens: int, limits: Limits) -> tupl
     return numbers.astype(np.int32), np.concatenate([np.zeros(1, np.int64), ends]), len(distinct)
 
 
-def first_state(
-    trace: pl.DataFrame, scheduler: Scheduler, think: I64, blocks: tuple[I32, I64, int], limits: Limits
-) -> State:
+def first_state(trace: pl.DataFrame, policy: Policy, think: I64, blocks: tuple[I32, I64, int], limits: Limits) -> State:
     """Nothing has arrived yet."""
     n, instances, prefix = len(trace), limits.instances, blocks[0]
     nodes = instances * blocks[2] + n if limits.prefix_caching else 0
+    turns = n if policy.turns is not None else 0
     state = State(
-        requests=_requests(trace, ranks_of(scheduler, trace, think), think, blocks[1]),
-        instances=_records(instances, INSTANCE, ("partial", "root", "oldest", "newest")),
+        requests=_requests(trace, policy, think, blocks[1]),
+        instances=_records(instances, INSTANCE, ("partial", "last_lane", "oldest", "newest")),
+        lanes=_records(instances * policy.lanes, LANE, ("root",)),
         nodes=_records(nodes, NODE, ()),
+        turns=_records(turns, TURN, ()),
         world=_records(1, WORLD, ("released", "asking")),
         residue=np.zeros((instances, limits.block_tokens), np.int32),
         heap=np.zeros((instances, 2, limits.max_num_seqs + 1), np.int64),
         key=np.zeros((2, n)),
-        slot=np.zeros((2, n), np.int64),
+        slot=np.zeros((2, n), np.int32),
+        turn_heap=np.zeros(turns, np.int64),
+        turn_key=np.zeros(turns),
+        turn_slot=np.zeros(turns, np.int32),
+        busy=np.zeros((instances, policy.lanes), np.int64),
+        cycle=policy.cycle,
         done=np.zeros(n, np.int32),
         sample=np.zeros((SAMPLE_ROWS, 7), np.int64),
-        event=np.zeros((EVENT_ROWS + 4 * limits.max_num_seqs, 4), np.int64),
+        event=np.zeros((EVENT_ROWS + 4 * limits.max_num_seqs, 5), np.int64),
+        note=np.zeros((0, 4), np.int64),
         prefix=prefix,
-        boundaries=np.array(curve_of(scheduler).boundaries, np.int32),
-        offsets=np.array(curve_of(scheduler).offsets, np.float64),
-        queue=np.zeros(n if orders(scheduler) else 0, np.int64),
+        boundaries=policy.boundaries,
+        offsets=policy.offsets,
+        queue=np.zeros(n if policy.settings["ordered"] else 0, np.int64),
         fresh=np.zeros(limits.max_num_seqs, np.int64),
     )
     state.instances["free"] = state.instances["idle"] = limits.kv_blocks
+    if policy.turns is not None:
+        state.turns["after"], state.turns["shift"] = policy.turns
+        state.turns["due"] = NEVER
     return state
 
 
@@ -159,17 +158,18 @@ def _records(count: int, dtype: np.dtype[np.void], none: tuple[str, ...]) -> Rec
     return made
 
 
-def _requests(trace: pl.DataFrame, ranks: Ranks, think: I64, bounds: I64) -> Records:
+def _requests(trace: pl.DataFrame, policy: Policy, think: I64, bounds: I64) -> Records:
     arrival_s = trace["arrival_s"].fill_null(0.0).to_numpy()
     if len(trace) and arrival_s.max() > LONGEST_S:
         raise SettingFailure(
             f"the trace lasts {arrival_s.max() / 86_400:.0f} days; a replay holds {LONGEST_S // 86_400}",
             hint="cut it with --from and --to, or use --speed",
         )
-    made = _records(len(trace), REQUEST, ("start", "first", "finish", "instance", "child", "sibling"))
+    made = _records(len(trace), REQUEST, ("start", "first", "finish", "instance", "child", "sibling", "before"))
     made["arrival"] = np.where(think >= 0, NEVER, np.rint(arrival_s * PS).astype(np.int64))
     made["think"] = think
-    made["rank"], made["rank_rise"], made["hold_at"] = ranks
+    made["rank"], made["rank_rise"], made["hold_at"] = policy.rank, policy.rise, policy.hold_at
+    made["curve"], made["lane"] = policy.curve, policy.lane
     made["prompt"] = trace["prompt_tokens"].fill_null(0).to_numpy()
     made["output"] = trace["output_tokens"].fill_null(0).to_numpy()
     made["first_child"], made["next_child"] = sessions.children(trace, think)

@@ -32,6 +32,7 @@ ENDED, MORE, PAUSED, ASKS = range(4)
 
 SAMPLE_ROWS = 4_096
 EVENT_ROWS = 16_384
+NOTE_ROWS = 4_096
 
 REQUEST = np.dtype(
     [
@@ -40,6 +41,8 @@ REQUEST = np.dtype(
         ("think", "i8"),  # picoseconds after the parent ends; -1: arrives by the trace's clock
         ("rank", "f8"),  # where it stands before anything was served; for a waiting turn, if it arrived at 0
         ("rank_rise", "f8"),  # what a second of later arrival adds to a waiting turn's rank
+        ("curve", "i4"),  # which row of `offsets` its rank follows
+        ("lane", "i4"),  # which of an instance's queues it waits in
         ("blocks_from", "i8"),  # its prefix blocks are prefix[blocks_from : blocks_to]
         ("blocks_to", "i8"),
         ("prompt", "i4"),
@@ -55,10 +58,14 @@ REQUEST = np.dtype(
         ("finish", "i8"),
         ("left", "i8"),  # when it last lost its place
         ("preempted", "i8"),  # time between losing its place and getting it back, summed
+        ("started", "i8"),  # while decoding: the instance's decode count when it started
         ("child", "i4"),  # the pairing heap it waits in
         ("sibling", "i4"),
+        ("before", "i4"),
         ("instance", "i4"),
         ("level", "i4"),  # boundaries of the rank's curve it has passed
+        ("work", "i4"),  # what it counts as served from the start: its prompt, in output tokens, less what was cached
+        ("guard", "i4"),  # output tokens up to which it is not displaced since it got its place
         ("computed", "i4"),  # while prefilling, or swapped out: tokens whose KV exists
         ("produced", "i4"),  # output tokens, brought up to date when it stops decoding
         ("shared", "i4"),  # leading prefix blocks it holds as shared blocks
@@ -89,10 +96,35 @@ INSTANCE = np.dtype(
         ("last_step", "i8"),  # its time
         ("next_sample", "i8"),
         ("moved", "i8"),  # tokens of KV moved to or from the host since the last step
+        ("paused", "i8"),  # 1 when what decodes waits for the prefills of the step at hand
         ("stale", "i8"),  # 1 when who waits, or what is free, has changed since its queue was ordered
-        ("root", "i8"),  # the waiting: a pairing heap by (order, request)
+        ("lanes", "i8"),  # queues that somebody waits in: the first of `busy`
+        ("pointer", "i8"),  # where the next turn of the lanes' cycle is looked for
+        ("last_lane", "i8"),  # the queue that was served last
         ("oldest", "i8"),  # the cache's nodes nobody uses, least recently used first
         ("newest", "i8"),
+    ],
+    align=True,
+)
+
+LANE = np.dtype(
+    [
+        ("root", "i8"),  # those that wait in it: a pairing heap by (order, request)
+        ("waiting", "i8"),
+        ("place", "i8"),  # where it stands in `busy`
+        ("served", "f8"),  # weighted tokens of service, without those of what decodes
+        ("decodes", "i8"),  # its requests that decode
+        ("started", "i8"),  # sum of their `started`
+    ],
+    align=True,
+)
+
+TURN = np.dtype(
+    [
+        ("after", "i8"),  # how long it waits before its rank changes
+        ("due", "i8"),  # when that is
+        ("shift", "f8"),  # by what
+        ("turned", "i8"),  # 1 once it has
     ],
     align=True,
 )
@@ -108,6 +140,9 @@ WORLD = np.dtype(
         ("samples", "i8"),  # rows in use
         ("events", "i8"),
         ("asking", "i8"),  # the instance whose queue the scheduler is asked about
+        ("asked", "i8"),  # about how many of those that wait there
+        ("turns", "i8"),  # waiting requests whose rank will change with time
+        ("notes", "i8"),  # rows in use
         ("released", "i8"),  # turns whose parent has ended: a pairing heap by (arrival, request)
     ],
     align=True,
@@ -127,13 +162,27 @@ SETTINGS = np.dtype(
         ("hash_blocks", "i8"),  # KV blocks in one of them
         ("own_nodes", "i8"),  # the node of request 0's own blocks; those of shared blocks come before
         ("displace", "i8"),  # 1: a waiting request may displace a running one that ranks after it
+        ("min_run", "i8"),  # 1: but not before the next boundary of its curve
+        ("latest", "i8"),  # 1: who started last loses its place first, whatever the ranks
         ("jump", "i8"),  # 1: sum decode steps in closed form
         ("closed", "i8"),  # 1: turns wait for their parents, at more than one instance
         ("routing", "i8"),
         ("swap_token", "i8"),  # time to move a token's KV to or from the host; 0: a preempted request recomputes
         ("ordered", "i8"),  # 1: the scheduler orders a queue as a whole
+        ("window", "i8"),  # of a queue, the first so many
+        ("prefill_first", "i8"),  # 1: what decodes waits while anything can be prefilled
+        ("lanes", "i8"),  # queues of an instance
+        ("since_place", "i8"),  # 1: patience counts from when a request last lost its place, else from its arrival
+        ("hold_tokens", "i8"),  # output tokens for which one whose patience ended keeps its place
+        ("watch", "i8"),  # the request whose story is told
         ("sample_every", "i8"),
         ("slope", "f8"),  # how a rank moves with an output token
+        ("victim_slope", "f8"),  # how the rank by which places are lost does
+        ("context_cost", "f8"),  # what a token of context takes off that rank
+        ("hysteresis", "f8"),  # how much later the displaced must rank
+        ("prompt_work", "f8"),  # output tokens that a prompt token not in the cache counts for on a curve
+        ("prompt_weight", "f8"),  # service of a prompt token
+        ("output_weight", "f8"),
     ],
     align=True,
 )
@@ -144,17 +193,25 @@ class State(NamedTuple):
 
     requests: Records  # REQUEST, in request_id order
     instances: Records  # INSTANCE
+    lanes: Records  # LANE: all of instance 0, then of instance 1, …
     nodes: Records  # NODE: shared blocks of instance 0, 1, …, then each request's own freed blocks
+    turns: Records  # TURN, one a request; empty where ranks do not change with time
     world: Records  # WORLD, one row
     residue: I32  # [instance, position in block]: decoding requests that need a block at that position
     heap: I64  # [instance, order, slot]: what decodes, as binary heaps
     key: F64  # [order, request]
-    slot: I64  # [order, request]
+    slot: I32  # [order, request]
+    turn_heap: I64  # waiting requests by when their rank changes, as a binary heap
+    turn_key: F64  # of it, by request
+    turn_slot: I32
+    busy: I64  # [instance, place]: the lanes that somebody waits in
+    cycle: I64  # lanes in the order in which they take turns; empty: the least served is next
     done: I32  # requests in the order in which they ended
     sample: I64  # [row, column]: time, instance, queue, running, used blocks, batch tokens, step time
-    event: I64  # [row, column]: time, instance, request, tokens of context lost
+    event: I64  # [row, column]: time, instance, request, tokens of context lost, who displaced it
+    note: I64  # [row, column]: time, what happened to the watched request, and two numbers about it
     prefix: I32  # dense block numbers of all requests, one after the other
     boundaries: I32  # of the rank's curve, output tokens
-    offsets: F64  # one more than boundaries
+    offsets: F64  # [curve, level]: one level more than boundaries
     queue: I64  # the requests of a queue that is to be ordered, and then in order; empty where none ever is
     fresh: I64  # scratch: requests whose prefill completes in the step at hand

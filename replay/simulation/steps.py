@@ -2,18 +2,29 @@
 
 What decodes has its blocks first, and whoever ranks last loses its place when there are none. What is left of the
 budget goes to the prefill that is under way, then to the waiting, each admitted only when its whole prompt has room. At
-most one request is in the middle of its prefill, for the budget ends with it.
+most one request is in the middle of its prefill, for the budget ends with it. An engine that prefills first (vLLM V0's
+default; decode priority with chunked prefill is Sarathi's) has steps of prefills alone, for which what decodes pauses.
 """
 
 import numpy as np
 
 from replay.simulation.compiled import compiled
-from replay.simulation.heaps import pop
 from replay.simulation.jumps import blocks_for, needed, steps_alike
 from replay.simulation.latency import decode_line, mixed_attention, prefill_attention, sum_of
 from replay.simulation.memory import blocks_of, cached_prefix, claim, freed_by, register, take
+from replay.simulation.notes import (
+    AFTER_PREEMPTION,
+    BEHIND,
+    NO_MEMORY,
+    NO_PLACE,
+    NO_TOKENS,
+    STARTED,
+    WAITS,
+    note,
+)
 from replay.simulation.places import first_tokens, last_rank, preempt, reach_due, victim
-from replay.simulation.state import LAST, NONE, PREFILLING
+from replay.simulation.queues import forget_turn, head, leave
+from replay.simulation.state import LAST, NONE, PREFILLING, WAITING
 
 
 @compiled
@@ -22,13 +33,13 @@ def _make_room(settings, state, i):
     me = state.instances[i]
     evicted = False
     while needed(settings, state, i) > me.free:
-        preempt(settings, state, i, victim(settings, state, i))
+        preempt(settings, state, i, victim(settings, state, i), NONE)
         evicted = True
     while me.partial != NONE:
         _chunk, blocks = _next_chunk(settings, state, me.partial, settings.max_num_batched_tokens - me.decodes)
         if blocks + needed(settings, state, i) <= me.free:
             break
-        preempt(settings, state, i, victim(settings, state, i))
+        preempt(settings, state, i, victim(settings, state, i), NONE)
         evicted = True
     return evicted
 
@@ -60,17 +71,18 @@ def _displace(settings, state, i, r):
     me = state.instances[i]
     if settings.displace == 0 or me.decodes == 0:
         return False
-    rank, moved = state.requests[r].order, settings.slope * me.decoded
+    rank = state.requests[r].order + settings.hysteresis
+    moved = settings.victim_slope * me.decoded
     places, blocks = 0, 0
     for slot in range(me.decodes):
         other = state.heap[i, LAST, slot]
         if rank < moved - state.key[LAST, other]:
             places += 1
-            blocks += freed_by(settings, state, other, me.decoded - state.requests[other].origin + 1)
+            blocks += freed_by(settings, state, other, me.decoded - state.requests[other].origin + me.granted)
     if places == 0 or not _fits(settings, state, i, r, me.running - places, me.free + blocks):
         return False
     while not _fits(settings, state, i, r, me.running, me.free) and rank < last_rank(settings, state, i):
-        preempt(settings, state, i, state.heap[i, LAST, 0])
+        preempt(settings, state, i, state.heap[i, LAST, 0], r)
     return _fits(settings, state, i, r, me.running, me.free)
 
 
@@ -95,8 +107,8 @@ def _moving_time(settings, me):
 def _admit(settings, state, i, r):
     """Give the first of the waiting its place, and what the cache has of it."""
     q, me = state.requests[r], state.instances[i]
-    me.root = pop(state.requests, me.root)
-    me.waiting -= 1
+    leave(settings, state, i, r)
+    turned = forget_turn(state, r)
     me.running += 1
     if q.computed > 0:
         _swap_in(settings, state, i, r)
@@ -109,6 +121,7 @@ def _admit(settings, state, i, r):
         q.cached = q.computed
     else:
         q.preempted += me.clock - q.left
+    note(settings, state, r, me.clock, STARTED, np.int64(q.computed), np.int64(turned))
     q.status = PREFILLING
     me.partial = r
 
@@ -128,6 +141,12 @@ def _prefill(settings, latency, state, i, budget):
 
 
 @compiled
+def active(me):
+    """Requests that decode in the step at hand."""
+    return me.decodes * (1 - me.paused)
+
+
+@compiled
 def _fill(settings, latency, state, i, evicted):
     """Use what decoding leaves of the token budget.
 
@@ -136,15 +155,15 @@ def _fill(settings, latency, state, i, evicted):
     """
     me = state.instances[i]
     tokens, priors, time, complete = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-    while settings.max_num_batched_tokens - me.decodes > tokens:
+    while settings.max_num_batched_tokens - active(me) > tokens:
         if me.partial == NONE:
             if evicted or me.waiting == 0:
                 break
-            r = me.root
+            r = head(settings, state, i)
             if not _fits(settings, state, i, r, me.running, me.free) and not _displace(settings, state, i, r):
                 break
             _admit(settings, state, i, r)
-        left = settings.max_num_batched_tokens - me.decodes - tokens
+        left = settings.max_num_batched_tokens - active(me) - tokens
         chunk, prior, attention = _prefill(settings, latency, state, i, left)
         tokens += chunk
         priors += chunk * prior
@@ -154,7 +173,40 @@ def _fill(settings, latency, state, i, evicted):
             state.fresh[complete] = me.partial
             complete += 1
             me.partial = NONE
+    if settings.watch != NONE:
+        _note_waiting(settings, state, i, evicted, tokens)
     return tokens, priors, time, complete
+
+
+@compiled
+def _ahead_of(settings, state, i, r):
+    """How many wait at instance `i` in the same lane, before `r`."""
+    q, count = state.requests[r], np.int64(0)
+    for other in range(state.requests.size):
+        o = state.requests[other]
+        if o.status == WAITING and o.instance == i and o.lane == q.lane:
+            if o.order < q.order or (o.order == q.order and other < r):
+                count += 1
+    return count
+
+
+@compiled
+def _note_waiting(settings, state, i, evicted, tokens):
+    """Why the watched request still waits, and behind how many."""
+    r, me = settings.watch, state.instances[i]
+    q = state.requests[r]
+    if q.status != WAITING or q.instance != i:
+        return
+    why = np.int64(NO_MEMORY)
+    if head(settings, state, i) != r:
+        why = np.int64(BEHIND)
+    elif settings.max_num_batched_tokens - active(me) <= tokens:
+        why = np.int64(NO_TOKENS)
+    elif evicted:
+        why = np.int64(AFTER_PREEMPTION)
+    elif me.running >= settings.max_num_seqs:
+        why = np.int64(NO_PLACE)
+    note(settings, state, r, me.clock + 0, WAITS, why, _ahead_of(settings, state, i, r))
 
 
 @compiled
@@ -171,16 +223,37 @@ def _contexts(latency, state, i):
 
 
 @compiled
+def _prefill_alone(settings, latency, state, i):
+    """Fill a step with prefills alone; (tokens, Σ tokens of a chunk · tokens before it, attention time, complete)."""
+    me = state.instances[i]
+    if me.partial != NONE:
+        _chunk, blocks = _next_chunk(settings, state, me.partial, settings.max_num_batched_tokens)
+        if blocks > me.free:
+            return np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+    me.paused = 1
+    tokens, priors, attention, complete = _fill(settings, latency, state, i, False)
+    if tokens == 0:
+        me.paused = 0
+    return tokens, priors, attention, complete
+
+
+@compiled
 def choose_batch(settings, latency, state, i):
     """Give the next step's batch its blocks: what decodes first, then prefills.
 
     Returns (whether somebody lost its place, prefill tokens, Σ tokens of a chunk · tokens before it, their attention
     time, prefills that complete).
     """
-    state.instances[i].granted = 0
+    me = state.instances[i]
+    me.granted = 0
+    me.paused = 0
+    if settings.prefill_first == 1:
+        tokens, priors, attention, complete = _prefill_alone(settings, latency, state, i)
+        if tokens > 0:
+            return False, tokens, priors, attention, complete
     evicted = _make_room(settings, state, i)
     take(settings, state, i, needed(settings, state, i))
-    state.instances[i].granted = 1
+    me.granted = 1
     tokens, priors, attention, complete = _fill(settings, latency, state, i, evicted)
     return evicted, tokens, priors, attention, complete
 
@@ -188,7 +261,7 @@ def choose_batch(settings, latency, state, i):
 @compiled
 def kv_read(me):
     """KV tokens that what decodes reads in the next step."""
-    return me.decodes * (me.decoded + 1) - me.origins
+    return (me.decodes * (me.decoded + 1) - me.origins) * (1 - me.paused)
 
 
 @compiled
@@ -196,8 +269,8 @@ def batch_time(settings, latency, state, i, tokens, priors, attention, complete)
     """Time of one step with the batch that was chosen."""
     me = state.instances[i]
     shortest, longest = _contexts(latency, state, i)
-    time = latency.dense[me.decodes + tokens] + latency.head[me.decodes + complete] + attention
-    time += mixed_attention(latency, tokens, priors, me.decodes, kv_read(me), shortest, longest)
+    time = latency.dense[active(me) + tokens] + latency.head[active(me) + complete] + attention
+    time += mixed_attention(latency, tokens, priors, active(me), kv_read(me), shortest, longest)
     return time + _moving_time(settings, me)
 
 
@@ -219,10 +292,10 @@ def step(settings, latency, state, i, until):
     else:
         time = batch_time(settings, latency, state, i, tokens, priors, attention, complete)
         me.last_step = time
-    me.last_batch = me.decodes + tokens
+    me.last_batch = active(me) + tokens
     me.clock += time
     me.busy += time
     me.steps += steps
-    me.decoded += steps
+    me.decoded += steps * (1 - me.paused)
     first_tokens(settings, state, i, complete)
     reach_due(settings, state, i)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay.simulation import driver as driver_module
-from replay.simulation.ranks import observes, orders
+from replay.simulation.policies import observes, orders
 from replay.simulation.setup import Limits
 from replay.simulation.state import DECODING, NEVER, PREFILLING
 from tests.replay import strategies as some
@@ -89,7 +89,7 @@ def test_the_same_replay_twice_is_the_same_to_the_byte(trace, scheduler, limits)
 @laws
 @given(some.traces(), some.schedulers, some.limits(), st.sampled_from([2, 3, 10]))
 def test_slower_hardware_and_a_slower_clock_scale_every_outcome(trace, scheduler, limits, k):
-    if type(scheduler).__name__ in ("Rising", "Learning"):  # tokens added to seconds, a clock of its own
+    if isinstance(scheduler, some.BY_THE_CLOCK):
         return
     slower_limits = replace(limits, swap_s_per_token=limits.swap_s_per_token * k)
     slow = trace.with_columns(pl.col("arrival_s", "think_s") * k)

@@ -10,7 +10,7 @@ from replay.schedulers.sjf import SJF
 from replay.schedulers.srpt import SRPT
 from replay.simulation.setup import Limits
 from tests.replay.simulations import BLOCK_TOKENS, make_trace
-from toolkit.protocols import Curve, Preemption
+from toolkit.protocols import Curve, Lanes, Patience, Preemption
 
 
 class Attained:
@@ -61,6 +61,68 @@ class Shuffling:
         return np.concatenate([by_length[::2], by_length[1::2]])
 
 
+class Windowed(Shuffling):
+    """Orders only those of a queue that rank first."""
+
+    window = 3
+
+
+class Boosted:
+    """A rank that moves with the work done, by kind: exercises every part of a curve and of a preemption rule."""
+
+    curve = Curve(boundaries=(3, 6, 12, 24), offsets=((-4, -2, -1, -0.5, 0), (-2, -1, 0, 1, 2)), prompt_work=0.5)
+    preemption = Preemption("rank", min_run=True, hysteresis=0.01, context_cost=0.001)
+
+    def rank(self, requests: pl.DataFrame, now_s: float):
+        return requests["arrival_s"].to_numpy()
+
+    def curve_row(self, requests: pl.DataFrame):
+        return (requests["tier"] == "premium").fill_null(False).cast(pl.Int32).to_numpy()
+
+
+class Starving(SJF):
+    """Who has waited too long since it lost its place comes first, and stays a while."""
+
+    preemption = Preemption("rank")
+
+    def patience(self, requests: pl.DataFrame):
+        return Patience(after_s=0.5, shift=-1e12, since="place", hold_tokens=5)
+
+
+class Lapsing(FCFS):
+    """Who has waited too long since it arrived comes last; some never."""
+
+    preemption = Preemption("rank")
+
+    def patience(self, requests: pl.DataFrame):
+        after_s = requests["output_tokens"].fill_null(0).to_numpy() * 0.1
+        return Patience(after_s=np.where(after_s > 3, np.inf, after_s), shift=1e9)
+
+
+class Cycle(FCFS):
+    """Lanes that take turns, one of them in nobody's cycle but its own."""
+
+    lanes = Lanes(cycle=(0, 0, 1, 2))
+
+    def lane(self, requests: pl.DataFrame):
+        return requests["tier"].replace_strict({"premium": 0, "batch": 1}, default=2, return_dtype=pl.Int32).to_numpy()
+
+
+class Fair(Cycle):
+    """The lane that has had the least service is next."""
+
+    lanes = Lanes()
+
+
+class Latest(SJF):
+    """The latest to start loses its place first."""
+
+    preemption = Preemption(victim="latest")
+
+
+BY_THE_CLOCK = (Rising, Learning, Boosted, Starving, Lapsing)  # seconds of their own, or tokens added to seconds
+
+
 def fresh(scheduler):
     """A scheduler without memories: what a replay starts with."""
     return type(scheduler)() if isinstance(scheduler, Learning) else scheduler
@@ -78,6 +140,13 @@ schedulers = st.sampled_from(
         Rising(),
         Learning(),
         Shuffling(),
+        Windowed(),
+        Boosted(),
+        Starving(),
+        Lapsing(),
+        Cycle(),
+        Fair(),
+        Latest(),
     ]
 )
 
@@ -96,6 +165,7 @@ def limits(draw: st.DrawFn) -> Limits:
         swap_s_per_token=draw(st.sampled_from([0.0, 0.0, 0.0002])),
         instances=draw(st.sampled_from([1, 1, 1, 2, 3])),
         routing=draw(st.sampled_from(["round-robin", "least-loaded", "prefix-aware"])),
+        prefill_first=draw(st.sampled_from([False, False, True])),
     )
 
 

@@ -1,0 +1,205 @@
+"""What a scheduler says about the requests of a trace, as data for the compiled core."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import polars as pl
+
+from replay.simulation.state import F64, I32, I64, NEVER, PS, Records
+from toolkit.errors import SettingFailure
+from toolkit.protocols import Curve, Lanes, Patience, Preemption, Scheduler
+
+NO_LIMIT = np.iinfo(np.int32).max
+
+
+class Turns(NamedTuple):
+    """When a waiting request's rank changes by itself, and by what; one entry a request."""
+
+    after: I64  # picoseconds; NEVER
+    shift: F64
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A scheduler as arrays, one entry a request where nothing else is said."""
+
+    rank: F64  # of a waiting turn: if it arrived at 0
+    rise: F64  # a waiting turn's rank rises by this with a second of later arrival; 0 for the others
+    hold_at: I32  # output tokens from which the request keeps its place
+    curve: I32  # its row of `offsets`
+    lane: I32
+    turns: Turns | None
+    boundaries: I32  # [level]
+    offsets: F64  # [curve, level]
+    lanes: int
+    cycle: I64  # lanes
+    settings: dict[str, float]  # by their names in SETTINGS
+
+    @classmethod
+    def of(cls, scheduler: Scheduler, trace: pl.DataFrame, think: I64) -> "Policy":
+        """Ask `scheduler` once for the whole trace; SettingFailure for an answer that is none."""
+        timed = trace.with_columns(pl.col("arrival_s").fill_null(0.0))
+        rank, rise = _ranks(scheduler, timed, think)
+        curve, preemption, lanes = curve_of(scheduler), preemption_of(scheduler), lanes_of(scheduler)
+        offsets = offsets_of(curve)
+        rows = _integers(scheduler, "curve_row", timed, len(offsets))
+        lane = _integers(scheduler, "lane", timed, NO_LIMIT) if lanes else np.zeros(len(trace), np.int32)
+        count = 1 + max(int(lane.max(initial=0)), *(lanes.cycle if lanes else ()), 0)
+        patience = _patience(scheduler, timed)
+        policy = cls(
+            rank=rank,
+            rise=rise,
+            hold_at=_hold_at(trace, preemption),
+            curve=rows,
+            lane=lane,
+            turns=_turns(patience, len(trace)),
+            boundaries=np.array(curve.boundaries, np.int32),
+            offsets=offsets,
+            lanes=count,
+            cycle=np.array(lanes.cycle if lanes else (), np.int64),
+            settings=_settings(scheduler, curve, preemption, lanes, patience) | {"lanes": count},
+        )
+        policy.check(type(scheduler).__name__)
+        return policy
+
+    def check(self, name: str) -> None:
+        """Raise SettingFailure for what does not go together."""
+        if self.lanes > 1 and (self.settings["displace"] or self.settings["ordered"]):
+            raise SettingFailure("has lanes, and displaces or orders too", where=name, hint="leave one of them out")
+        if self.settings["latest"] and self.settings["displace"]:
+            raise SettingFailure("displaces by rank, but takes the latest as victim", where=name)
+
+    def write(self, settings: Records) -> None:
+        """Put the scheduler's part into SETTINGS."""
+        for name, value in self.settings.items():
+            settings[name] = value
+
+
+def observes(scheduler: Any) -> bool:
+    """Whether the scheduler learns from what has ended."""
+    return callable(getattr(scheduler, "observe", None))
+
+
+def orders(scheduler: Any) -> bool:
+    """Whether the scheduler orders a queue as a whole."""
+    return callable(getattr(scheduler, "order", None))
+
+
+def curve_of(scheduler: Scheduler) -> Curve:
+    """The scheduler's curve; a rank that never moves where it names none."""
+    return cast(Curve, getattr(scheduler, "curve", Curve()))
+
+
+def preemption_of(scheduler: Scheduler) -> Preemption:
+    """The scheduler's preemption rule; memory pressure only where it names none."""
+    return cast(Preemption, getattr(scheduler, "preemption", Preemption()))
+
+
+def lanes_of(scheduler: Scheduler) -> Lanes | None:
+    """The scheduler's lanes, or None: one queue."""
+    return cast(Lanes | None, getattr(scheduler, "lanes", None))
+
+
+def offsets_of(curve: Curve) -> F64:
+    """The offsets as [curve, level]; SettingFailure where their number does not fit the boundaries."""
+    offsets = np.atleast_2d(np.array(curve.offsets, np.float64))
+    boundaries = np.array(curve.boundaries, np.int64)
+    if offsets.ndim != 2 or offsets.shape[1] != len(boundaries) + 1:
+        raise SettingFailure(f"{len(boundaries)} boundaries need one offset more, not {offsets.shape}", where="curve")
+    if (np.diff(boundaries) <= 0).any() or (len(boundaries) and boundaries[0] < 1):
+        raise SettingFailure("boundaries must be whole numbers that rise from 1", where="curve")
+    return offsets
+
+
+def checked_ranks(scheduler: Scheduler, trace: pl.DataFrame, now_s: float) -> F64:
+    """What `rank` says of `trace`, one number a request; SettingFailure when it is anything else."""
+    rank = np.array(scheduler.rank(trace, now_s), np.float64)
+    name = type(scheduler).__name__
+    if rank.shape != (len(trace),):
+        raise SettingFailure(f"rank() gave shape {rank.shape} for {len(trace)} requests", where=name)
+    if np.isnan(rank).any():
+        at = int(np.flatnonzero(np.isnan(rank))[0])
+        raise SettingFailure("rank() is not a number", where=f"{name}, request {trace['request_id'][at]}")
+    return rank
+
+
+def _ranks(scheduler: Scheduler, trace: pl.DataFrame, think: I64) -> tuple[F64, F64]:
+    """(Ranks, what a second of later arrival adds to a waiting turn's).
+
+    When a turn that waits for its parent arrives is known only in the replay, so its rank must be linear in its
+    arrival: that is found by asking for arrivals at 0, 1 and 2 s. Raises SettingFailure where it is not so.
+    """
+    rank = checked_ranks(scheduler, trace, 0.0)
+    rise = np.zeros(len(trace))
+    waits = think >= 0
+    if waits.any():
+        turns = trace.filter(pl.Series(waits))
+        at = [checked_ranks(scheduler, turns.with_columns(arrival_s=pl.lit(float(s))), 0.0) for s in range(3)]
+        rise[waits] = at[1] - at[0]
+        rank[waits] = at[0]
+        if not np.allclose(at[2] - at[1], at[1] - at[0], rtol=1e-6):
+            raise SettingFailure(
+                "ranks a session's turns by more than a linear function of their arrival",
+                where=type(scheduler).__name__,
+                hint="replay with --sessions open",
+            )
+    return rank, rise
+
+
+def _integers(scheduler: Any, name: str, trace: pl.DataFrame, below: int) -> I32:
+    """What an optional method says of each request: a number from 0; 0 where the scheduler has none."""
+    method = getattr(scheduler, name, None)
+    if method is None:
+        return np.zeros(len(trace), np.int32)
+    numbers = np.array(method(trace))
+    where = f"{type(scheduler).__name__}.{name}"
+    if numbers.shape != (len(trace),) or not np.issubdtype(numbers.dtype, np.integer):
+        raise SettingFailure(f"gave no whole number for each of {len(trace)} requests", where=where)
+    if numbers.min(initial=0) < 0 or numbers.max(initial=0) >= below:
+        raise SettingFailure(f"gave {numbers.min()} to {numbers.max()}, of 0 to {below - 1}", where=where)
+    return numbers.astype(np.int32)
+
+
+def _patience(scheduler: Any, trace: pl.DataFrame) -> Patience | None:
+    method = getattr(scheduler, "patience", None)
+    return cast(Patience | None, method(trace)) if method else None
+
+
+def _turns(patience: Patience | None, requests: int) -> Turns | None:
+    if patience is None:
+        return None
+    after_s = np.broadcast_to(np.array(patience.after_s, np.float64), (requests,))
+    ends = np.isfinite(after_s)
+    after = np.where(ends, np.rint(np.where(ends, after_s, 0.0) * PS), float(NEVER))
+    whole = np.full(requests, NEVER, np.int64)
+    whole[ends] = np.maximum(after[ends], 0).astype(np.int64)
+    return Turns(whole, np.broadcast_to(np.array(patience.shift, np.float64), (requests,)).copy())
+
+
+def _settings(
+    scheduler: Any, curve: Curve, preemption: Preemption, lanes: Lanes | None, patience: Patience | None
+) -> dict[str, float]:
+    return {
+        "displace": preemption.when == "rank",
+        "min_run": preemption.min_run,
+        "latest": preemption.victim == "latest",
+        "hysteresis": preemption.hysteresis,
+        "context_cost": preemption.context_cost,
+        "slope": curve.slope,
+        "victim_slope": curve.slope - preemption.context_cost,
+        "prompt_work": curve.prompt_work,
+        "ordered": orders(scheduler),
+        "window": getattr(scheduler, "window", NO_LIMIT),
+        "prompt_weight": lanes.prompt_weight if lanes else 0.0,
+        "output_weight": lanes.output_weight if lanes else 0.0,
+        "since_place": patience is not None and patience.since == "place",
+        "hold_tokens": patience.hold_tokens if patience else 0,
+    }
+
+
+def _hold_at(trace: pl.DataFrame, preemption: Preemption) -> I32:
+    if preemption.hold_share >= 1.0:
+        return np.full(len(trace), NO_LIMIT, np.int32)
+    output = trace["output_tokens"].fill_null(0).to_numpy()
+    return np.maximum(1, np.ceil(output * preemption.hold_share)).astype(np.int32)
