@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from toolkit.analysis import groups_tables as tables
 from toolkit.analysis.groups_activity import Scale, counted, finest_window_s, scales
-from toolkit.analysis.groups_choice import candidates, found_groups, half_groups, holds_in_halves
+from toolkit.analysis.groups_choice import borne_out, candidates, found_groups, half_groups
 from toolkit.analysis.groups_communities import Group, stability
 from toolkit.analysis.groups_evidence import Evidence, weigh
 from toolkit.analysis.groups_membership import Bursts, Epoch, bursts_of, epochs, memberships
@@ -51,14 +51,18 @@ class Groups:
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
-        timed = frame.filter(pl.col("arrival_s").is_not_null())
+        timed = frame.filter(pl.col("arrival_s").is_not_null(), pl.col(self.by).is_not_null())
         if not timed.height:
-            return tables.empty() | {"prism": PRISM.to_frame(), "presence": PRESENCE.to_frame(), "active": ACTIVE.to_frame()}
+            return tables.empty() | {
+                "prism": PRISM.to_frame(),
+                "presence": PRESENCE.to_frame(),
+                "active": ACTIVE.to_frame(),
+            }
         arrival_s = timed["arrival_s"].to_numpy()
         if arrival_s[0] == arrival_s[-1]:
             return self.run(frame.clear(), info)
-        lanes = Lanes.of(timed[self.by], arrival_s - arrival_s[0])
         offset_s = float(arrival_s[0])
+        lanes = Lanes.of(timed[self.by], arrival_s - offset_s)
         return self._groups(lanes, offset_s, info) | prism(lanes, self.active_s)
 
     def _groups(self, lanes: Lanes, offset_s: float, info: TraceInfo) -> dict[str, pl.DataFrame]:
@@ -82,11 +86,10 @@ class Groups:
 
 
 def tested(lanes: Lanes) -> tuple[NDArray[np.int64], int]:
-    """The lanes that are tested, busiest first, and how many have a name at all."""
+    """The lanes that are tested, busiest first, and how many there are."""
     sizes = lanes.groups.sizes
-    named = np.array([name is not None for name in lanes.names])
-    enough = np.flatnonzero(named & (sizes >= FEWEST_REQUESTS))
-    return enough[np.argsort(-sizes[enough], kind="stable")][:MOST_NAMES], int(named.sum())
+    enough = np.flatnonzero(sizes >= FEWEST_REQUESTS)
+    return enough[np.argsort(-sizes[enough], kind="stable")][:MOST_NAMES], len(sizes)
 
 
 def find(seen: list[Scale], seed: int) -> Found:
@@ -95,12 +98,12 @@ def find(seen: list[Scale], seed: int) -> Found:
     count = 199 if names <= MANY_NAMES else 99
     evidence = weigh((draws(scale, count, seed + i) for i, scale in enumerate(seen)), names)
     claimed = found_groups(evidence, names)
-    groups = [g for g in claimed if holds_in_halves(evidence.best, g, names)]
+    halves = half_groups(evidence, names)
+    groups = [g for g in claimed if borne_out(g, halves)]
     unstable = len(claimed) - len(groups)
     if not groups:
         return Found(evidence, [], [], None, [], 0, unstable)
     everybody = max(len(g) for g in groups)
-    halves = half_groups(evidence, names)
     scale = evidence.best.scale
     bursts = bursts_of(scale, groups)
     path = memberships(scale, groups, bursts, candidates(scale, groups, count, seed))

@@ -21,9 +21,13 @@ DEVIATIONS = 2.0  # and so many standard deviations of Poisson counts
 CLIP = 3.0  # the background's mean takes no window for higher than so many deviations
 MOST_WINDOWS = 16_384
 FINEST_S = 1.0
-COARSEST_S = 900.0
+COARSEST_S = 600.0  # twelve of them are LOAD_S
 COARSER = 3  # a window length over the one before
 LOAD_S = 7200.0  # what is shared and changes more slowly than this is load, not bursts
+REACH_S = 3600.0  # a window's background is what came so long before and after it
+LEAST_REACH = 6  # windows
+DENSE = 4.0
+SEVERAL = 8  # names, from which what all do is told from what a group does
 LEAST_BLOCKS, LEAST_IN_BLOCK, MOST_IN_BLOCK = 8, 12, 64
 
 
@@ -37,20 +41,20 @@ class Scale:
 
     @property
     def blocks(self) -> int:
-        return self.active.shape[1] // self.in_block
+        return int(self.active.shape[1] // self.in_block)
 
 
 def scales(counts: Floats, finest_s: float, *, shared: bool = False) -> list[Scale]:
     """Activity at every window length that the trace allows, from `counts` at the finest; none if it is too short.
 
-    With `shared`, what most names do at once belongs to the background too, however fast it changes.
+    With `shared`, what most names do at once belongs to the background however fast it changes.
     """
     found = []
     window_s = finest_s
     while window_s <= COARSEST_S and counts.shape[1] >= LEAST_BLOCKS * LEAST_IN_BLOCK:
         in_block = int(np.clip(LOAD_S / window_s, LEAST_IN_BLOCK, min(MOST_IN_BLOCK, counts.shape[1] // LEAST_BLOCKS)))
-        mean = background(counts, in_block)
-        active = above(counts, mean * common(counts, mean) if shared else mean)
+        mean = background(counts, min(in_block, max(LEAST_REACH, round(REACH_S / window_s))))
+        active = above(counts, mean * common(counts, mean, in_block // 8 if not shared else 0))
         found.append(Scale(window_s, in_block, active[:, : active.shape[1] // in_block * in_block]))
         whole = counts.shape[1] // COARSER * COARSER
         counts = counts[:, :whole].reshape(len(counts), -1, COARSER).sum(axis=2)
@@ -58,10 +62,26 @@ def scales(counts: Floats, finest_s: float, *, shared: bool = False) -> list[Sca
     return found
 
 
-def common(counts: Floats, mean: Floats) -> Floats:
-    """How far above their background names are at once: the median over names, at least 1, a window."""
-    ratio: Floats = np.maximum(np.median(counts / np.maximum(mean, 1e-3), axis=0), 1)
-    return ratio
+def common(counts: Floats, mean: Floats, reach: int) -> Floats:
+    """How far all are above their background at once, over `reach` windows either side: at least 1, a window.
+
+    The median over names, so that a group, or one large name, is not taken for everybody; over those names only that
+    have DENSE requests or more in such a time, and 1 where these are fewer than SEVERAL.
+    """
+    dense = mean.mean(axis=1) * (2 * reach + 1) >= DENSE
+    if dense.sum() < SEVERAL:
+        return np.ones(counts.shape[1], dtype=np.float32)
+    ratio = around(counts[dense], reach) / np.maximum(around(mean[dense], reach), 1e-3)
+    return np.maximum(np.median(ratio, axis=0), 1)
+
+
+def around(rows: Floats, reach: int) -> Floats:
+    """The mean of each window and `reach` windows either side."""
+    total = np.concatenate([np.zeros((len(rows), 1)), np.cumsum(rows, axis=1, dtype=np.float64)], axis=1)
+    at = np.arange(rows.shape[1])
+    low, high = np.maximum(at - reach, 0), np.minimum(at + reach + 1, rows.shape[1])
+    mean: Floats = ((total[:, high] - total[:, low]) / (high - low)).astype(np.float32)
+    return mean
 
 
 def finest_window_s(span_s: float, step_s: float | None) -> float:
@@ -81,8 +101,8 @@ def background(counts: Floats, reach: int) -> Floats:
     """A name's own mean count over `reach` windows before or after each window, whichever is larger."""
     clipped = counts
     for _ in range(2):
-        around = (before(clipped, reach) + after(clipped, reach)) / 2
-        clipped = np.minimum(counts, around + CLIP * np.sqrt(around) + 1)
+        usual = (before(clipped, reach) + after(clipped, reach)) / 2
+        clipped = np.minimum(counts, usual + CLIP * np.sqrt(usual) + 1)
     return np.maximum(before(clipped, reach), after(clipped, reach))
 
 

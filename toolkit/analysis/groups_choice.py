@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.analysis.groups_activity import Scale
-from toolkit.analysis.groups_communities import Group, communities, jaccard, pair_index, quorum, square
-from toolkit.analysis.groups_evidence import ALPHA, HALF_ALPHA, HALVES, RANGES, Evidence, threshold
+from toolkit.analysis.groups_communities import Group, communities, jaccard, quorum
+from toolkit.analysis.groups_evidence import ALPHA, RANGES, Evidence, threshold
 from toolkit.analysis.groups_null import (
-    Draws,
     Ints,
     Pairs,
     Words,
@@ -22,16 +21,17 @@ from toolkit.analysis.groups_null import (
     turned,
 )
 
+ALIKE = 0.25  # Jaccard index from which a half, which has half of the evidence, bears a group out
 SAME = 0.5  # Jaccard index from which two groups are one group at two times
 
 
 def found_groups(evidence: Evidence, names: int) -> list[Group]:
     """The groups of the whole trace, or of its stretches where these do not fit into the whole's."""
     edges = evidence.edges
-    whole = communities(square(edges.any(axis=0), names))
+    whole = communities(np.flatnonzero(edges.any(axis=0)), names)
     if not whole:
         return []
-    pieces = [communities(square(edges[i], names)) for i in range(1, len(RANGES))]
+    pieces = [communities(np.flatnonzero(edges[i]), names) for i in range(1, len(RANGES))]
     return _recomposed(whole, pieces) or whole
 
 
@@ -77,18 +77,11 @@ def _joint(groups: Words, names: Words, edges: Ints) -> Pairs:
     return np.stack(each, axis=1)
 
 
-def holds_in_halves(draws: Draws, group: Group, names: int) -> bool:
-    """Whether the group's pairs coincide beyond chance in both interleaved halves of the trace."""
-    pairs = pair_index(names)[np.ix_(group, group)]
-    inner = pairs[np.triu_indices(len(group), 1)]
-    for parts in HALVES:
-        observed = draws.observed[parts][:, inner].sum()
-        drawn = draws.drawn[:, parts][:, :, inner].sum(axis=(1, 2), dtype=np.float64)
-        if (1 + (drawn >= observed).sum()) / (1 + len(drawn)) > HALF_ALPHA:
-            return False
-    return True
+def borne_out(group: Group, halves: Sequence[Sequence[Group]]) -> bool:
+    """Whether either half alone gives a group that is like it."""
+    return all(max((jaccard(group, other) for other in half), default=0) >= ALIKE for half in halves)
 
 
 def half_groups(evidence: Evidence, names: int) -> list[list[Group]]:
     """What each interleaved half alone would give."""
-    return [communities(square(edges, names)) for edges in evidence.half_edges]
+    return [communities(np.flatnonzero(edges), names) for edges in evidence.half_edges]

@@ -7,16 +7,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 Group = tuple[int, ...]  # names, ascending
-Square = NDArray[np.float64]
+Ints = NDArray[np.int64]
 JOINED = 0.5  # two clusters are one when more than this share of the pairs between them is associated
 QUORUM = 0.4  # the share of a member's fellows that must be active for a burst of the group
 
 
-def communities(adjacent: Square) -> list[Group]:
-    """Clusters of at least two by average linkage, largest first."""
-    clusters = [[i] for i in np.flatnonzero(adjacent.any(axis=0)).tolist()]
-    between = adjacent[np.ix_([c[0] for c in clusters], [c[0] for c in clusters])]
+def communities(pairs: Ints, names: int) -> list[Group]:
+    """Clusters of at least two by average linkage of the associated `pairs`, largest first."""
+    upper = upper_pairs(names)
+    members, place = np.unique(np.stack([upper[0][pairs], upper[1][pairs]]), return_inverse=True)
+    a, b = place.reshape(2, -1)
+    between = np.zeros((len(members), len(members)))
+    between[a, b] = between[b, a] = 1
     np.fill_diagonal(between, -1)
+    clusters = [[member] for member in members.tolist()]
     sizes = np.ones(len(clusters))
     while len(clusters) > 1:
         a, b = divmod(int(np.argmax(between)), len(clusters))
@@ -48,17 +52,23 @@ def jaccard(a: Sequence[int], b: Sequence[int]) -> float:
 
 
 @cache
+def upper_pairs(names: int) -> tuple[Ints, Ints]:
+    """The two names of each pair; pairs are counted so everywhere."""
+    first, second = np.triu_indices(names, 1)
+    return first, second
+
+
+@cache
 def pair_index(names: int) -> NDArray[np.int64]:
-    """Where the pair of two names lies among np.triu_indices; −1 on the diagonal."""
-    upper = np.triu_indices(names, 1)
+    """Where the pair of two names lies among `upper_pairs`; −1 on the diagonal."""
+    upper = upper_pairs(names)
     index = np.full((names, names), -1)
     index[upper] = np.arange(len(upper[0]))
     index.T[upper] = index[upper]
     return index
 
 
-def square(pairs: NDArray[np.bool_], names: int) -> Square:
-    """Pairs as a symmetric matrix."""
-    matrix = np.zeros((names, names))
-    matrix[np.triu_indices(names, 1)] = pairs
-    return matrix + matrix.T
+def inner_pairs(group: Sequence[int], names: int) -> NDArray[np.int64]:
+    """The pairs of a group's members, as `upper_pairs` counts the pairs of all names."""
+    pairs: NDArray[np.int64] = pair_index(names)[np.ix_(group, group)][np.triu_indices(len(group), 1)]
+    return pairs

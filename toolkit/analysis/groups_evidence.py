@@ -5,13 +5,13 @@ stretch of the trace), and a cluster of pairs, each weaker, whose scores add up 
 the draws hold (whole trace only). Either errs at ALPHA in traces without groups.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.analysis.groups_communities import communities, pair_index, square
+from toolkit.analysis.groups_communities import Group, communities, inner_pairs
 from toolkit.analysis.groups_null import PARTS, Draws, Ints, Pairs
 
 Maxima = NDArray[np.float64]  # one a draw
@@ -26,15 +26,22 @@ HALVES: tuple[Ints, Ints] = (np.arange(0, PARTS, 2), np.arange(1, PARTS, 2))  # 
 
 @dataclass(frozen=True)
 class Weighed:
-    """One scale's scores (ranges × pairs, and halves × pairs), the draws' largest of each, and its clusters."""
+    """One stretch of the trace at one scale: every pair's score, the weaker pairs, their clusters, the draws' most."""
 
     scores: Pairs
-    halves: Pairs
     largest: Maxima
-    half_largest: NDArray[np.float64]  # halves × draws
-    weak: NDArray[np.bool_]  # pairs among the weaker ones
-    clusters: list[tuple[float, tuple[int, ...]]]  # the sum of the weak pairs' scores, and the names
+    weak: NDArray[np.bool_]
+    clusters: list[tuple[float, Group]]  # the sum of the weak pairs' scores, and the names
     heaviest: Maxima
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the tests find: pairs, the score above which a pair is one, clusters with their p-values."""
+
+    pairs: NDArray[np.bool_]
+    limit: float
+    heavy: list[tuple[float, Group]]
 
 
 @dataclass(frozen=True)
@@ -43,72 +50,91 @@ class Evidence:
 
     best: Draws
     scores: Pairs  # ranges × pairs, largest over the scales
+    largest: Maxima
     edges: NDArray[np.bool_]
     half_edges: NDArray[np.bool_]  # halves × pairs
     threshold: float
-    largest: Maxima
-    heavy: list[tuple[float, tuple[int, ...]]]  # p-value and names of each cluster that is found
+    heavy: list[tuple[float, Group]]  # p-value and names of each cluster that is found
     scales: int
 
-    def p_value(self, pairs: Ints, names: tuple[int, ...]) -> float:
+    def p_value(self, pairs: Ints, names: Group) -> float:
         """The smaller of the two tests' family-wise p-values."""
-        found = (1 + (self.largest >= self.scores[:, pairs].max()).sum()) / (1 + len(self.largest))
-        return min([float(found), *(p for p, cluster in self.heavy if len(set(cluster) & set(names)) > 1)])
+        found = share_as_large(self.largest, float(self.scores[:, pairs].max()))
+        return min([found, *(p for p, cluster in self.heavy if len(set(cluster) & set(names)) > 1)])
 
 
 def weigh(scales: Iterable[Draws], names: int) -> Evidence:
     """Judge all pairs at all scales together; only one scale's draws are held at a time, and the best one's."""
-    best, most, each = None, -1.0, []
+    best, most = None, -1.0
+    scores, largest, whole, halves = [], [], [], []
     for draws in scales:
-        each.append(weigh_scale(draws, names))
-        told = float(np.sort(each[-1].scores[0])[-names:].sum())
+        scores.append(np.stack([draws.score(parts) for parts in RANGES]))
+        largest.append(_largest(draws))
+        whole.append(weigh_stretch(draws, RANGES[0], names))
+        halves.append([weigh_stretch(draws, parts, names) for parts in HALVES])
+        told = float(np.sort(scores[-1][0])[-names:].sum())
         if best is None or told > most:
             best, most = draws, told
     assert best is not None
-    scores, halves = (np.max([getattr(w, name) for w in each], axis=0) for name in ("scores", "halves"))
-    largest, heaviest = (np.max([getattr(w, name) for w in each], axis=0) for name in ("largest", "heaviest"))
-    half_largest = np.max([w.half_largest for w in each], axis=0)
-    limit = threshold(largest, ALPHA)
-    edges = scores > limit
+    top, most_of_each = np.max(scores, axis=0), np.max(largest, axis=0)
+    clusters = judge(whole, ALPHA, names)
+    limit = threshold(most_of_each, ALPHA)
+    edges = top > limit
+    edges[0] |= clusters.pairs
+    half_edges = np.stack([judge(half, HALF_ALPHA, names).pairs for half in zip(*halves, strict=True)])
+    return Evidence(best, top, most_of_each, edges, half_edges, limit, clusters.heavy, len(scores))
+
+
+def _largest(draws: Draws) -> Maxima:
+    """Each draw's largest score over all ranges."""
+    drawn = range(len(draws.drawn))
+    return np.array([max(draws.drawn_score(i, parts).max() for parts in RANGES) for i in drawn], dtype=np.float64)
+
+
+def weigh_stretch(draws: Draws, parts: Ints, names: int) -> Weighed:
+    scores = draws.score(parts)
+    drawn = [draws.drawn_score(i, parts) for i in range(len(draws.drawn))]
+    limit = _stray_limit(drawn, max(1, round(STRAY * names)))
+    heaviest = np.array([max((mass for mass, _ in clusters(one, limit, names)), default=0.0) for one in drawn])
+    largest = np.array([one.max() for one in drawn])
+    return Weighed(scores, largest, scores > limit, clusters(scores, limit, names), heaviest)
+
+
+def judge(scales: Sequence[Weighed], alpha: float, names: int) -> Judged:
+    """Both tests for one stretch over all scales, each at `alpha`."""
+    largest, heaviest = (np.max([getattr(w, name) for w in scales], axis=0) for name in ("largest", "heaviest"))
+    limit = threshold(largest, alpha)
+    pairs = np.max([w.scores for w in scales], axis=0) > limit
     heavy = []
-    for weighed in each:
+    for weighed in scales:
         for mass, cluster in weighed.clusters:
-            if mass > threshold(heaviest, ALPHA):
-                heavy.append((float((1 + (heaviest >= mass).sum()) / (1 + len(heaviest))), cluster))
-                inner = pair_index(names)[np.ix_(cluster, cluster)][np.triu_indices(len(cluster), 1)]
-                edges[0, inner] |= weighed.weak[inner]
-    half_edges = np.stack([h > threshold(one, HALF_ALPHA) for h, one in zip(halves, half_largest, strict=True)])
-    return Evidence(best, scores, edges, half_edges, limit, largest, heavy, len(each))
+            if mass > threshold(heaviest, alpha):
+                heavy.append((share_as_large(heaviest, mass), cluster))
+                inner = inner_pairs(cluster, names)
+                pairs[inner] |= weighed.weak[inner]
+    return Judged(pairs, limit, heavy)
 
 
-def weigh_scale(draws: Draws, names: int) -> Weighed:
-    count = len(draws.drawn)
-    scores = np.stack([draws.score(parts) for parts in RANGES])
-    halves = np.stack([draws.score(parts) for parts in HALVES])
-    largest = np.array([max(draws.drawn_score(i, parts).max() for parts in RANGES) for i in range(count)])
-    half_largest = np.array([[draws.drawn_score(i, parts).max() for i in range(count)] for parts in HALVES])
-    whole = [draws.drawn_score(i, RANGES[0]) for i in range(count)]
-    limit = _stray_limit(whole, max(1, round(STRAY * names)))
-    heaviest = np.array([max((mass for mass, _ in clusters(drawn, limit, names)), default=0.0) for drawn in whole])
-    found = clusters(scores[0], limit, names)
-    return Weighed(scores, halves, largest, half_largest, scores[0] > limit, found, heaviest)
-
-
-def _stray_limit(drawn: list[Pairs], kept: int) -> float:
+def _stray_limit(drawn: Sequence[Pairs], kept: int) -> float:
     """The score that `kept` pairs a draw exceed on average."""
-    high = np.concatenate([np.sort(one)[-20 * kept :] for one in drawn])
-    return float(np.sort(high)[-min(kept * len(drawn), len(high))])
+    high = np.concatenate([one[one > 1] for one in drawn])
+    place = kept * len(drawn)
+    return float(np.partition(high, -place)[-place]) if len(high) >= place else 1.0
 
 
-def clusters(scores: Pairs, limit: float, names: int) -> list[tuple[float, tuple[int, ...]]]:
+def clusters(scores: Pairs, limit: float, names: int) -> list[tuple[float, Group]]:
     """Clusters of the pairs above `limit`, each with the sum of their scores."""
     above = scores > limit
-    index = pair_index(names)
     found = []
-    for group in communities(square(above, names)):
-        inner = index[np.ix_(group, group)][np.triu_indices(len(group), 1)]
+    for group in communities(np.flatnonzero(above), names):
+        inner = inner_pairs(group, names)
         found.append((float(scores[inner][above[inner]].sum()), group))
     return found
+
+
+def share_as_large(drawn: Maxima, value: float) -> float:
+    """The p-value of `value`, itself counted among the draws."""
+    return float((1 + (drawn >= value).sum()) / (1 + len(drawn)))
 
 
 def threshold(largest: Maxima, alpha: float) -> float:

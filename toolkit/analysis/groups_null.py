@@ -1,10 +1,10 @@
 """Which pairs are active together more often than their own bursts and the shared load bring about.
 
 The null: within each block of a scale (two hours at most, or 12 windows) every name's activity is turned around a
-circle by an amount of its own. That keeps each name's bursts whole, and the load, which is steady within a block; it breaks
-only what is between names. A pair's score grows with the coincidences beyond those expected; a draw's largest score
-over all pairs, window lengths and stretches of the trace is the max statistic, so that the probability that anything at
-all is found in a trace without groups (family-wise error) is what is stated.
+circle by an amount of its own. That keeps each name's bursts whole, and the load, which is steady within a block; it
+breaks only what is between names. A pair's score grows with the coincidences beyond those expected; a draw's largest
+score over all pairs, window lengths and stretches of the trace is the max statistic, so that the probability that
+anything at all is found in a trace without groups (family-wise error) is what is stated.
 
 A block has at most 64 windows and is one machine word: a turn is a rotation, coincidences are counted bits.
 """
@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.analysis.groups_activity import MOST_IN_BLOCK, Scale
+from toolkit.analysis.groups_communities import upper_pairs
 
-Pairs = NDArray[np.float32]  # …, pairs of names as np.triu_indices lists them
+Pairs = NDArray[np.float32]  # …, pairs of names as `upper_pairs` lists them
 Words = NDArray[np.uint64]  # names × blocks, the first window in the lowest bit
 Blocks = NDArray[np.bool_]  # names × blocks × windows
 Ints = NDArray[np.int64]
@@ -48,7 +49,7 @@ def draws(scale: Scale, count: int, seed: int) -> Draws:
     """`count` draws of the null from `seed`."""
     rng = np.random.default_rng(seed)
     blocks, edges = in_blocks(scale, scale.active), part_edges(scale)
-    upper = np.triu_indices(len(blocks), 1)
+    upper = upper_pairs(len(blocks))
     words = packed(blocks)
     drawn = np.empty((count, PARTS, len(upper[0])), dtype=np.uint16)
     for i in range(count):
@@ -99,7 +100,8 @@ def expected(a: Blocks, b: Blocks, edges: Ints) -> Pairs:
     """The mean over all turns, parts × a's rows × b's: in each block the product of the two counts over its windows."""
     busy_a, busy_b = (each.sum(axis=2, dtype=np.float32) for each in (a, b))
     parts = [busy_a[:, i:j] @ busy_b[:, i:j].T for i, j in pairwise(edges)]
-    return np.stack(parts) / np.float32(a.shape[2])
+    result: Pairs = np.stack(parts) / np.float32(a.shape[2])
+    return result
 
 
 def run(a: Blocks, b: Blocks, mean: Pairs) -> Pairs:

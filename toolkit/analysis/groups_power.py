@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.analysis.groups_communities import square
+from toolkit.analysis.groups_communities import pair_index, upper_pairs
 from toolkit.analysis.groups_null import Draws, score
 
 SHARED = 0.5  # of the rarer name's bursts
@@ -31,7 +31,7 @@ def power(draws: Draws, threshold: float) -> Power:
     expected = draws.expected.sum(axis=0).astype(np.float64)
     names = len(draws.scale.active)
     busy = draws.scale.active.sum(axis=1).astype(np.float64)
-    upper = np.triu_indices(names, 1)
+    upper = upper_pairs(names)
     rarer = np.minimum(busy[upper[0]], busy[upper[1]])
     run = draws.run.astype(np.float64)
     needed = _needed(expected, run, threshold)
@@ -53,7 +53,7 @@ def _needed(expected: NDArray[np.float64], run: NDArray[np.float64], threshold: 
     low, high = expected / run, expected / run + 10 * threshold + 10 * np.sqrt(threshold * expected / run)
     for _ in range(30):
         middle = (low + high) / 2
-        above = score((middle * run).astype(np.float32), expected.astype(np.float32), run.astype(np.float32)) > threshold
+        above = score(*(each.astype(np.float32) for each in (middle * run, expected, run))) > threshold
         low, high = np.where(above, low, middle), np.where(above, middle, high)
     return high
 
@@ -64,10 +64,8 @@ def _of_four(found: NDArray[np.float64], names: int, samples: int = 500) -> floa
         return float(found.mean())
     rng = np.random.default_rng(0)
     four = np.argsort(rng.random((samples, names)), axis=1)[:, :4]
-    pairs = square(np.ones_like(found, dtype=bool), names)
-    pairs[np.triu_indices(names, 1)] = found
     a, b = np.triu_indices(4, 1)
-    chance = pairs[np.minimum(four[:, a], four[:, b]), np.maximum(four[:, a], four[:, b])]
+    chance = found[pair_index(names)[four[:, a], four[:, b]]]
     missed = 1 - chance
     none = missed.prod(axis=1)
     one = sum(chance[:, i] * np.delete(missed, i, axis=1).prod(axis=1) for i in range(6))

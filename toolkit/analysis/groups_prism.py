@@ -56,7 +56,7 @@ ACTIVE = pl.Schema({"start_s": _f, "window_s": _f, "active": _f, "jaccard": _f})
 class Spells:
     """The stretches in which a model is active: `lane` counts the models as Lanes does."""
 
-    lane: NDArray[np.int64]
+    lane: NDArray[np.integer]
     begin_s: Floats
     end_s: Floats  # may lie after the trace's end
     last_s: float  # the trace's last arrival

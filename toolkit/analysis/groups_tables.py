@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from toolkit.analysis.groups_communities import pair_index
+from toolkit.analysis.groups_communities import inner_pairs, pair_index
 from toolkit.analysis.groups_evidence import ALPHA
 from toolkit.analysis.groups_membership import Epoch
 from toolkit.analysis.groups_power import power
@@ -83,7 +83,7 @@ class About:
     by: str
     named: int
     names: list[str]
-    requests: NDArray[np.int64]
+    requests: NDArray[np.integer]
     offset_s: float
     span_s: float
 
@@ -135,7 +135,9 @@ def _summary(about: About, found: "Found", groups: int) -> pl.DataFrame:
 def _note(about: About, found: "Found") -> str | None:
     said = []
     if about.named > len(about.names):
-        said.append(f"{about.named - len(about.names)} of {about.named} {about.by}s with the fewest requests are left out")
+        said.append(
+            f"{about.named - len(about.names)} of {about.named} {about.by}s with the fewest requests are left out"
+        )
     if found.shared:
         said.append(f"{found.shared} of {len(about.names)} {about.by}s rise together: that is load, not a group")
     if found.unstable:
@@ -162,7 +164,7 @@ def _groups(about: About, found: "Found") -> Iterator[dict[str, Any]]:
         together, expected, busy = _within(found, epoch.members)
         bursts = _bursts_in(found, epoch)
         seconds = (epoch.last - epoch.first + 1) * found.evidence.best.scale.window_s
-        pairs = _inner(epoch.members, len(about.names))
+        pairs = inner_pairs(epoch.members, len(about.names))
         yield {
             "id": name,
             "group": epoch.group + 1,
@@ -179,16 +181,11 @@ def _groups(about: About, found: "Found") -> Iterator[dict[str, Any]]:
         }
 
 
-def _inner(members: Sequence[int], names: int) -> NDArray[np.int64]:
-    inner: NDArray[np.int64] = pair_index(names)[np.ix_(members, members)][np.triu_indices(len(members), 1)]
-    return inner
-
-
 def _within(found: "Found", members: Sequence[int]) -> tuple[NDArray[np.float64], ...]:
     """Of each pair of members: windows together, expected, and the most there could be."""
     draws = found.evidence.best
     busy = draws.scale.active.sum(axis=1).astype(np.float64)
-    pairs = _inner(members, len(busy))
+    pairs = inner_pairs(members, len(busy))
     a, b = np.triu_indices(len(members), 1)
     most = np.sqrt(busy[list(members)][a] * busy[list(members)][b])
     together, expected = (each[:, pairs].sum(axis=0).astype(np.float64) for each in (draws.observed, draws.expected))
