@@ -72,7 +72,9 @@ def planted(setting: Setting, seed: int) -> Planted:
 def _starts(rng: np.random.Generator, s: Setting, span_s: float) -> NDArray[np.float64]:
     starts = rng.random(rng.poisson(s.bursts_per_h * s.hours)) * span_s
     if s.diurnal:
-        starts = starts[rng.random(len(starts)) < (1 + s.diurnal * np.sin(2 * np.pi * starts / DAY_S)) / (1 + s.diurnal)]
+        starts = starts[
+            rng.random(len(starts)) < (1 + s.diurnal * np.sin(2 * np.pi * starts / DAY_S)) / (1 + s.diurnal)
+        ]
     return np.sort(starts)
 
 

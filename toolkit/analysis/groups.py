@@ -53,7 +53,8 @@ class Groups:
         """See docs/analyses.md for the tables."""
         timed = frame.filter(pl.col("arrival_s").is_not_null(), pl.col(self.by).is_not_null())
         if not timed.height:
-            return tables.empty() | {
+            nothing = tables.without(tables.About.nobody(self.by), f"no request names its {self.by}")
+            return (nothing if frame.height else tables.empty()) | {
                 "prism": PRISM.to_frame(),
                 "presence": PRESENCE.to_frame(),
                 "active": ACTIVE.to_frame(),

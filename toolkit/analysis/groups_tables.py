@@ -87,6 +87,10 @@ class About:
     offset_s: float
     span_s: float
 
+    @classmethod
+    def nobody(cls, by: str) -> "About":
+        return cls(by, 0, [], np.zeros(0, dtype=np.int64), 0.0, 0.0)
+
 
 def empty() -> Tables:
     return {name: schema.to_frame() for name, schema in ALL.items()}
