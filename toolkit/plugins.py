@@ -45,6 +45,8 @@ BUILTIN: dict[str, dict[str, str]] = {
         "markov": "workloads.generators.markov:Markov",
         "on-off": "workloads.generators.on_off:OnOff",
         "groups": "workloads.generators.groups:Groups",
+        "servegen": "workloads.generators.servegen:ServeGen",
+        "like": "workloads.generators.like:Like",
     },
     "analysis": {
         "arrivals": "toolkit.analysis.arrivals:Arrivals",
@@ -56,12 +58,30 @@ BUILTIN: dict[str, dict[str, str]] = {
         "latencies": "toolkit.analysis.latencies:Latencies",
         "groups": "toolkit.analysis.groups:Groups",
         "drift": "toolkit.analysis.drift:Drift",
+        "clients": "toolkit.analysis.clients:Clients",
     },
     "scheduler": {
         "fcfs": "replay.schedulers.fcfs:FCFS",
         "sjf": "replay.schedulers.sjf:SJF",
         "srpt": "replay.schedulers.srpt:SRPT",
+        "ltr": "replay.schedulers.ltr:LTR",
+        "trail": "replay.schedulers.trail:TRAIL",
+        "mlfq": "replay.schedulers.mlfq:MLFQ",
+        "las": "replay.schedulers.las:LAS",
         "priority": "replay.schedulers.priority:Priority",
+        "edf": "replay.schedulers.edf:EDF",
+        "least-slack": "replay.schedulers.least_slack:LeastSlack",
+        "moore-hodgson": "replay.schedulers.moore_hodgson:MooreHodgson",
+        "vtc": "replay.schedulers.vtc:VTC",
+        "gittins": "replay.schedulers.gittins:Gittins",
+        "gittins-boost": "replay.schedulers.gittins_boost:GittinsBoost",
+        "distboost": "replay.schedulers.distboost:DistBoost",
+        "uniboost": "replay.schedulers.uniboost:UniBoost",
+        "driftsched-fifo": "replay.schedulers.driftsched:FIFO",
+        "driftsched-priority": "replay.schedulers.driftsched:StrictPriority",
+        "driftsched-weighted": "replay.schedulers.driftsched:Weighted",
+        "driftsched-sjf": "replay.schedulers.driftsched:ShortestBudget",
+        "driftsched-aging": "replay.schedulers.driftsched:Aging",
     },
     "latency_model": {
         "roofline": "replay.latency_models.roofline:Roofline",
@@ -148,10 +168,21 @@ def split_spec(spec: str) -> tuple[str, dict[str, str]]:
 def parameters(plugin_class: Any) -> dict[str, dict[str, Any]]:
     """A plugin's parameters: name -> {"type", "default"}, read from its signature."""
     found = {}
-    for name, p in inspect.signature(plugin_class).parameters.items():
+    for name, p in _signature(plugin_class).items():
         kind = p.annotation if isinstance(p.annotation, str) else getattr(p.annotation, "__name__", str(p.annotation))
         found[name] = {"type": kind, "default": None if p.default is p.empty else p.default}
     return found
+
+
+def _signature(plugin: Any) -> dict[str, inspect.Parameter]:
+    """A plugin's parameters; where it passes `**others` on, those of the class it extends too."""
+    own = dict(inspect.signature(plugin).parameters)
+    passed_on = [name for name, p in own.items() if p.kind is p.VAR_KEYWORD]
+    for name in passed_on:
+        del own[name]
+    if passed_on and inspect.isclass(plugin):
+        return own | {name: p for name, p in _signature(plugin.__base__).items() if name not in own}
+    return own
 
 
 def summary(plugin: Any) -> str:
@@ -164,7 +195,7 @@ def plural(kind: str) -> str:
 
 
 def _typed_options(kind: str, name: str, made: Any, options: dict[str, str]) -> dict[str, Any]:
-    signature = inspect.signature(made).parameters
+    signature = _signature(made)
     typed: dict[str, Any] = {}
     for key, raw in options.items():
         if key not in signature:

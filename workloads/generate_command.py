@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from workloads.closeness import Measure
     from workloads.generate import Generated
     from workloads.generate_spec import Workload
 
@@ -42,7 +43,7 @@ def generate(
     made = _generate(workload, out, seed)
     if truth is not None:
         write_truth(made, truth)
-    show(made, workload, out, truth, as_json=as_json)
+    show(made, out, truth, _closeness(like, out, arguments["load"]) if like else None, as_json=as_json)
 
 
 def _from_spec(spec: Path, *, span_s: float | None, load: float | None, models: int | None) -> "Workload":
@@ -57,6 +58,13 @@ def _like(trace: str, *, span_s: float | None, load: float | None, models: int |
     from workloads.like import likeness
 
     return likeness(trace, span_s=span_s, load=1.0 if load is None else load, models=models)
+
+
+def _closeness(like: str, out: Path, load: float | None) -> "list[Measure]":
+    from toolkit.traces import read_trace
+    from workloads.closeness import compare
+
+    return compare(read_trace([like]).frame, read_trace([out]).frame, load or 1.0)
 
 
 def _generate(workload: "Workload", out: Path, seed: int) -> "Generated":

@@ -9,8 +9,8 @@ import polars as pl
 from toolkit.errors import InputFailure
 from toolkit.readable import number, seconds
 from toolkit.traces import footer
+from workloads.closeness import Measure, lines, to_json
 from workloads.generate import Generated
-from workloads.generate_spec import Workload
 
 
 def write_truth(made: Generated, path: Path) -> None:
@@ -26,11 +26,12 @@ def write_truth(made: Generated, path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def show(made: Generated, workload: Workload, out: Path, truth: Path | None, *, as_json: bool) -> None:
-    """Print what was written, and for a likeness how close it came."""
+def show(made: Generated, out: Path, truth: Path | None, near: list[Measure] | None, *, as_json: bool) -> None:
+    """Print what was written, and for a likeness how `near` it came."""
     planted = counted(made.truth)
     if as_json:
         facts = {"trace": made.info.to_dict(), "out": str(out), "bytes": made.written_bytes, "planted": planted}
+        facts |= {"closeness": to_json(near)} if near is not None else {}
         click.echo(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
         return
     info = made.info
@@ -39,6 +40,8 @@ def show(made: Generated, workload: Workload, out: Path, truth: Path | None, *, 
     click.echo("planted: " + ", ".join(f"{count:,} {what}" for what, count in planted.items()))
     for note in made.info.notes[1:]:
         click.echo(f"note: {note}")
+    if near is not None:
+        click.echo(lines(near))
     click.echo(f"wrote {made.written_bytes:,} bytes to {out}" + (f", the truth to {truth}" if truth else ""))
 
 

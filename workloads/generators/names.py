@@ -34,7 +34,8 @@ class Names:
         """Shares as given or in proportion, not yet of sum 1."""
         if self.shares:
             return np.array(list(self.shares.values()), dtype=np.float64)
-        return np.power(np.arange(1, self.count + 1, dtype=np.float64), -self.zipf)
+        weights: Floats = np.power(np.arange(1, self.count + 1, dtype=np.float64), -self.zipf)
+        return weights
 
     @property
     def probabilities(self) -> Floats:

@@ -44,8 +44,34 @@ class Gaps:
             return float(rng.standard_exponential())
         if self.family == "gamma":
             return float(rng.random() * rng.standard_gamma(self.shape + 1) / self.shape)
-        biased = rng.standard_gamma(1 + 1 / self.shape) ** (1 / self.shape)
+        biased = float(rng.standard_gamma(1 + 1 / self.shape)) ** (1 / self.shape)
         return float(rng.random() * biased / gamma_function(1 + 1 / self.shape))
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Gaps drawn again from ascending `values`, scaled to mean 1."""
+
+    values: Floats
+
+    @cached_property
+    def cv(self) -> float:
+        return float(self.values.std() / self.values.mean())
+
+    def draw(self, rng: np.random.Generator, n: int) -> Floats:
+        """Between neighbouring values, so that no gap comes back exactly."""
+        at = np.interp(rng.random(n) * (len(self.values) - 1), np.arange(len(self.values)), self.values)
+        return at / self._mean
+
+    def first(self, rng: np.random.Generator) -> float:
+        """A share of a length-biased gap."""
+        biased = np.searchsorted(np.cumsum(self.values), rng.random() * self.values.sum())
+        return float(rng.random() * self.values[biased] / self._mean)
+
+    @cached_property
+    def _mean(self) -> float:
+        """Of what `draw` draws: of the straight lines between the values."""
+        return float((self.values[1:] + self.values[:-1]).mean() / 2)
 
 
 def weibull_shape(cv: float) -> float:
@@ -100,7 +126,9 @@ def steady(rate_per_s: float, *parts: RateFactor) -> Intensity:
     return Intensity(rate, parts)
 
 
-def renewal(edges: Iterable[float], intensity: Intensity, gaps: Gaps, rng: np.random.Generator) -> Iterator[Floats]:
+def renewal(
+    edges: Iterable[float], intensity: Intensity, gaps: Gaps | Sampled, rng: np.random.Generator
+) -> Iterator[Floats]:
     """The arrivals up to each edge, ascending. The process goes on across edges and is stationary from the start."""
     start_s, ahead = 0.0, np.array([gaps.first(rng)])  # arrivals to come, in operational time from `start_s`
     for end_s in edges:
