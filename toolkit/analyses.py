@@ -14,8 +14,8 @@ from toolkit.schema import OUTCOMES, TABLES
 from toolkit.traces import Trace
 
 Tables = dict[str, dict[str, pl.DataFrame]]  # analysis -> table -> frame, as docs/analyses.md lists them
-CATEGORIES = ("model", "tenant", "status")  # few distinct values: grouped by number instead of by text
-ON_REQUEST = ("groups", "drift")  # cost more than all the others, so they run only when asked for
+CATEGORIES = ("model", "tenant", "tier", "kind", "status")  # few distinct values: grouped by number instead of by text
+ON_REQUEST = ("groups", "drift", "clients")  # cost more than all the others, so they run only when asked for
 
 Asked = Mapping[str, Mapping[str, Any]]  # the analyses on request that were asked for -> their parameters
 

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import polars as pl
 
-from toolkit import groups_json
+from toolkit import drift_json, groups_json
 from toolkit.analyses import Tables
 from toolkit.traces import TraceInfo
 
@@ -84,4 +84,8 @@ def _only_row(table: pl.DataFrame) -> dict[str, Any] | None:
     return table.row(0, named=True) if table.height else None
 
 
-ASKED: dict[str, Callable[[dict[str, pl.DataFrame]], dict[str, Any]]] = {"groups": groups_json.shape}
+ASKED: dict[str, Callable[[dict[str, pl.DataFrame]], dict[str, Any] | None]] = {
+    "groups": groups_json.shape,
+    "drift": drift_json.shape,
+    "clients": drift_json.clients,
+}

@@ -11,6 +11,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from toolkit import drift_summary, groups_summary
 from toolkit.analyses import Tables
 from toolkit.errors import printable
 from toolkit.readable import UNKNOWN, number, percent, seconds, spark
@@ -237,6 +238,9 @@ BLOCKS: dict[str, Callable[[Frames], RenderableType | None]] = {
     "prefixes": prefixes,
     "sessions": sessions,
     "latencies": latencies,
+    "groups": groups_summary.groups,
+    "drift": drift_summary.drift,
+    "clients": drift_summary.clients,
 }
 
 

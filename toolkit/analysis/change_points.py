@@ -51,10 +51,14 @@ class Found:
     stretch: float
 
 
-def segment(binned: Binned, rng: np.random.Generator, known_stretch: float = 1.0) -> Segmentation:
-    """Cut as long as the parts differ; then place every cut between its neighbours and drop the small ones."""
+def segment(binned: Binned, rng: np.random.Generator, long_run: float = 0.0) -> Segmentation:
+    """Cut as long as the parts differ; then place every cut between its neighbours and drop the small ones.
+
+    `long_run` is the variance a request adds to a long sum, where sessions tell it; an independent request adds 1.
+    """
     features = condensed(binned.features)
-    whole = split(features, rng, known_stretch)
+    long_run *= binned.requests / len(features)
+    whole = split(features, rng, long_run)
     if whole is None:
         return Segmentation([], None, 1.0)
     cuts: list[int] = []
@@ -67,19 +71,19 @@ def segment(binned: Binned, rng: np.random.Generator, known_stretch: float = 1.0
         cuts += inner
         bounds = [begin, *inner, end]
         for low, high in pairwise(bounds):
-            part = split(features[low:high], rng, known_stretch)
+            part = split(features[low:high], rng, long_run)
             if part is not None:
                 waiting.append((low, high, part))
     return Segmentation(placed(binned, sorted(cuts)), whole.p_value, whole.stretch)
 
 
-def split(features: Floats, rng: np.random.Generator, known_stretch: float = 1.0) -> Found | None:
+def split(features: Floats, rng: np.random.Generator, long_run: float = 0.0) -> Found | None:
     """The best cut, or pulse, of a segment and its p-value; null where it has fewer than LEAST_BLOCKS chunks."""
     blocks = min(BLOCKS, len(features))
     if blocks < LEAST_BLOCKS:
         return None
     edges = np.linspace(0, len(features), blocks + 1).round().astype(np.int64)
-    factor = max(known_stretch, stretch(features))
+    factor = stretch(features, long_run)
     sums = blocked(features, edges).astype(np.float32)
     shuffled = sums[np.argsort(rng.random((PERMUTATIONS, blocks)), axis=1)].cumsum(axis=1)
     whole = sums.cumsum(axis=0)
@@ -133,10 +137,11 @@ def pulse_scan(sums: Singles) -> Singles:
     return scanned
 
 
-def stretch(features: Floats) -> float:
+def stretch(features: Floats, long_run: float = 0.0) -> float:
     """How much larger the variance of long means is than if blocks were independent; at least 1.
 
-    From differences of neighbouring blocks, and of those one apart, at two block lengths. Blocks that wander like an
+    `long_run` is what is known of the variance that a chunk adds to a long sum. The rest is
+    from differences of neighbouring blocks, and of those one apart, at two block lengths. Blocks that wander like an
     AR(1) with correlation ρ have E d₂² ∕ E d₁² = 1 + ρ; a step or a ramp touches few differences, or each by little.
     """
     scales = [blocks for blocks in SCALES if blocks <= len(features)]
@@ -146,7 +151,8 @@ def stretch(features: Floats) -> float:
     total = (base**2).sum() / (len(base) - 1)
     if total <= 0:
         return 1.0
-    return max(1.0, *(_long_run(_scaled_blocks(features, blocks)) / float(total) for blocks in scales))
+    measured = (_long_run(_scaled_blocks(features, blocks), needed=blocks < BLOCKS // 2) for blocks in scales)
+    return max(1.0, max(long_run, *measured) / float(total))
 
 
 def _scaled_blocks(features: Floats, blocks: int) -> Floats:
@@ -155,11 +161,13 @@ def _scaled_blocks(features: Floats, blocks: int) -> Floats:
     return scaled
 
 
-def _long_run(blocks: Floats) -> float:
-    """The variance that a sum of very many blocks would have, a block."""
+def _long_run(blocks: Floats, needed: bool) -> float:
+    """The variance that a sum of very many blocks would have, a block; 0 when `needed` resemblance does not show."""
     near, apart = _differences(blocks, 1), _differences(blocks, 2)
     resemblance = min(apart / near - 1, MOST_RESEMBLANCE) if near else 0.0
     if resemblance < 1 / np.sqrt(len(blocks)):
+        if needed:
+            return 0.0
         resemblance = 0.0  # within noise
     order = np.random.default_rng(0).permuted(np.tile(np.arange(len(blocks)), (8, 1)), axis=1)
     kept = np.mean([_differences(blocks[one], 1) / max(_mean_square(blocks[one]), 1e-300) for one in order])

@@ -9,6 +9,7 @@ from toolkit.analysis import detectors, drift_bins, drift_cause, drift_estimate,
 from toolkit.analysis.change_places import distance, interval
 from toolkit.analysis.change_points import BLOCKS, CUT_ALPHA, PULSE_ALPHA, Segmentation, segment
 from toolkit.analysis.drift_bins import Binned
+from toolkit.analysis.drift_sessions import session_variance
 from toolkit.traces import TraceInfo
 
 SEED = 0
@@ -51,8 +52,10 @@ class Drift:
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
+        frame = frame.rechunk()
         strata = strata_of(frame)
-        answers = [self._series(series, frame, strata, info) for series in series_of(frame, strata)]
+        found = series_of(frame, strata)
+        answers = [self._series(series, frame, strata_for(series, strata, found), info) for series in found]
         tables = {
             name: pl.concat([answer[name] for answer in answers]) if answers else schema.to_frame()
             for name, schema in TABLES.items()
@@ -66,9 +69,9 @@ class Drift:
     ) -> dict[str, pl.DataFrame]:
         """Every table of one column."""
         rng = np.random.default_rng(SEED)
-        found = segment(binned, rng)
+        found = segment(binned, rng, session_variance(binned, frame))
         windows, null = drift_windows.windows(binned, rng)
-        causes = [drift_cause.causes(binned, found.points, s) for s in strata_for(binned, strata, frame)]
+        causes = [drift_cause.causes(binned, found.points, s) for s in strata]
         cause = pl.concat([drift_cause.CAUSE.to_frame(), *causes])
         return {
             "summary": summary(binned, found, cause, info),
@@ -103,14 +106,13 @@ def series_of(frame: pl.DataFrame, strata: list[Binned]) -> list[Binned]:
     return [binned for binned in (*lengths, ratio, *strata) if binned is not None]
 
 
-def strata_for(binned: Binned, strata: list[Binned], frame: pl.DataFrame) -> list[Binned]:
+def strata_for(binned: Binned, strata: list[Binned], found: list[Binned]) -> list[Binned]:
     """What a drift of the column may be laid to; of outputs also the length of the prompt, in eight bins."""
     if not binned.ordered:
         return []
     own = list(strata)
-    prompt = drift_bins.of_tokens(frame, "prompt_tokens") if binned.name == "output_tokens" else None
-    if prompt is not None:
-        own.append(drift_bins.coarse(prompt))
+    if binned.name == "output_tokens":
+        own += [drift_bins.coarse(prompt) for prompt in found if prompt.name == "prompt_tokens"]
     return [s for s in own if s.requests == binned.requests]
 
 

@@ -67,26 +67,34 @@ class Binned:
 
     def histogram(self, begin: int, end: int) -> Ints:
         """Requests by bin from the `begin`th to before the `end`th request."""
-        return np.bincount(self.codes[begin:end], minlength=len(self.middles))
+        first, last = np.searchsorted(self.edges, begin), np.searchsorted(self.edges, end, side="right") - 1
+        bins = len(self.middles)
+        if last <= first:
+            return np.bincount(self.codes[begin:end], minlength=bins)
+        ends = [self.codes[begin : self.edges[first]], self.codes[self.edges[last] : end]]
+        return np.asarray(self.counts[first:last].sum(axis=0) + sum(np.bincount(e, minlength=bins) for e in ends))
 
     def when(self, request: int) -> float | None:
         return None if self.time_s is None else float(self.time_s[min(request, self.requests - 1)])
 
 
 def counted(codes: Codes, edges: Ints, bins: int) -> Ints:
-    """Histogram of each chunk; a slice at a time, so that no index of the whole trace is held."""
-    chunks = len(edges) - 1
-    counts = np.zeros(chunks * bins, dtype=np.int64)
-    for begin in range(0, len(codes), SLICE):
-        part = codes[begin : begin + SLICE]
-        chunk = np.searchsorted(edges, np.arange(begin, begin + len(part)), side="right") - 1
-        counts += np.bincount(chunk * bins + part, minlength=chunks * bins)
-    return counts.reshape(chunks, bins)
+    """Histogram of each chunk; some chunks at a time, so that no index of the whole trace is held."""
+    sizes = np.diff(edges)
+    together = max(1, int(SLICE // max(1, sizes.mean())))
+    parts = []
+    for begin in range(0, len(sizes), together):
+        some = sizes[begin : begin + together]
+        cell = np.repeat(np.arange(len(some), dtype=np.int32) * np.int32(bins), some)
+        cell += codes[edges[begin] : edges[begin + len(some)]]
+        parts.append(np.bincount(cell, minlength=len(some) * bins).reshape(len(some), bins))
+    return np.concatenate(parts)
 
 
 def of_tokens(frame: pl.DataFrame, column: str) -> Binned | None:
     """The bins of prompt or output tokens; null where fewer than two values occur."""
-    known = frame if not frame[column].null_count() else frame.filter(pl.col(column).is_not_null())
+    known = frame.select("request_id", "arrival_s", column)
+    known = known.filter(pl.col(column).is_not_null()) if known[column].null_count() else known
     values = np.minimum(known[column].to_numpy(), LARGEST_TOKENS)
     largest = int(values.max()) if len(values) else 0
     return _looked_up(known, column, values, np.arange(largest + 1, dtype=np.float64))
@@ -94,10 +102,13 @@ def of_tokens(frame: pl.DataFrame, column: str) -> Binned | None:
 
 def of_ratio(frame: pl.DataFrame) -> Binned | None:
     """The bins of output tokens ÷ prompt tokens, where both are above zero."""
-    known = frame.filter((pl.col("prompt_tokens") > 0) & (pl.col("output_tokens") > 0))
-    ratio = np.log2(known["output_tokens"].to_numpy().astype(np.float32))
-    ratio -= np.log2(known["prompt_tokens"].to_numpy().astype(np.float32))
-    steps = np.clip(np.rint(ratio * RATIO_STEPS), -RATIO_ZERO, RATIO_ZERO).astype(np.int32) + RATIO_ZERO
+    positive = (pl.col("prompt_tokens") > 0) & (pl.col("output_tokens") > 0)
+    known = frame.select("request_id", "arrival_s", "prompt_tokens", "output_tokens")
+    known = known if known.select(positive.all()).item() else known.filter(positive)
+    ratio = np.log2(known["output_tokens"].to_numpy(), dtype=np.float32)
+    ratio -= np.log2(known["prompt_tokens"].to_numpy(), dtype=np.float32)
+    ratio *= RATIO_STEPS
+    steps = np.clip(np.rint(ratio, out=ratio), -RATIO_ZERO, RATIO_ZERO).astype(np.int32) + np.int32(RATIO_ZERO)
     meaning = 2.0 ** ((np.arange(2 * RATIO_ZERO + 1) - RATIO_ZERO) / RATIO_STEPS)
     return _looked_up(known, "ratio", steps, meaning)
 
@@ -105,17 +116,19 @@ def of_ratio(frame: pl.DataFrame) -> Binned | None:
 def of_names(frame: pl.DataFrame, column: str) -> Binned | None:
     """The bins of a column of names, the busiest 63 and all others; null where there is but one name."""
     names = frame[column].cast(pl.Categorical)
-    numbers = names.to_physical().cast(pl.Int64).fill_null(-1) + 1
-    counted_names = pl.DataFrame({"number": numbers, "name": names}).group_by("number").agg(pl.len(), pl.first("name"))
-    busiest = counted_names.with_columns(pl.col("name").cast(pl.String)).sort("len", "name", descending=[True, False])
+    number = (pl.first().to_physical().cast(pl.Int32) + 1).fill_null(0)
+    known = pl.DataFrame({"name": names.unique()}).select(pl.col("name").cast(pl.String), number=number)
+    numbers = names.to_frame().select(number).to_series().to_numpy()
+    counts = np.bincount(numbers)
+    busiest = known.with_columns(len=counts[known["number"].to_numpy()]).sort("len", "name", descending=[True, False])
     if busiest.height < 2:
         return None
     own = busiest.height if busiest.height <= BINS else BINS - 1
-    table = np.full(int(busiest["number"].max()) + 1, BINS - 1, dtype=np.uint8)  # type: ignore[arg-type]
+    table = np.full(len(counts), BINS - 1, dtype=np.uint8)
     table[busiest["number"][:own].to_numpy()] = np.arange(own)
     labels = (*busiest["name"][:own], *(["others"] if own < busiest.height else []))
     middles = np.arange(len(labels), dtype=np.float64)
-    return Binned(column, table[numbers.to_numpy()], middles, False, *_where(frame), labels)
+    return Binned(column, table[numbers], middles, False, *_where(frame), labels)
 
 
 def _looked_up(known: pl.DataFrame, name: str, values: NDArray[np.integer], meaning: Floats) -> Binned | None:

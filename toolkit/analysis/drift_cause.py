@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from toolkit.analysis.drift_bins import Binned
+from toolkit.analysis.drift_bins import SLICE, Binned
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -31,9 +31,11 @@ CAUSE = pl.Schema(
 
 def causes(binned: Binned, points: list[int], strata: Binned) -> pl.DataFrame:
     """CAUSE for every change point, between the segments that it parts; `strata` bins the same requests."""
+    if not points:
+        return CAUSE.to_frame()
     tables = segment_counts(binned, points, strata)
     parts = [_rows(binned, strata, change, tables[change], tables[change + 1]) for change in range(len(points))]
-    return pl.concat(parts) if parts else CAUSE.to_frame()
+    return pl.concat(parts)
 
 
 def segment_counts(binned: Binned, points: list[int], strata: Binned) -> Ints:
@@ -42,8 +44,10 @@ def segment_counts(binned: Binned, points: list[int], strata: Binned) -> Ints:
     bounds = [0, *points, binned.requests]
     tables = np.zeros((len(points) + 1, groups * bins), dtype=np.int64)
     for table, begin, end in zip(tables, bounds[:-1], bounds[1:], strict=True):
-        cell = strata.codes[begin:end].astype(np.int32) * bins + binned.codes[begin:end]
-        table += np.bincount(cell, minlength=groups * bins)
+        for at in range(begin, end, SLICE):
+            part = slice(at, min(at + SLICE, end))
+            cell = strata.codes[part].astype(np.int32) * bins + binned.codes[part]
+            table += np.bincount(cell, minlength=groups * bins)
     return tables.reshape(len(points) + 1, groups, bins)
 
 

@@ -5,7 +5,7 @@ arrival + `source_e2e_s` where the source measured it, else arrival + ASSUMED_ST
 Calibration is DriftSched's: a factor a class, 0.9 × factor + 0.1 × clamp(actual ∕ base, 0.25, 3), from 1.
 """
 
-from itertools import pairwise
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -20,7 +20,7 @@ ASSUMED_START_S, ASSUMED_TPOT_S = 0.5, 0.03
 LEAST = 100  # requests with an output length
 BUSIEST = 50  # classes and tenants
 TRAJECTORY = 48  # points of each factor's path
-MOST_REQUESTS = 1_000_000  # beyond, every k-th request is estimated and observed
+MOST_REQUESTS = 250_000  # beyond, every k-th request is estimated and observed
 
 _f, _i, _s = pl.Float64(), pl.Int64(), pl.String()
 ERRORS: dict[str, pl.DataType] = {"requests": _i, "bias": _f, "mae": _f, "rmse": _f, "mape": _f}
@@ -45,8 +45,11 @@ def estimates(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, str | No
         assumed = f"{assumed}; every {every}th request"
     requests = request_arrays(sampled, classes)
     tables, paths = [], []
+    all_known = feedbacks(classes, arrival_s, finish_s, np.ones(len(classes), dtype=bool))
     for name, estimate in _made(requests).items():
-        factor = calibrated(estimate.base, requests.actual, classes, arrival_s, finish_s)
+        usable = estimate.base > 0  # the trace may predict some requests only
+        plan = all_known if usable.all() else feedbacks(classes, arrival_s, finish_s, usable)
+        factor = calibrated(estimate.base, requests.actual, plan)
         tables.append(_errors(name, estimate, factor, requests, sampled, names))
         paths.append(_paths(name, factor, classes, names, arrival_s))
     return pl.concat(tables), pl.concat(paths), assumed
@@ -73,7 +76,7 @@ def finished(frame: pl.DataFrame) -> tuple[Floats, str]:
 
 
 def request_arrays(frame: pl.DataFrame, classes: Ints) -> Request:
-    tier = frame["tier"].str.to_lowercase().replace_strict(SAFETY, default=1.0, return_dtype=pl.Float64)
+    tier = frame["tier"].cast(pl.String).str.to_lowercase().replace_strict(SAFETY, default=1.0, return_dtype=pl.Float64)
     predicted = frame["predicted_output_tokens"]
     return Request(
         frame["output_tokens"].cast(pl.Float64).to_numpy(),
@@ -85,20 +88,34 @@ def request_arrays(frame: pl.DataFrame, classes: Ints) -> Request:
     )
 
 
-def calibrated(base: Floats, actual: Floats, classes: Ints, arrival_s: Floats, finish_s: Floats) -> Floats:
+@dataclass(frozen=True)
+class Feedback:
+    """What each class has learnt by when: `told` are its requests as they end, `came` how many had by each arrival."""
+
+    own: Ints  # its requests as they arrive
+    told: Ints
+    came: Ints
+
+
+def feedbacks(classes: Ints, arrival_s: Floats, finish_s: Floats, usable: NDArray[np.bool_]) -> list[Feedback]:
+    """One a class; requests that are not `usable` teach nothing."""
+    order = np.argsort(classes, kind="stable")
+    found = []
+    for own in np.split(order, np.flatnonzero(np.diff(classes[order])) + 1):
+        told = own[usable[own]]
+        told = told[np.argsort(finish_s[told], kind="stable")]
+        came = np.searchsorted(np.sort(finish_s[told]), arrival_s[own], side="right")
+        found.append(Feedback(own, told, came))
+    return found
+
+
+def calibrated(base: Floats, actual: Floats, plan: list[Feedback]) -> Floats:
     """The factor of its class that each request is estimated with."""
     factor = np.ones(len(base))
-    order = np.argsort(classes, kind="stable")
-    bounds = np.searchsorted(classes[order], np.arange(int(classes.max()) + 2))
-    for begin, end in pairwise(bounds):
-        own = order[begin:end]
-        told = own[np.argsort(finish_s[own], kind="stable")]
-        told = told[base[told] > 0]  # also leaves out what the trace did not predict
-        if not len(told):
-            continue
-        ratio = np.clip(actual[told] / base[told], *CLAMP)
+    for one in plan:
+        ratio = np.clip(actual[one.told] / base[one.told], *CLAMP)
         path = pl.Series(np.append(1.0, ratio)).ewm_mean(alpha=ALPHA, adjust=False).to_numpy()
-        factor[own] = path[np.searchsorted(finish_s[told], arrival_s[own], side="right")]
+        factor[one.own] = path[one.came]
     return factor
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 )
 @click.option("--groups", is_flag=True, help="Also find models that burst together.")
 @click.option("--groups-by", type=click.Choice(("model", "tenant")), help="Who may form a group; implies --groups.")
-@click.option("--drift", is_flag=True, help="Also find drift of token lengths.")
+@click.option("--drift", is_flag=True, help="Also find drift of token lengths, and clients.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the summary.")
 def analyze(trace: tuple[str, ...], out: Path | None, as_json: bool, **arguments: Any) -> None:
     """Describe a trace: arrivals, lengths, models, idleness, prefix reuse, sessions.
@@ -68,5 +68,5 @@ def _asked(arguments: dict[str, Any]) -> "Asked":
     if groups or by:
         asked["groups"] = {"by": by or "model"}
     if drift:
-        asked["drift"] = {}
+        asked |= {"drift": {}, "clients": {}}
     return asked

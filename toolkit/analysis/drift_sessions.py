@@ -1,0 +1,33 @@
+"""How much a request adds to the variance of a long sum when requests of one session resemble each other.
+
+Sessions interleave, so neighbours hardly resemble each other though every session has lengths of its own; the sums of
+whole sessions show it (a cluster-robust variance).
+"""
+
+import numpy as np
+import polars as pl
+
+from toolkit.analysis.drift_bins import Binned
+
+LOCAL = 32  # parts of the trace whose own mean is taken out first: a drift is no resemblance
+
+
+def session_variance(binned: Binned, frame: pl.DataFrame) -> float:
+    """1 for independent requests, 1 + ρ·(turns − 1) for equal sessions of correlation ρ; 0 where there are none.
+
+    Of normal scores of the bins. Requests without a session are sessions of their own.
+    """
+    sessions = frame["session_id"]
+    if not binned.ordered or sessions.null_count() > frame.height / 2 or frame.height != binned.requests:
+        return 0.0
+    from scipy.special import ndtri
+
+    counts = binned.counts.sum(axis=0)
+    score = ndtri((np.cumsum(counts) - counts / 2) / counts.sum())[binned.codes]
+    part = np.arange(len(score)) * LOCAL // len(score)
+    score -= (np.bincount(part, weights=score) / np.bincount(part))[part]
+    apart = (
+        sessions.hash().fill_null(pl.Series(binned.request_id).cast(pl.UInt64)) if sessions.null_count() else sessions
+    )
+    sums = pl.DataFrame({"session": apart, "score": score}).group_by("session").agg(pl.col("score").sum())["score"]
+    return float((sums**2).sum() / (score @ score))
