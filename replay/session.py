@@ -20,7 +20,7 @@ from toolkit.runs import Run, RunWriter, find_runs
 from toolkit.trace_options import open_trace
 from toolkit.traces import Trace
 
-NOT_REPLAYED = ("prompt", "source_status", "source_ttft_s", "source_e2e_s")
+NOT_REPLAYED = ("source_status", "source_ttft_s", "source_e2e_s")
 
 
 def begin(options: dict[str, Any]) -> bool:

@@ -184,6 +184,19 @@ class Lanes:
     output_weight: float = 2.0
 
 
+@dataclass(frozen=True)
+class ServiceCosts:
+    """What service takes of one engine when it is full, in seconds: so that tokens become time, and never mix with it.
+
+    A token's cost is its share of a full step, so a request's costs add up to what it takes of the engine for itself.
+    """
+
+    prefill_s_per_token: float
+    decode_s_per_token: float
+    step_s: float  # a full decode step: what a running request waits for its next token
+    restore_s_per_token: float  # to bring a preempted request's context back
+
+
 class Waiting(Protocol):
     """The requests that wait at one engine, by rank."""
 
@@ -204,9 +217,10 @@ class Scheduler(Protocol):
     - `preemption: Preemption` (default: memory pressure only);
     - `patience(requests) -> Patience` (default: time changes no rank);
     - `lanes: Lanes` and `lane(requests) -> int[n]`, from 0 (default: one queue).
+    It may be told of the engine, once and before anything is asked: `serve_on(costs: ServiceCosts)`.
     These are asked at decision points, and may keep a memory:
     - `observe(outcomes, now_s)`, called every `observe_every_s` seconds of the replay with the OUTCOMES rows that ended
-      since the last call; then `rank` is asked again for everything that has not ended, and the curve's offsets;
+      since the last call, if any did; then `rank` is asked again for everything that has not ended, and the curve's offsets;
     - `order(waiting: Waiting, now_s) -> permutation`, called when somebody could be admitted from a queue that has
       changed: the positions of the waiting, first to run first. With `window`, an int, only so many that rank first are
       asked about, and the others come after. Ranks else only tell who loses its place;

@@ -4,14 +4,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from replay.schedulers.lengths import believed_output_tokens, checked
+from replay.schedulers.size_based import SizeBased
 
 
-class SJF:
-    """Shortest job first: fewest output tokens first, without displacing what runs (LTR ranks the same way)."""
-
-    def __init__(self, lengths: str = "oracle"):
-        self.lengths = checked(lengths)
+class SJF(SizeBased):
+    """Shortest job first: fewest believed output tokens first, without displacing what runs."""
 
     def rank(self, requests: pl.DataFrame, now_s: float) -> NDArray[np.float64]:
-        return believed_output_tokens(requests, self.lengths)
+        return self.output_tokens(requests)

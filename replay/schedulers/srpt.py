@@ -4,21 +4,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from replay.schedulers.lengths import believed_output_tokens, checked
+from replay.schedulers.size_based import SizeBased
 from toolkit.protocols import Curve, Preemption
 
 
-class SRPT:
-    """Shortest remaining processing time: fewest output tokens left first, displacing what has more left.
-
-    `hold_share` is TRAIL's limit: a request that has produced this share of its output keeps its place.
-    """
+class SRPT(SizeBased):
+    """Shortest remaining processing time: fewest believed output tokens left first, displacing what has more left."""
 
     curve = Curve(slope=-1.0)
-
-    def __init__(self, lengths: str = "oracle", hold_share: float = 1.0):
-        self.lengths = checked(lengths)
-        self.preemption = Preemption("rank", hold_share=hold_share)
+    preemption = Preemption("rank")
 
     def rank(self, requests: pl.DataFrame, now_s: float) -> NDArray[np.float64]:
-        return believed_output_tokens(requests, self.lengths)
+        return self.output_tokens(requests)

@@ -14,10 +14,11 @@ import numpy as np
 import polars as pl
 
 from replay.simulation import core, setup
+from replay.simulation.costs import service_costs
 from replay.simulation.feedback import Feedback
 from replay.simulation.latency import Latency
 from replay.simulation.outcomes import events_frame, outcomes_frame, timeline_frame
-from replay.simulation.policies import Policy
+from replay.simulation.policies import Policy, tell
 from replay.simulation.sessions import think_times
 from replay.simulation.setup import Limits
 from replay.simulation.state import ASKS, MORE, NEVER, PAUSED, PS, Records, State
@@ -64,6 +65,7 @@ class Driver:
         blocks = setup.shared_blocks(trace, hash_tokens, limits)
         every = max(1, int(float(info.span_s or 1.0) * PS) // SAMPLES_A_SPAN)
         settings = setup.settings_of(limits, blocks[2], hash_tokens, every, jump=jump, closed=closed)
+        tell(scheduler, service_costs(trace, limits, latency))
         policy = Policy.of(scheduler, trace, think)
         policy.write(settings)
         state = setup.first_state(trace, policy, think, blocks, limits)

@@ -11,7 +11,7 @@ from replay.simulation.outcomes import outcomes_frame
 from replay.simulation.policies import checked_ranks, curve_of, observes, offsets_of, orders
 from replay.simulation.reorder import rerank
 from replay.simulation.setup import Limits
-from replay.simulation.state import FINISHED, I64, NEVER, PENDING, PS, REJECTED, Records, State
+from replay.simulation.state import FINISHED, I64, NEVER, PS, REJECTED, Records, State
 from toolkit.errors import SettingFailure
 from toolkit.protocols import Scheduler
 
@@ -63,6 +63,9 @@ class Feedback:
         self._queue, self._columns = state.queue, Columns(trace, self._requests)
         self._every = round(self.scheduler.observe_every_s * PS) if observes(self.scheduler) else NEVER
         self._seen = self._oldest = 0
+        waits = self._requests["think"] >= 0
+        self._turns, self._by_clock = np.flatnonzero(waits), np.flatnonzero(~waits)
+        self._by_clock_ps = self._requests["arrival"][self._by_clock].copy()
         self.pause = self._every
 
     @property
@@ -83,8 +86,11 @@ class Feedback:
         self._queue[: len(ids)] = ids[chosen]
 
     def observe(self, settings: Records, state: State) -> None:
-        """Show what has ended since the last time, and rank again what has not."""
+        """Show what has ended since the last time, and rank again what has not; nothing new, nothing to show."""
         done = int(state.world[0].done)
+        if done == self._seen:
+            self.pause += self._every
+            return
         ended = state.done[self._seen : done]
         outcomes = outcomes_frame(self.trace, state, ended, self.limits, self.latency)
         self.scheduler.observe(outcomes, self.pause / PS)
@@ -110,10 +116,12 @@ class Feedback:
 
     def _live(self) -> I64:
         """What waits or runs, what arrives before the next pause, and every turn that still waits for its parent."""
-        status, arrival = self._requests["status"], self._requests["arrival"]
+        status = self._requests["status"]
         while self._oldest < len(status) and status[self._oldest] in (FINISHED, REJECTED):
             self._oldest += 1
-        tail = slice(self._oldest, None)
-        ended = (status[tail] == FINISHED) | (status[tail] == REJECTED)
-        far = (status[tail] == PENDING) & (arrival[tail] >= self.pause) & (arrival[tail] != NEVER)
-        return np.flatnonzero(~ended & ~far).astype(np.int64) + self._oldest
+        soon = int(np.searchsorted(self._by_clock_ps, self.pause))
+        last = int(self._by_clock[soon - 1]) + 1 if soon else 0
+        near = np.arange(self._oldest, last)
+        live = np.concatenate([near, self._turns[np.searchsorted(self._turns, max(last, self._oldest)) :]])
+        ended = (status[live] == FINISHED) | (status[live] == REJECTED)
+        return live[~ended].astype(np.int64)

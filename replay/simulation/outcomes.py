@@ -84,6 +84,8 @@ def _seconds(ps: I64, known: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> pl.S
 
 def _where(values: np.ndarray, known: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> pl.Series:
     """`values` as a column, null where not `known`."""
+    if known.all():
+        return pl.Series(values)
     return pl.select(pl.when(pl.Series(known)).then(pl.Series(values))).to_series()
 
 
@@ -95,6 +97,8 @@ def _alone(prompt: I32, output: I32, limits: Limits, latency: Latency) -> I64:
 
 
 def _errors(reason: np.ndarray, prompt: I32, output: I32, limits: Limits) -> pl.Series:
+    if not reason.any():
+        return pl.repeat(None, len(reason), dtype=pl.String, eager=True)
     tokens = pl.Series(prompt) + pl.Series(output)
     blocks = (tokens - 1 + limits.block_tokens - 1) // limits.block_tokens
     code = pl.Series(reason)

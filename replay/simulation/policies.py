@@ -8,7 +8,7 @@ import polars as pl
 
 from replay.simulation.state import F64, I32, I64, NEVER, PS, Records
 from toolkit.errors import SettingFailure
-from toolkit.protocols import Curve, Lanes, Patience, Preemption, Scheduler
+from toolkit.protocols import Curve, Lanes, Patience, Preemption, Scheduler, ServiceCosts
 
 NO_LIMIT = np.iinfo(np.int32).max
 
@@ -74,6 +74,12 @@ class Policy:
         """Put the scheduler's part into SETTINGS."""
         for name, value in self.settings.items():
             settings[name] = value
+
+
+def tell(scheduler: Any, costs: ServiceCosts) -> None:
+    """Tell a scheduler that wants to know what service takes."""
+    if callable(getattr(scheduler, "serve_on", None)):
+        scheduler.serve_on(costs)
 
 
 def observes(scheduler: Any) -> bool:

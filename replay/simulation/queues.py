@@ -64,16 +64,13 @@ def head(settings, state, i):
         return state.lanes[i].root + 0
     if state.instances[i].waiting == 0:
         return np.int64(NONE)
-    if state.cycle.size == 0:
-        lane = _least_served(settings, state, i)
-    else:
-        lane = state.cycle[_turn_of(settings, state, i)]
+    lane = _least_served(settings, state, i) if state.cycle.size == 0 else state.cycle[_turn_of(settings, state, i)]
     return state.lanes[i * settings.lanes + lane].root + 0
 
 
 @compiled
 def _lift(settings, state, i, lane):
-    """A lane that nobody waited in has no claim to service from before: level it with the least served of the others."""
+    """A lane that nobody waited in has no claim from before: level it with the least served of the others."""
     me, it = state.instances[i], state.lanes[i * settings.lanes + lane]
     other = _least_served(settings, state, i) if me.waiting > 0 else me.last_lane + 0
     if other != NONE:

@@ -68,8 +68,8 @@ def rerank(settings, state, live, ranks):
         elif q.status == PREFILLING:
             q.order = waiting_rank(settings, state, r)
         elif q.status == DECODING:
-            i = np.int64(q.instance)
-            decodes = state.instances[i].decodes
+            at = np.int64(q.instance)
+            decodes = state.instances[at].decodes
             set_keys(settings, state, r)
-            heap_move(state.heap[i, DUE], state.key[DUE], state.slot[DUE], r, decodes, 0)
-            heap_move(state.heap[i, LAST], state.key[LAST], state.slot[LAST], r, decodes, 1)
+            heap_move(state.heap[at, DUE], state.key[DUE], state.slot[DUE], r, decodes, 0)
+            heap_move(state.heap[at, LAST], state.key[LAST], state.slot[LAST], r, decodes, 1)

@@ -184,9 +184,9 @@ def _ahead_of(settings, state, i, r):
     q, count = state.requests[r], np.int64(0)
     for other in range(state.requests.size):
         o = state.requests[other]
-        if o.status == WAITING and o.instance == i and o.lane == q.lane:
-            if o.order < q.order or (o.order == q.order and other < r):
-                count += 1
+        before = o.order < q.order or (o.order == q.order and other < r)
+        if before and o.status == WAITING and o.instance == i and o.lane == q.lane:
+            count += 1
     return count
 
 

@@ -10,11 +10,11 @@ import pytest
 
 from replay.schedulers.fcfs import FCFS
 from replay.schedulers.priority import Priority
-from replay.schedulers.srpt import SRPT
+from replay.schedulers.trail import TRAIL
 from replay.simulation.setup import Limits
 from tests.replay.simulations import Affine, make_trace, simulate
 
-SCHEDULERS = {"fcfs": FCFS(), "srpt": SRPT(hold_share=0.7), "priority": Priority(displace=True)}
+SCHEDULERS = {"fcfs": FCFS(), "srpt": TRAIL(hold_share=0.7), "priority": Priority(displace=True)}
 LIMITS = Limits(kv_blocks=60, max_num_seqs=5, max_num_batched_tokens=64, instances=2, routing="prefix-aware")
 
 

@@ -8,6 +8,7 @@ from replay.schedulers.fcfs import FCFS
 from replay.schedulers.priority import Priority
 from replay.schedulers.sjf import SJF
 from replay.schedulers.srpt import SRPT
+from replay.schedulers.trail import TRAIL
 from replay.simulation.setup import Limits
 from tests.replay.simulations import BLOCK_TOKENS, make_trace
 from toolkit.protocols import Curve, Lanes, Patience, Preemption
@@ -133,7 +134,7 @@ schedulers = st.sampled_from(
         FCFS(),
         SJF(),
         SRPT(),
-        SRPT(hold_share=0.5),
+        TRAIL(hold_share=0.5),
         Priority(),
         Priority(displace=True),
         Attained(),

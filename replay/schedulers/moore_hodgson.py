@@ -1,0 +1,65 @@
+"""Moore–Hodgson: as many first tokens in time as can be."""
+
+import heapq
+
+import numba
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from replay.schedulers.deadlines import ttft_slo_s
+from toolkit.protocols import Patience, ServiceCosts, Waiting
+
+AFTER_ALL_S = 1e9
+
+
+class MooreHodgson:
+    """Moore–Hodgson on TTFT deadlines: the largest set of waiting requests that can all be in time, then the others.
+
+    Prism's GPU-local arbitration (2505.04021, algorithm 2). Prompts take `alpha_prefill` seconds a token (the engine's
+    own by default) one after the other; `slo_ttft_s` is for a request without an objective. What the paper leaves open:
+    those left out stay, are judged again each time, and run when nothing else waits, by deadline; one that can no
+    longer be in time even alone joins them. The `window` earliest deadlines are judged.
+    """
+
+    def __init__(self, slo_ttft_s: float = 1.0, alpha_prefill: float | None = None, window: int = 1024):
+        self.slo_ttft_s, self.alpha_prefill, self.window = slo_ttft_s, alpha_prefill, window
+
+    def serve_on(self, costs: ServiceCosts) -> None:
+        if self.alpha_prefill is None:
+            self.alpha_prefill = costs.prefill_s_per_token
+
+    def rank(self, requests: pl.DataFrame, now_s: float) -> NDArray[np.float64]:
+        return requests["arrival_s"].to_numpy() + ttft_slo_s(requests, self.slo_ttft_s)
+
+    def patience(self, requests: pl.DataFrame) -> Patience:
+        takes_s = self._takes_s(requests["prompt_tokens"].fill_null(0).to_numpy())
+        return Patience(np.maximum(ttft_slo_s(requests, self.slo_ttft_s) - takes_s, 0.0), AFTER_ALL_S)
+
+    def order(self, waiting: Waiting, now_s: float) -> NDArray[np.int64]:
+        slo_s = waiting["slo_ttft_s"]
+        due_s = waiting["arrival_s"] + np.where(np.isnan(slo_s), self.slo_ttft_s, slo_s)
+        return in_time(due_s, self._takes_s(waiting["prompt_tokens"]), now_s)
+
+    def _takes_s(self, tokens: NDArray[np.int32]) -> NDArray[np.float64]:
+        return (self.alpha_prefill or 0.0) * tokens.astype(np.float64)
+
+
+@numba.njit(cache=True)
+def in_time(due_s: NDArray[np.float64], takes_s: NDArray[np.float64], now_s: float) -> NDArray[np.int64]:
+    """Positions of the jobs (earliest due first): those that can all be in time, one after the other, then the rest.
+
+    Moore (1968): whenever a job would be late, the longest one taken so far is left out.
+    """
+    left_out = np.zeros(due_s.size, np.bool_)
+    longest = [(0.0, -1)]  # a heap of (-time, position): those taken
+    longest.pop()
+    end_s = now_s
+    for position in range(due_s.size):
+        heapq.heappush(longest, (-takes_s[position], position))
+        end_s += takes_s[position]
+        if end_s > due_s[position]:
+            time, worst = heapq.heappop(longest)
+            end_s += time
+            left_out[worst] = True
+    return np.concatenate((np.flatnonzero(~left_out), np.flatnonzero(left_out)))
