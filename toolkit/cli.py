@@ -15,6 +15,7 @@ COMMANDS = {
     "analyze": "toolkit.commands.analyze:analyze",
     "convert": "workloads.commands:convert",
     "generate": "workloads.generate_command:generate",
+    "datasets": "workloads.datasets_command:datasets",
     "replay": "replay.commands:replay",
     "calibrate": "replay.calibrate:calibrate",
     "report": "reports.commands:report",

@@ -27,8 +27,12 @@ class Measure:
 
 
 def compare(source: pl.LazyFrame, made: pl.LazyFrame, load: float = 1.0) -> list[Measure]:
-    """Rate, burstiness, popularity, lengths and distances; `load` is what the rate was meant to be multiplied by."""
-    first, second = _taken(source), _taken(made)
+    """Rate, burstiness, popularity, lengths and distances; `load` is what the rate was meant to be multiplied by.
+
+    A trace that is shorter than its source is held against as much of the source's beginning.
+    """
+    second = _taken(made)
+    first = _taken(source.filter(pl.col("arrival_s") - pl.col("arrival_s").min() <= second["arrival_s"].max()))
     return [*_arrivals(first, second, load), *_popularity(first, second), *_lengths(first, second)]
 
 

@@ -39,7 +39,8 @@ class Names:
 
     @property
     def probabilities(self) -> Floats:
-        return np.divide(self.weights, self.weights.sum())
+        shares: Floats = self.weights / self.weights.sum()
+        return shares
 
 
 def named(given: "Names | str", prefix: str) -> Names:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import gamma as gamma_function
-from math import lgamma
+from math import lgamma, log1p
 from typing import Literal
 
 import numpy as np
@@ -79,7 +79,7 @@ def weibull_shape(cv: float) -> float:
     from scipy.optimize import brentq
 
     def excess(k: float) -> float:
-        return lgamma(1 + 2 / k) - 2 * lgamma(1 + 1 / k) - np.log1p(cv**2)
+        return lgamma(1 + 2 / k) - 2 * lgamma(1 + 1 / k) - log1p(cv**2)
 
     return float(brentq(excess, 0.05, 200.0))
 
