@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from toolkit.analysis import groups_tables as tables
 from toolkit.analysis.groups_activity import Scale, counted, finest_window_s, scales
-from toolkit.analysis.groups_choice import borne_out, candidates, found_groups, half_groups
+from toolkit.analysis.groups_choice import borne_out, found_groups, half_groups, without_strangers
 from toolkit.analysis.groups_communities import Group, stability
 from toolkit.analysis.groups_evidence import Evidence, weigh
+from toolkit.analysis.groups_joining import joining
 from toolkit.analysis.groups_membership import Bursts, Epoch, bursts_of, epochs, memberships
 from toolkit.analysis.groups_null import draws
 from toolkit.analysis.groups_prism import ACTIVE, PRESENCE, PRISM, prism
@@ -98,16 +99,17 @@ def find(seen: list[Scale], seed: int) -> Found:
     names = len(seen[0].active)
     count = 199 if names <= MANY_NAMES else 99
     evidence = weigh((draws(scale, count, seed + i) for i, scale in enumerate(seen)), names)
-    claimed = found_groups(evidence, names)
+    claimed, scale = found_groups(evidence, names), evidence.best.scale
+    if claimed:
+        claimed = without_strangers(claimed, joining(scale, claimed, count, seed))
     halves = half_groups(evidence, names)
     groups = [g for g in claimed if borne_out(g, halves)]
     unstable = len(claimed) - len(groups)
     if not groups:
         return Found(evidence, [], [], None, [], 0, unstable)
     everybody = max(len(g) for g in groups)
-    scale = evidence.best.scale
     bursts = bursts_of(scale, groups)
-    path = memberships(scale, groups, bursts, candidates(scale, groups, count, seed))
+    path = memberships(scale, groups, bursts, joining(scale, groups, count, seed))
     stretches = epochs(path, bursts, groups, scale.active.shape[1])
     shared = everybody if names >= FEW and everybody > EVERYBODY * names else 0
     return Found(evidence, groups, [stability(g, halves) for g in groups], bursts, stretches, shared, unstable)

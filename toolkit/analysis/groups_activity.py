@@ -52,7 +52,7 @@ def scales(counts: Floats, finest_s: float, *, shared: bool = False) -> list[Sca
     found = []
     window_s = finest_s
     while window_s <= COARSEST_S and counts.shape[1] >= LEAST_BLOCKS * LEAST_IN_BLOCK:
-        in_block = int(np.clip(LOAD_S / window_s, LEAST_IN_BLOCK, min(MOST_IN_BLOCK, counts.shape[1] // LEAST_BLOCKS)))
+        in_block = block_length(counts.shape[1], window_s)
         mean = background(counts, min(in_block, max(LEAST_REACH, round(REACH_S / window_s))))
         active = above(counts, mean * common(counts, mean, in_block // 8 if not shared else 0))
         found.append(Scale(window_s, in_block, active[:, : active.shape[1] // in_block * in_block]))
@@ -60,6 +60,12 @@ def scales(counts: Floats, finest_s: float, *, shared: bool = False) -> list[Sca
         counts = counts[:, :whole].reshape(len(counts), -1, COARSER).sum(axis=2)
         window_s *= COARSER
     return found
+
+
+def block_length(windows: int, window_s: float) -> int:
+    """Windows in a block: LOAD_S at most where that is enough of them, and so that few are left over."""
+    most = int(np.clip(LOAD_S / window_s, LEAST_IN_BLOCK, min(MOST_IN_BLOCK, windows // LEAST_BLOCKS)))
+    return windows // -(-windows // most)
 
 
 def common(counts: Floats, mean: Floats, reach: int) -> Floats:

@@ -1,25 +1,12 @@
-"""Which groups there are, who is a candidate for each, and whether both halves of the trace bear them out."""
+"""Which groups there are, and whether both halves of the trace bear them out."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.analysis.groups_activity import Scale
-from toolkit.analysis.groups_communities import Group, communities, jaccard, quorum
-from toolkit.analysis.groups_evidence import ALPHA, RANGES, Evidence, threshold
-from toolkit.analysis.groups_null import (
-    Ints,
-    Pairs,
-    Words,
-    expected,
-    in_blocks,
-    packed,
-    part_edges,
-    run,
-    score,
-    turned,
-)
+from toolkit.analysis.groups_communities import Group, communities, jaccard
+from toolkit.analysis.groups_evidence import RANGES, Evidence
 
 ALIKE = 0.25  # Jaccard index from which a half, which has half of the evidence, bears a group out
 SAME = 0.5  # Jaccard index from which two groups are one group at two times
@@ -48,33 +35,10 @@ def _recomposed(whole: list[Group], pieces: Sequence[list[Group]]) -> list[Group
     return kept
 
 
-def candidates(scale: Scale, groups: Sequence[Group], count: int, seed: int) -> NDArray[np.bool_]:
-    """Groups × names: members, and who joins a group's bursts beyond chance in any stretch, at ALPHA over all tried.
-
-    Here only the name is turned, not the group: its members do burst together.
-    """
-    bursting = np.stack([scale.active[list(group)].sum(axis=0) >= quorum(group) for group in groups])
-    crowd, blocks, edges = in_blocks(scale, bursting), in_blocks(scale, scale.active), part_edges(scale)
-    mean = expected(crowd, blocks, edges)
-    spread = run(crowd, blocks, mean.sum(axis=0))
-    member = np.zeros(mean.shape[1:], dtype=bool)
-    for g, group in enumerate(groups):
-        member[g, list(group)] = True
-    words, joined, rng = packed(blocks), packed(crowd), np.random.default_rng(seed)
-
-    def standing(together: Pairs) -> Pairs:
-        each = [score(together[parts].sum(axis=0), mean[parts].sum(axis=0), spread) for parts in RANGES]
-        return np.where(member, 0, np.max(each, axis=0))
-
-    drawn = (_joint(joined, turned(words, scale.in_block, rng), edges) for _ in range(count))
-    largest = np.array([standing(one).max(initial=0) for one in drawn])
-    return member | (standing(_joint(joined, words, edges)) > threshold(largest, ALPHA))
-
-
-def _joint(groups: Words, names: Words, edges: Ints) -> Pairs:
-    """Windows in which a group bursts and a name is active: parts × groups × names."""
-    each = [np.add.reduceat(np.bitwise_count(g & names), edges[:-1], axis=1, dtype=np.float32).T for g in groups]
-    return np.stack(each, axis=1)
+def without_strangers(groups: Sequence[Group], joins: NDArray[np.bool_]) -> list[Group]:
+    """The groups less the members that do not join their fellows' bursts; those of two or more."""
+    kept = (tuple(m for m in group if joins[g, m]) for g, group in enumerate(groups))
+    return [group for group in kept if len(group) > 1]
 
 
 def borne_out(group: Group, halves: Sequence[Sequence[Group]]) -> bool:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Group = tuple[int, ...]  # names, ascending
 Ints = NDArray[np.int64]
 JOINED = 0.5  # two clusters are one when more than this share of the pairs between them is associated
-QUORUM = 0.4  # the share of a member's fellows that must be active for a burst of the group
+QUORUM = 0.4  # the share of a member's fellows that must be active for a burst of the group, and two of them
 
 
 def communities(pairs: Ints, names: int) -> list[Group]:
@@ -44,7 +44,8 @@ def stability(group: Group, halves: Sequence[Sequence[Group]]) -> float:
 
 def quorum(group: Group) -> int:
     """How many of a member's fellows must be active for a burst of the group."""
-    return max(1, int(np.ceil(QUORUM * (len(group) - 1))))
+    fellows = len(group) - 1
+    return max(min(2, fellows), int(np.ceil(QUORUM * fellows)))
 
 
 def jaccard(a: Sequence[int], b: Sequence[int]) -> float:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.analysis.groups_communities import Group, communities, inner_pairs
+from toolkit.analysis.groups_communities import Group, communities, inner_pairs, upper_pairs
 from toolkit.analysis.groups_null import PARTS, Draws, Ints, Pairs
 
 Maxima = NDArray[np.float64]  # one a draw
 ALPHA = 0.01  # family-wise error of each of the two tests, and of whatever is added to a group
 HALF_ALPHA = 0.05
-STRAY = 0.05  # pairs a name that the null itself puts among the weaker ones
+STRAY = 0.05  # pairs a name that the null itself puts among the weaker ones,
+STRAY_SHARE = 0.01  # and at most this share of all pairs
 RANGES: tuple[Ints, ...] = tuple(
     np.arange(i * PARTS // n, (i + 1) * PARTS // n) for n in (1, 2, 4) for i in range(n)
 )  # the whole trace, its halves, its quarters
@@ -87,17 +88,25 @@ def weigh(scales: Iterable[Draws], names: int) -> Evidence:
 
 def _largest(draws: Draws) -> Maxima:
     """Each draw's largest score over all ranges."""
-    drawn = range(len(draws.drawn))
-    return np.array([max(draws.drawn_score(i, parts).max() for parts in RANGES) for i in drawn], dtype=np.float64)
+    return np.max([draws.drawn_score(parts).max(axis=1) for parts in RANGES], axis=0).astype(np.float64)
 
 
 def weigh_stretch(draws: Draws, parts: Ints, names: int) -> Weighed:
     scores = draws.score(parts)
-    drawn = [draws.drawn_score(i, parts) for i in range(len(draws.drawn))]
-    limit = _stray_limit(drawn, max(1, round(STRAY * names)))
-    heaviest = np.array([max((mass for mass, _ in clusters(one, limit, names)), default=0.0) for one in drawn])
-    largest = np.array([one.max() for one in drawn])
-    return Weighed(scores, largest, scores > limit, clusters(scores, limit, names), heaviest)
+    drawn = draws.drawn_score(parts)
+    limit = _stray_limit(drawn, min(STRAY * names, STRAY_SHARE * scores.size))
+    heaviest = np.array([_heaviest(one, limit, names) for one in drawn])
+    found = clusters(scores, limit, names)
+    return Weighed(scores, drawn.max(axis=1).astype(np.float64), scores > limit, found, heaviest)
+
+
+def _heaviest(scores: Pairs, limit: float, names: int) -> float:
+    """The mass of the heaviest cluster; where no two pairs share a name, pairs are the clusters."""
+    above = np.flatnonzero(scores > limit)
+    ends = np.concatenate([side[above] for side in upper_pairs(names)])
+    if len(np.unique(ends)) == len(ends):
+        return float(scores[above].max(initial=0))
+    return max(mass for mass, _ in clusters(scores, limit, names))
 
 
 def judge(scales: Sequence[Weighed], alpha: float, names: int) -> Judged:
@@ -115,10 +124,10 @@ def judge(scales: Sequence[Weighed], alpha: float, names: int) -> Judged:
     return Judged(pairs, limit, heavy)
 
 
-def _stray_limit(drawn: Sequence[Pairs], kept: int) -> float:
+def _stray_limit(drawn: Pairs, kept: float) -> float:
     """The score that `kept` pairs a draw exceed on average."""
-    high = np.concatenate([one[one > 1] for one in drawn])
-    place = kept * len(drawn)
+    high = drawn[drawn > 1]
+    place = max(1, round(kept * len(drawn)))
     return float(np.partition(high, -place)[-place]) if len(high) >= place else 1.0
 
 

@@ -40,8 +40,9 @@ class Draws:
     def score(self, parts: Ints) -> Pairs:
         return score(self.observed[parts].sum(axis=0), self.expected[parts].sum(axis=0), self.run)
 
-    def drawn_score(self, draw: int, parts: Ints) -> Pairs:
-        together = self.drawn[draw, parts].sum(axis=0, dtype=np.float32)
+    def drawn_score(self, parts: Ints) -> Pairs:
+        """Draws × pairs."""
+        together = self.drawn[:, parts].sum(axis=1, dtype=np.float32)
         return score(together, self.expected[parts].sum(axis=0), self.run)
 
 
@@ -105,17 +106,21 @@ def expected(a: Blocks, b: Blocks, edges: Ints) -> Pairs:
 
 
 def run(a: Blocks, b: Blocks, mean: Pairs) -> Pairs:
-    """Variance over mean of coincidences over all turns, drawn to that of all where there are few.
+    """Variance over mean of coincidences over all turns.
 
     The variance over turns of a circular correlation is the product of the two power spectra, by Parseval.
     """
-    variance = (_power(a) @ _power(b).T) / np.float32(a.shape[2]) ** 2
+    return shrunk((power(a) @ power(b).T) / np.float32(a.shape[2]) ** 2, mean)
+
+
+def shrunk(variance: Pairs, mean: Pairs) -> Pairs:
+    """Variance over mean, drawn to that of all where there are few."""
     usual = max(float(variance.sum() / max(mean.sum(), 1e-9)), 1.0)
     result: Pairs = np.maximum((variance + usual) / (mean + 1), 0.5).astype(np.float32)
     return result
 
 
-def _power(blocks: Blocks) -> Pairs:
+def power(blocks: Blocks) -> Pairs:
     """Names × (blocks · frequencies above 0), so that products count both signs of a frequency."""
     power = np.abs(np.fft.rfft(blocks.astype(np.float32), axis=2)[:, :, 1:]) ** 2
     power[:, :, : (blocks.shape[2] - 1) // 2] *= np.sqrt(2)  # the highest of an even number of windows has one sign
@@ -127,6 +132,6 @@ def score(observed: Pairs, expected: Pairs, run: Pairs) -> Pairs:
     bursts, mean = observed / run, np.maximum(expected / run, np.float32(LEAST_EXPECTED))
     notable = bursts > mean + NOTABLE
     found = np.zeros(bursts.shape, dtype=np.float32)
-    high, low = bursts[notable], mean[notable]
+    high, low = bursts[notable], np.broadcast_to(mean, bursts.shape)[notable]
     found[notable] = high * np.log(high / low) - (high - low)
     return found

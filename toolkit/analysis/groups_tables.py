@@ -150,7 +150,10 @@ def _note(about: About, found: "Found") -> str | None:
 
 
 def _seconds(about: About, found: "Found", window: int) -> float:
-    return min(about.offset_s + window * found.evidence.best.scale.window_s, about.offset_s + about.span_s)
+    """When a window begins; the one after the last, when the trace ends."""
+    scale = found.evidence.best.scale
+    ended = window >= scale.active.shape[1]
+    return about.offset_s + (about.span_s if ended else min(window * scale.window_s, about.span_s))
 
 
 def ids(found: "Found") -> list[str]:
