@@ -43,6 +43,12 @@ ROUTINGS = ("round-robin", "least-loaded", "prefix-aware")
 @click.option("--max-model-len", type=click.IntRange(min=2), help="Longest prompt plus output; the model's by default.")
 @click.option("--prefix-caching/--no-prefix-caching", default=True, show_default=True)
 @click.option(
+    "--decode-first/--prefill-first",
+    default=True,
+    show_default=True,
+    help="Whether running requests decode in every step (Sarathi), or pause while prompts can be prefilled.",
+)
+@click.option(
     "--swap-bytes-per-s",
     type=click.FloatRange(min=0, min_open=True),
     metavar="RATE",
@@ -83,6 +89,12 @@ ROUTINGS = ("round-robin", "least-loaded", "prefix-aware")
     show_default=True,
     help="How often the idle micro-batch engine looks for requests; 0 is at once.",
 )
+@click.option(
+    "--explain",
+    type=click.IntRange(min=0),
+    metavar="REQUEST_ID",
+    help="Write no runs; tell when and why this request ran, waited or lost its place.",
+)
 @trace_options
 def replay(**options: Any) -> None:
     """Replay a trace through an engine under one or several schedulers.
@@ -90,8 +102,9 @@ def replay(**options: Any) -> None:
     \b
     trace replay datasets/sample.parquet --scheduler fcfs,srpt --out runs/
     trace replay --resume runs/
+    trace replay datasets/sample.parquet --scheduler srpt --explain 42
     """
-    from replay.session import begin, resume
+    from replay.session import begin, explain, resume
 
     folder = options.pop("resume")
     if folder is not None:
@@ -99,6 +112,10 @@ def replay(**options: Any) -> None:
             raise click.UsageError("--resume continues a run as it was begun; give it no trace and no --out")
         finished = resume(folder)
     else:
+        request = options.pop("explain")
+        if request is not None and options["traces"]:
+            explain(options, request)
+            return
         if not options["traces"] or options["out"] is None:
             raise click.UsageError("name a trace and --out, as in: trace replay trace.parquet --out runs/")
         folder = options["out"]

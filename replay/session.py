@@ -8,13 +8,14 @@ from typing import Any
 import click
 import polars as pl
 
+from replay.explain import checked_request, story
 from replay.latency_models.choosing import served_by
 from replay.progress import progress
 from replay.replayer import Job, Replayer, open_jobs, split_schedulers
 from replay.simulation.hardware import gpu_preset, kv_blocks, model_preset
 from replay.simulation.setup import Limits
 from toolkit import plugins
-from toolkit.errors import InputFailure, RunFailure
+from toolkit.errors import InputFailure, RunFailure, SettingFailure, printable
 from toolkit.protocols import Engine
 from toolkit.runs import Run, RunWriter, find_runs
 from toolkit.trace_options import open_trace
@@ -42,6 +43,22 @@ def begin(options: dict[str, Any]) -> bool:
     return _run(engine, requests, trace, jobs)
 
 
+def explain(options: dict[str, Any], request: int) -> None:
+    """Print the story of one request under each scheduler."""
+    engine = build_engine(options)
+    if not hasattr(engine, "explain"):
+        raise SettingFailure(
+            "explains no request", where=f"--engine {options['engine']}", hint="use --engine simulated"
+        )
+    trace = open_trace(options["traces"], dict(options))
+    requests = replayable(trace, options["session_gap_s"])
+    for spec in split_schedulers(options["schedulers"]):
+        rows = engine.explain(
+            requests, trace.info, plugins.create("scheduler", spec), checked_request(requests, request)
+        )
+        click.echo("\n".join([printable(spec), *story(requests, request, rows)]))
+
+
 def resume(folder: Path) -> bool:
     """Finish the unfinished runs in `folder`; each continues from its checkpoint. True when all are finished."""
     open_runs = [run for run in find_runs([folder]) if not run.finished]
@@ -65,6 +82,7 @@ def build_engine(options: dict[str, Any]) -> Engine:
         max_num_batched_tokens=options["max_num_batched_tokens"],
         max_model_len=options["max_model_len"] or model.max_position_embeddings,
         prefix_caching=options["prefix_caching"],
+        prefill_first=not options["decode_first"],
         instances=options["instances"],
         routing=options["routing"],
         swap_s_per_token=model.kv_bytes_per_token / rate if (rate := options["swap_bytes_per_s"]) else 0.0,

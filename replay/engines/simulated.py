@@ -13,6 +13,7 @@ from replay.simulation.latency import Latency
 from replay.simulation.lowering import lower
 from replay.simulation.sensitivity import SCALES, quantile_rows, scaled
 from replay.simulation.setup import Limits
+from replay.simulation.state import I64
 from toolkit.protocols import LatencyModel, Scheduler, Watch
 from toolkit.runs import RunWriter
 from toolkit.traces import TraceInfo
@@ -57,6 +58,12 @@ class Simulated:
             writer.append("sensitivity", pl.concat(rows))
         writer.finish(**summary, **self._load(trace, info))
         return True
+
+    def explain(self, trace: pl.DataFrame, info: TraceInfo, scheduler: Scheduler, request: int) -> I64:
+        """What happens to one request, as notes (simulation.notes)."""
+        latency, limits = self._lowered(), self.limits
+        driver = Driver.prepare(trace, info, scheduler, limits, latency, closed=self.closed, watch=request)
+        return driver.story()
 
     def _with_steps(self, scale: float, trace: pl.DataFrame, info: TraceInfo, scheduler: Scheduler) -> pl.DataFrame:
         """SENSITIVITY rows of the same replay with every step's time multiplied by `scale`."""

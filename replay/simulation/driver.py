@@ -21,7 +21,7 @@ from replay.simulation.outcomes import events_frame, outcomes_frame, timeline_fr
 from replay.simulation.policies import Policy, tell
 from replay.simulation.sessions import think_times
 from replay.simulation.setup import Limits
-from replay.simulation.state import ASKS, MORE, NEVER, PAUSED, PS, Records, State
+from replay.simulation.state import ASKS, I64, MORE, NEVER, NONE, NOTE_ROWS, PAUSED, PS, Records, State
 from replay.simulation.warming import announced
 from toolkit.errors import RunFailure
 from toolkit.protocols import Scheduler, Watch
@@ -58,8 +58,9 @@ class Driver:
         *,
         closed: bool,
         jump: bool = True,
+        watch: int = NONE,
     ) -> "Driver":
-        """A replay of `trace` that has not begun."""
+        """A replay of `trace` that has not begun; it notes what happens to request `watch`."""
         think = think_times(trace) if closed else np.full(len(trace), -1, np.int64)
         hash_tokens = info.block_tokens or 0
         blocks = setup.shared_blocks(trace, hash_tokens, limits)
@@ -69,6 +70,9 @@ class Driver:
         policy = Policy.of(scheduler, trace, think)
         policy.write(settings)
         state = setup.first_state(trace, policy, think, blocks, limits)
+        if watch != NONE:
+            settings.watch = watch
+            state = state._replace(note=np.zeros((NOTE_ROWS + 4 * limits.max_num_seqs, 4), np.int64))
         return cls(trace, limits, settings, latency, state, Feedback(scheduler, trace, state, limits, latency))
 
     def run(self, writer: RunWriter, watch: Watch) -> bool:
@@ -115,6 +119,15 @@ class Driver:
         world = self.state.world[0]
         while self._advance():
             world.samples = world.events = 0
+
+    def story(self) -> I64:
+        """Go on until the end without writing anything; the notes about the watched request (State.note)."""
+        world, told, more = self.state.world[0], [], True
+        while more:
+            more = self._advance()
+            told.append(self.state.note[: world.notes].copy())
+            world.samples = world.events = world.notes = 0
+        return np.concatenate(told)
 
     @property
     def makespan_s(self) -> float:

@@ -124,4 +124,5 @@ class Feedback:
         near = np.arange(self._oldest, last)
         live = np.concatenate([near, self._turns[np.searchsorted(self._turns, max(last, self._oldest)) :]])
         ended = (status[live] == FINISHED) | (status[live] == REJECTED)
-        return live[~ended].astype(np.int64)
+        alive: I64 = live[~ended].astype(np.int64)
+        return alive

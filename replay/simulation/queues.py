@@ -10,6 +10,7 @@ import numpy as np
 
 from replay.simulation.compiled import compiled
 from replay.simulation.heaps import heap_add, heap_remove, push, remove
+from replay.simulation.notes import TURNED, note
 from replay.simulation.state import NEVER, NONE
 
 
@@ -161,6 +162,7 @@ def take_turns(settings, state, now):
         heap_remove(state.turn_heap, state.turn_key, state.turn_slot, r, world.turns, 0)
         world.turns -= 1
         state.turns[r].turned = 1
+        note(settings, state, r, now, TURNED, 0, 0)
         i = np.int64(state.requests[r].instance)
         it = _lane_of(settings, state, i, r)
         it.root = remove(state.requests, it.root, r)
