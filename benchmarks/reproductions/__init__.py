@@ -1,0 +1,1 @@
+"""Reproductions of the papers: each module writes its page and figures under docs/papers/."""
