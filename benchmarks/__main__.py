@@ -1,6 +1,11 @@
-"""What `make bench` runs."""
+"""What `make bench` runs, or the one that is named, with its arguments: python -m benchmarks [NAME [ARGUMENT…]]."""
 
-from benchmarks import reading, simulation
+import runpy
+import sys
 
-reading.main()
-simulation.main()
+USUAL = ("reading", "simulation")
+
+named, arguments = sys.argv[1:2], sys.argv[2:]
+for name in named or USUAL:
+    sys.argv = [name, *arguments]
+    runpy.run_module(f"benchmarks.{name}", run_name="__main__")

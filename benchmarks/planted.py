@@ -86,7 +86,7 @@ def _load(rng: np.random.Generator, count: int, span_s: float, diurnal: float) -
 
 
 def group_free(kind: str, seed: int, models: int = 30, days: float = 2.0) -> Planted:
-    """`independent`: Poisson, gamma and on/off models; `diurnal`: they share the day; `swings`: and each day's volume."""
+    """`independent`: each model for itself; `diurnal`: all share the day; `swings`: and each day's volume."""
     rng = np.random.default_rng(seed)
     span_s = days * DAY_S
     grid = np.linspace(0, span_s, 24 * 60 * int(np.ceil(days)) + 1)

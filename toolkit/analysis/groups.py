@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from toolkit.analysis import groups_tables as tables
 from toolkit.analysis.groups_activity import Scale, counted, finest_window_s, scales
-from toolkit.analysis.groups_choice import borne_out, found_groups, half_groups, without_strangers
+from toolkit.analysis.groups_choice import absent, borne_out, found_groups, half_groups, without_strangers
 from toolkit.analysis.groups_communities import Group, stability
 from toolkit.analysis.groups_evidence import Evidence, weigh
 from toolkit.analysis.groups_joining import joining
 from toolkit.analysis.groups_membership import Bursts, Epoch, bursts_of, epochs, memberships
-from toolkit.analysis.groups_null import draws
+from toolkit.analysis.groups_null import draws, parts_of
 from toolkit.analysis.groups_prism import ACTIVE, PRESENCE, PRISM, prism
 from toolkit.analysis.idle import ACTIVE_S, Lanes
 from toolkit.traces import TraceInfo
@@ -103,13 +103,15 @@ def find(seen: list[Scale], seed: int) -> Found:
     if claimed:
         claimed = without_strangers(claimed, joining(scale, claimed, count, seed))
     halves = half_groups(evidence, names)
-    groups = [g for g in claimed if borne_out(g, halves)]
+    groups = [g for g in claimed if borne_out(evidence.best, g, halves, names)]
     unstable = len(claimed) - len(groups)
     if not groups:
         return Found(evidence, [], [], None, [], 0, unstable)
     everybody = max(len(g) for g in groups)
     bursts = bursts_of(scale, groups)
     path = memberships(scale, groups, bursts, joining(scale, groups, count, seed))
+    for g, group in enumerate(groups):
+        path[(bursts.group == g) & np.isin(parts_of(scale, bursts.first), absent(evidence.best, group, names))] = -1
     stretches = epochs(path, bursts, groups, scale.active.shape[1])
     shared = everybody if names >= FEW and everybody > EVERYBODY * names else 0
     return Found(evidence, groups, [stability(g, halves) for g in groups], bursts, stretches, shared, unstable)

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.analysis.groups_communities import Group, communities, jaccard
-from toolkit.analysis.groups_evidence import RANGES, Evidence
+from toolkit.analysis.groups_communities import Group, communities, inner_pairs, jaccard
+from toolkit.analysis.groups_evidence import ALPHA, HALVES, RANGES, Evidence, share_as_large
+from toolkit.analysis.groups_null import Draws, Ints
 
 ALIKE = 0.25  # Jaccard index from which a half, which has half of the evidence, bears a group out
+GONE = 0.01  # so few coincidences, were the group there, are this improbable
 SAME = 0.5  # Jaccard index from which two groups are one group at two times
 
 
@@ -41,9 +43,33 @@ def without_strangers(groups: Sequence[Group], joins: NDArray[np.bool_]) -> list
     return [group for group in kept if len(group) > 1]
 
 
-def borne_out(group: Group, halves: Sequence[Sequence[Group]]) -> bool:
-    """Whether either half alone gives a group that is like it."""
-    return all(max((jaccard(group, other) for other in half), default=0) >= ALIKE for half in halves)
+def borne_out(draws: Draws, group: Group, halves: Sequence[Sequence[Group]], names: int) -> bool:
+    """Whether each half alone gives a group that is like it or, for three and more, holds for the group as a whole."""
+    alike = [max((jaccard(group, other) for other in half), default=0) >= ALIKE for half in halves]
+    if len(group) > 2:
+        alike = [one or holds(draws, group, parts, names) for one, parts in zip(alike, HALVES, strict=True)]
+    return all(alike)
+
+
+def holds(draws: Draws, group: Group, parts: Ints, names: int) -> bool:
+    """Whether the group's pairs together coincide beyond chance in a part of the trace, at ALPHA."""
+    inner = inner_pairs(group, names)
+    observed = float(draws.observed[parts][:, inner].sum())
+    drawn = draws.drawn[:, parts][:, :, inner].sum(axis=(1, 2), dtype=np.float64)
+    return share_as_large(drawn, observed) <= ALPHA
+
+
+def absent(draws: Draws, group: Group, names: int) -> Ints:
+    """The parts of the trace in which the group's members coincide so seldom that it is not there.
+
+    Coincidences beyond the expected, in bursts of all pairs at once, against those of the better half of the parts.
+    """
+    inner = inner_pairs(group, names)
+    excess = (draws.observed[:, inner] - draws.expected[:, inner]).sum(axis=1) / draws.run[inner].sum()
+    usual = float(np.sort(excess)[len(excess) // 2 :].mean())
+    seen = np.clip(excess, 1e-9, None)
+    surprise = seen * np.log(seen / max(usual, 1e-9)) - (seen - usual)
+    return np.flatnonzero((seen < usual) & (surprise > -np.log(GONE)))
 
 
 def half_groups(evidence: Evidence, names: int) -> list[list[Group]]:

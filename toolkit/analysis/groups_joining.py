@@ -23,11 +23,12 @@ from toolkit.analysis.groups_null import (
 
 
 def joining(scale: Scale, groups: Sequence[Group], count: int, seed: int) -> NDArray[np.bool_]:
-    """Groups × names: whether a name joins the bursts of a group's other members, in any stretch, at ALPHA over all.
+    """Groups × names: whether a name joins the bursts of a group's other members, in any stretch of the trace.
 
+    Members, whom pairs brought together, must do so at ALPHA each; all others at ALPHA over everybody that is tried.
     Here only the name is turned, not the group: its members do burst together.
     """
-    group, name, crowds = fellows(scale, groups)
+    name, crowds = fellows(scale, groups)
     crowd, blocks, edges = in_blocks(scale, crowds), in_blocks(scale, scale.active), part_edges(scale)
     mean, run = _moments(crowd, blocks, name, edges)
     words, joined, rng = packed(blocks), packed(crowd), np.random.default_rng(seed)
@@ -36,21 +37,20 @@ def joining(scale: Scale, groups: Sequence[Group], count: int, seed: int) -> NDA
         together = np.add.reduceat(np.bitwise_count(joined & moved[name]), edges[:-1], axis=1, dtype=np.float32).T
         return np.max([score(together[parts].sum(axis=0), mean[parts].sum(axis=0), run) for parts in RANGES], axis=0)
 
-    largest = np.array([standing(turned(words, scale.in_block, rng)).max() for _ in range(count)])
-    joins = np.zeros((len(groups), len(scale.active)), dtype=bool)
-    joins[group, name] = standing(words) > threshold(largest, ALPHA)
-    return joins
+    drawn = np.stack([standing(turned(words, scale.in_block, rng)) for _ in range(count)])
+    member = np.concatenate([np.isin(np.arange(len(scale.active)), one) for one in groups])
+    limit = np.where(member, np.quantile(drawn, 1 - ALPHA), threshold(drawn.max(axis=1), ALPHA))
+    return (standing(words) > limit).reshape(len(groups), -1)
 
 
-def fellows(scale: Scale, groups: Sequence[Group]) -> tuple[Ints, Ints, NDArray[np.bool_]]:
-    """For every group and name: both, and the windows in which enough of the group without the name are active."""
-    group, name = (side.ravel() for side in np.indices((len(groups), len(scale.active))))
+def fellows(scale: Scale, groups: Sequence[Group]) -> tuple[Ints, NDArray[np.bool_]]:
+    """For every group and name: the name, and the windows in which enough of the group without it are active."""
     rows = []
     for one in groups:
         busy = scale.active[list(one)].sum(axis=0)
         own = np.isin(np.arange(len(scale.active)), one)[:, None]
         rows.append((busy - scale.active * own) >= quorum(one))
-    return group, name, np.concatenate(rows)
+    return np.tile(np.arange(len(scale.active)), len(groups)), np.concatenate(rows)
 
 
 def _moments(crowd: Blocks, blocks: Blocks, name: Ints, edges: Ints) -> tuple[Pairs, Pairs]:

@@ -70,6 +70,12 @@ def part_edges(scale: Scale) -> Ints:
     return np.linspace(0, scale.blocks, PARTS + 1).round().astype(np.int64)
 
 
+def parts_of(scale: Scale, windows: Ints) -> Ints:
+    """The part that each window lies in."""
+    part: Ints = np.searchsorted(part_edges(scale) * scale.in_block, windows, side="right") - 1
+    return part
+
+
 def packed(blocks: Blocks) -> Words:
     """Each block of windows as one word."""
     padded = np.zeros((*blocks.shape[:2], MOST_IN_BLOCK), dtype=bool)

@@ -77,7 +77,7 @@ def test_a_member_that_leaves_for_another_group(ask: Ask) -> None:
 
 def test_a_group_that_forms_late(ask: Ask) -> None:
     late = [(model, 0.5, 1.0) for model in (0, 1, 2)]
-    tables = ask("groups", **traffic([late], models=6, hours=24, seed=4))
+    tables = ask("groups", **traffic([late], models=6, hours=24, seed=5))
     assert members(tables) == [["m0", "m1", "m2"]]
     assert tables["groups"]["start_s"][0] == pytest.approx(12 * HOUR, abs=1.5 * HOUR)
 
