@@ -22,12 +22,10 @@ BLOCKS = 96
 LEAST_BLOCKS = 16
 PERMUTATIONS = 299
 DIRECTIONS = 16  # of the features, those in which blocks differ most
-CUT_ALPHA, PULSE_ALPHA = (
-    0.02,
-    0.01,
-)  # of the two scans; their sum bounds how often a drift-free trace is called drifting
+CUT_ALPHA, PULSE_ALPHA = 0.01, 0.01  # of the two scans; together they bound how often a drift-free trace drifts
 MOST_POINTS = 48
-TRIMMED = 0.08  # of the differences between blocks: those across a change are not noise
+TRIMMED = 0.04  # of the blocks may border on a change
+KEPT = {1: 0.87, 2: 0.79}  # of the mean of squared differences by lag, when the largest of Gaussian ones are left out
 SCALES = (64, 32)  # blocks at which resemblance is measured
 MOST_RESEMBLANCE = 0.5  # of neighbouring blocks: what wanders more slowly, over 1/32 of a segment and longer, is drift
 
@@ -140,9 +138,9 @@ def pulse_scan(sums: Singles) -> Singles:
 def stretch(features: Floats, long_run: float = 0.0) -> float:
     """How much larger the variance of long means is than if blocks were independent; at least 1.
 
-    `long_run` is what is known of the variance that a chunk adds to a long sum. The rest is
-    from differences of neighbouring blocks, and of those one apart, at two block lengths. Blocks that wander like an
-    AR(1) with correlation ρ have E d₂² ∕ E d₁² = 1 + ρ; a step or a ramp touches few differences, or each by little.
+    `long_run` is what is known of the variance that a chunk adds to a long sum. The rest is from differences of
+    neighbouring blocks, and of those one apart, at two block lengths. Blocks that wander like an AR(1) with correlation
+    ρ have E d₂² ∕ E d₁² = 1 + ρ; a step or a ramp touches few differences, or each by little.
     """
     scales = [blocks for blocks in SCALES if blocks <= len(features)]
     if not scales:
@@ -151,7 +149,7 @@ def stretch(features: Floats, long_run: float = 0.0) -> float:
     total = (base**2).sum() / (len(base) - 1)
     if total <= 0:
         return 1.0
-    measured = (_long_run(_scaled_blocks(features, blocks), needed=blocks < BLOCKS // 2) for blocks in scales)
+    measured = (_long_run(_scaled_blocks(features, blocks)) for blocks in scales)
     return max(1.0, max(long_run, *measured) / float(total))
 
 
@@ -161,27 +159,21 @@ def _scaled_blocks(features: Floats, blocks: int) -> Floats:
     return scaled
 
 
-def _long_run(blocks: Floats, needed: bool) -> float:
-    """The variance that a sum of very many blocks would have, a block; 0 when `needed` resemblance does not show."""
+def _long_run(blocks: Floats) -> float:
+    """The variance that a sum of very many blocks would have, a block; resemblance beyond noise at its upper end."""
     near, apart = _differences(blocks, 1), _differences(blocks, 2)
-    resemblance = min(apart / near - 1, MOST_RESEMBLANCE) if near else 0.0
-    if resemblance < 1 / np.sqrt(len(blocks)):
-        if needed:
-            return 0.0
-        resemblance = 0.0  # within noise
-    order = np.random.default_rng(0).permuted(np.tile(np.arange(len(blocks)), (8, 1)), axis=1)
-    kept = np.mean([_differences(blocks[one], 1) / max(_mean_square(blocks[one]), 1e-300) for one in order])
-    return float(near / kept * (1 + resemblance) / (1 - resemblance) ** 2)
+    resemblance, error = apart / near - 1 if near else 0.0, 0.5 / float(np.sqrt(len(blocks)))
+    if resemblance < error:
+        return near
+    resemblance = min(resemblance + error, MOST_RESEMBLANCE)
+    return near * (1 + resemblance) / (1 - resemblance) ** 2
 
 
 def _differences(blocks: Floats, lag: int) -> float:
-    """Half the mean squared difference, without its largest TRIMMED."""
+    """Half the mean squared difference, estimated without its largest: those across a change are not noise."""
     squared = np.sort(((blocks[lag:] - blocks[:-lag]) ** 2).sum(axis=1))
-    return float(squared[: -int(np.ceil(TRIMMED * len(squared)))].mean() / 2)
-
-
-def _mean_square(blocks: Floats) -> float:
-    return float(((blocks[1:] - blocks[:-1]) ** 2).sum(axis=1).mean() / 2)
+    left_out = lag * max(2, int(np.ceil(TRIMMED * len(blocks))))
+    return float(squared[:-left_out].mean() / 2 / KEPT[lag])
 
 
 def _p_value(observed: np.floating, null: NDArray[np.float32], factor: float) -> float:

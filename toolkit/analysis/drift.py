@@ -52,7 +52,7 @@ class Drift:
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
-        frame = frame.rechunk()
+        frame = frame.rechunk().with_columns(pl.col("request_id").fill_null(pl.int_range(pl.len())))
         strata = strata_of(frame)
         found = series_of(frame, strata)
         answers = [self._series(series, frame, strata_for(series, strata, found), info) for series in found]

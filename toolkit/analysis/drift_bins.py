@@ -102,7 +102,7 @@ def of_tokens(frame: pl.DataFrame, column: str) -> Binned | None:
 
 def of_ratio(frame: pl.DataFrame) -> Binned | None:
     """The bins of output tokens ÷ prompt tokens, where both are above zero."""
-    positive = (pl.col("prompt_tokens") > 0) & (pl.col("output_tokens") > 0)
+    positive = ((pl.col("prompt_tokens") > 0) & (pl.col("output_tokens") > 0)).fill_null(False)
     known = frame.select("request_id", "arrival_s", "prompt_tokens", "output_tokens")
     known = known if known.select(positive.all()).item() else known.filter(positive)
     ratio = np.log2(known["output_tokens"].to_numpy(), dtype=np.float32)
