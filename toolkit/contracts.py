@@ -2,10 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
 from toolkit import plugins
 from toolkit.protocols import LoadOptions, Scan
-from toolkit.schema import TRACE
+from toolkit.schema import TRACE, TRUTH, conform
 from toolkit.traces import read_trace
 
 ONLY_IN_SCANS = {
@@ -13,6 +18,8 @@ ONLY_IN_SCANS = {
     "sent", "start", "first_token", "finish", "cached_tokens", "error", "token_s",
 }  # fmt: skip
 HEAD_BYTES = 65_536
+SPAN_S = 600.0  # a generator is asked for so long a trace
+EDGES_S = (0.5, 60.0, 60.0, 333.3, SPAN_S)
 
 
 def check_loader(name: str, samples: Mapping[str, Path]) -> None:
@@ -60,3 +67,42 @@ def check_reading(name: str, sample: Path) -> None:
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(HEAD_BYTES)
+
+
+def check_generator(name: str, settings: Mapping[str, Any]) -> None:
+    """Hold the registered generator `name`, made with `settings`, to the contract of toolkit.protocols.Generator.
+
+    The settings must give requests within ten minutes.
+    """
+    generator = plugins.load("generator", name)(**settings)
+    first, truth = _planted(generator, 1.0)
+    again, _ = _planted(generator, 1.0)
+    assert sum(map(len, first)) > 0, f"{name}: nothing arrives in {SPAN_S} s"
+    assert all(a.equals(b) for a, b in zip(first, again, strict=True)), f"{name}: one seed, two traces"
+    assert sum(map(len, _planted(generator, 0.0)[0])) == 0, f"{name}: a rate times 0 still gives requests"
+    for start_s, end_s, frame in zip((0.0, *EDGES_S), EDGES_S, first, strict=False):
+        unknown = set(frame.columns) - (set(TRACE) - {"request_id", "parent_id"})
+        assert not unknown, f"{name}: columns that nobody reads: {sorted(unknown)}"
+        arrival_s = frame["arrival_s"]
+        assert arrival_s.is_sorted(), f"{name}: not in arrival order"
+        assert arrival_s.is_between(start_s, end_s).all(), f"{name}: a request outside {start_s} to {end_s} s"
+    conform(truth, TRUTH, source=f"truth of {name}")
+
+
+def _planted(generator: Any, factor: float) -> tuple[list[pl.DataFrame], pl.DataFrame]:
+    planted = generator.plant(SPAN_S, _Constant(factor), np.random.default_rng(7))
+    frames = planted.requests(iter(EDGES_S))
+    return [frame for _, frame in zip(EDGES_S, frames, strict=False)], planted.truth
+
+
+class _Constant:
+    """A factor that is the same all the time."""
+
+    def __init__(self, factor: float):
+        self.factor = factor
+
+    def at(self, time_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.full(len(time_s), self.factor)
+
+    def cuts(self, start_s: float, end_s: float) -> NDArray[np.float64]:
+        return np.zeros(0)

@@ -77,7 +77,7 @@ def parse(text: str, file: Path) -> Node:
 def build(node: Node, wanted: Any) -> Any:
     """`node` as the annotation `wanted` says; raises InputFailure at the line that does not fit."""
     origin = get_origin(wanted)
-    if wanted is Any:
+    if wanted is Any or wanted is types.NoneType:
         return node.plain()
     if origin in (Union, types.UnionType):
         return _one_of(node, get_args(wanted))
@@ -228,7 +228,7 @@ class _Reader:
 
 def _number(node: Any, value: Any) -> Any:
     """YAML 1.1 takes 1e6 for text; people do not."""
-    if isinstance(value, str) and node.style is None:
+    if isinstance(value, str) and not node.style:
         try:
             return float(value) if "e" in value.lower() else value
         except ValueError:

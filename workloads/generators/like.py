@@ -1,7 +1,7 @@
 """More of a given trace."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from toolkit.protocols import Planted, RateFactor
 from toolkit.traces import read_trace
 from workloads.generators.edges import Edge
-from workloads.generators.likeness import MARKS, Fitted, Likeness, fit
+from workloads.generators.likeness import MARKS, Fitted, Likeness, balanced, fit
 from workloads.generators.renewal import Intensity, Steps, renewal
 from workloads.generators.single import positive
 from workloads.generators.truths import Row, facts, table
@@ -102,7 +102,8 @@ def _peopled(likeness: Likeness, models: int | None, rng: np.random.Generator) -
         return fitted
     kept = fitted[:models] + [_another(fitted, rank, rng) for rank in range(len(fitted), models)]
     whole = sum(source.share for source in kept)
-    return [Fitted(s.model, s.share / whole, s.course, s.gaps, s.rows) for s in kept]
+    shared = [replace(source, share=source.share / whole) for source in kept]
+    return list(balanced(shared, likeness.slow * likeness.fast))
 
 
 def _another(fitted: list[Fitted], rank: int, rng: np.random.Generator) -> Fitted:

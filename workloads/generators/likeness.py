@@ -6,7 +6,7 @@ adds to their variance is taken out by shrinking towards the mean. What remains 
 time, gives the CV.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -65,11 +65,13 @@ def fit(trace: Trace) -> Likeness:
     bucket_s = _bucket_s(len(frame), span_s, info.clock_step_s)
     cuts: Floats = np.arange(0, int(np.ceil(span_s / bucket_s)) + 1) * np.float64(bucket_s)
     arrival_s = frame["arrival_s"].to_numpy()
-    slow, fast = _courses(_counts(arrival_s, cuts), bucket_s, span_s)
+    ticking = info.clock_step_s is not None and info.clock_step_s > 0.2 * span_s / len(frame)
+    counts = _counts(arrival_s, cuts)
+    slow = _slow(counts, bucket_s, span_s)
+    fast = _fast(counts, slow, 1.0 if ticking else _gaps(arrival_s, slow, cuts).cv)
     whole = slow * fast
     parts = _parts(frame)
-    ticking = info.clock_step_s is not None and info.clock_step_s > 0.2 * span_s / len(frame)
-    fitted = tuple(_fitted(model, rows, len(frame), whole, cuts, ticking) for model, rows in parts)
+    fitted = balanced([_fitted(model, rows, len(frame), whole, cuts, ticking) for model, rows in parts], whole)
     return Likeness(
         len(frame) / span_s, span_s, _period_s(span_s), bucket_s, slow, fast, fitted, info.clock_step_s,
         tuple(_notes(trace, ticking)),
@@ -91,15 +93,22 @@ def _counts(arrival_s: Floats, cuts: Floats) -> Floats:
     return np.histogram(arrival_s, np.append(cuts[:-1], np.inf))[0].astype(np.float64)
 
 
-def _courses(counts: Floats, bucket_s: float, span_s: float) -> tuple[Floats, Floats]:
-    """The slow and the fast course of the rate, means 1."""
+def _slow(counts: Floats, bucket_s: float, span_s: float) -> Floats:
+    """The slow course of the rate, mean 1."""
     width_s = min(span_s / 24, 3600.0)
-    slow = _smoothed(counts, max(1, round(width_s / bucket_s)))
-    slow = _shrunk(slow, slow.mean() / max(1.0, width_s / bucket_s)) / slow.mean()
+    smooth = _smoothed(counts, max(1, round(width_s / bucket_s)))
+    slow: Floats = _shrunk(smooth, smooth.mean() / max(1.0, width_s / bucket_s)) / smooth.mean()
+    return slow
+
+
+def _fast(counts: Floats, slow: Floats, cv: float) -> Floats:
+    """What is left beside the slow course, beyond what gaps of this CV do to the counts."""
     expected = np.maximum(slow * counts.mean(), 1e-9)
     ratio = counts / expected
-    fast = np.maximum(1 + (ratio - 1) * _signal(ratio, float(np.mean(1 / np.maximum(expected, 0.5)))), 0.0)
-    return slow, fast / max(float((fast * slow).mean()), 1e-9)
+    noise = max(cv, 1.0) ** 2 * float(np.mean(1 / np.maximum(expected, 0.5)))
+    fast = np.maximum(1 + (ratio - 1) * _signal(ratio, noise), 0.0)
+    scaled: Floats = fast / max(float((fast * slow).mean()), 1e-9)
+    return scaled
 
 
 def _smoothed(values: Floats, width: int) -> Floats:
@@ -121,6 +130,14 @@ def _shrunk(values: Floats, noise_variance: float) -> Floats:
     mean = values.mean()
     shrunk: Floats = np.maximum(mean + (values - mean) * _signal(values, noise_variance), 0.0)
     return shrunk
+
+
+def balanced(fitted: list[Fitted], whole: Floats) -> tuple[Fitted, ...]:
+    """With courses that together are the whole's: what each has by chance must not add up to bursts of all."""
+    together = np.sum([one.share * one.course for one in fitted], axis=0)
+    courses = [one.course / np.maximum(together, 1e-9) for one in fitted]
+    scaled = [course / max(float((course * whole).mean()), 1e-9) for course in courses]
+    return tuple(replace(one, course=course) for one, course in zip(fitted, scaled, strict=True))
 
 
 def _parts(frame: pl.DataFrame) -> list[tuple[str | None, pl.DataFrame]]:

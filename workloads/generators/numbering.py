@@ -22,7 +22,7 @@ class Numbering:
         ids = np.arange(self.next, self.next + len(window), dtype=np.int64)
         self.next += len(window)
         numbered = window.with_columns(request_id=pl.Series(ids))
-        if "_session" in window.columns and len(window):
+        if "_session" in window.columns:
             numbered = numbered.with_columns(parent_id=self._parents(window, ids))
         return numbered.select(name for name in TRACE if name in numbered.columns)
 

@@ -47,16 +47,16 @@ class OnOff:
 
     def _intervals(self, span_s: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Starts and ends of being on, within the trace."""
-        cycles, cycle_s = 64, self.on_s + self.off_s
-        while True:
-            on, off = self._lengths(self.on_s, cycles, rng), self._lengths(self.off_s, cycles, rng)
-            begin = self._begin(cycle_s, rng)
-            start_s = begin + np.concatenate([[0.0], np.cumsum(on + off)[:-1]])
-            if start_s[-1] >= span_s:
-                end_s = np.minimum(start_s + on, span_s)
-                inside = (start_s < span_s) & (end_s > 0)
-                return np.maximum(start_s[inside], 0.0), end_s[inside]
-            cycles *= 2
+        cycle_s = self.on_s + self.off_s
+        begin, on, off = self._begin(cycle_s, rng), np.zeros(0), np.zeros(0)
+        while begin + on.sum() + off.sum() < span_s:
+            more = 64 + int(1.1 * (span_s - begin - on.sum() - off.sum()) / cycle_s)
+            on = np.concatenate([on, self._lengths(self.on_s, more, rng)])
+            off = np.concatenate([off, self._lengths(self.off_s, more, rng)])
+        start_s = begin + np.concatenate([[0.0], np.cumsum(on + off)[:-1]])
+        end_s = np.minimum(start_s + on, span_s)
+        inside = (start_s < span_s) & (end_s > 0)
+        return np.maximum(start_s[inside], 0.0), end_s[inside]
 
     def _begin(self, cycle_s: float, rng: np.random.Generator) -> float:
         """When the first cycle starts: so long before the trace that where the trace falls is left to chance."""

@@ -91,11 +91,14 @@ class Rhythm:
             raise ValueError("weekly must be 7 factors of 0 or more")
 
     def at(self, time_s: Floats) -> Floats:
-        factor = self.daily.at(time_s) if self.daily else np.ones(len(time_s))
+        """The factor at each time; what moves all the time is held for STEP_S, so that no window sees it otherwise."""
+        minute_s = (time_s // STEP_S + 0.5) * STEP_S
+        factor = self.daily.at(minute_s) if self.daily else np.ones(len(time_s))
         if self.weekly:
             factor = factor * _cycle(self.weekly, DAY_S, time_s)
         for one in self.changes:
-            factor = factor * (1 + (one.factor - 1) * one.change.weight(time_s))
+            weight = one.change.weight(minute_s if one.shape == "ramp" else time_s)
+            factor = factor * (1 + (one.factor - 1) * weight)
         return factor
 
     def cuts(self, start_s: float, end_s: float) -> Floats:
