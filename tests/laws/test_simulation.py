@@ -89,10 +89,10 @@ def test_the_same_replay_twice_is_the_same_to_the_byte(trace, scheduler, limits)
 @laws
 @given(some.traces(), some.schedulers, some.limits(), st.sampled_from([2, 3, 10]))
 def test_slower_hardware_and_a_slower_clock_scale_every_outcome(trace, scheduler, limits, k):
-    if isinstance(scheduler, some.BY_THE_CLOCK):
+    if some.by_the_clock(scheduler):
         return
     slower_limits = replace(limits, swap_s_per_token=limits.swap_s_per_token * k)
-    slow = trace.with_columns(pl.col("arrival_s", "think_s") * k)
+    slow = trace.with_columns(pl.col("arrival_s", "think_s", "slo_ttft_s") * k)
     slower = Affine(*(value * k for value in (0.01, 0.0003, 0.0001, 0.00001)))
     once, scaled = (
         simulate(trace, some.fresh(scheduler), limits, LATENCY),
@@ -111,7 +111,7 @@ def test_a_replay_cut_in_two_is_the_uncut_one(tmp_path_factory, trace, scheduler
 
     if observes(scheduler) or orders(scheduler):
         return  # such a replay keeps no checkpoint and starts over
-    cut = prepare(trace, scheduler, limits, LATENCY)
+    cut = prepare(trace, some.fresh(scheduler), limits, LATENCY)
     core.advance(cut.settings, cut.latency, cut.state, NEVER, moves)
     kept = Collected()
     cut._write(kept)  # type: ignore[arg-type]
@@ -123,7 +123,7 @@ def test_a_replay_cut_in_two_is_the_uncut_one(tmp_path_factory, trace, scheduler
         def truncate(self, counts):
             assert counts == {name: len(frames) for name, frames in self.tables.items()}
 
-    continued = prepare(trace, scheduler, limits, LATENCY)
+    continued = prepare(trace, some.fresh(scheduler), limits, LATENCY)
     resumed = Resumed(kept.tables)
     continued.restore(folder, resumed)  # type: ignore[arg-type]
     assert continued.run(resumed, Unwatched())  # type: ignore[arg-type]

@@ -1,16 +1,16 @@
 """Random traces, limits and schedulers for hypothesis."""
 
+import copy
+
 import numpy as np
 import polars as pl
 from hypothesis import strategies as st
 
 from replay.schedulers.fcfs import FCFS
-from replay.schedulers.priority import Priority
 from replay.schedulers.sjf import SJF
-from replay.schedulers.srpt import SRPT
-from replay.schedulers.trail import TRAIL
 from replay.simulation.setup import Limits
 from tests.replay.simulations import BLOCK_TOKENS, make_trace
+from toolkit import plugins
 from toolkit.protocols import Curve, Lanes, Patience, Preemption
 
 
@@ -121,35 +121,59 @@ class Latest(SJF):
     preemption = Preemption(victim="latest")
 
 
-BY_THE_CLOCK = (Rising, Learning, Boosted, Starving, Lapsing)  # seconds of their own, or tokens added to seconds
+BUILT_IN = (
+    *plugins.BUILTIN["scheduler"],
+    "priority:displace=true",
+    "trail:hold_share=0.3",
+    "sjf:predictor=noisy",
+    "srpt:predictor=adversarial",
+    "ltr:predictor=class-mean,starve_s=0.2,period=4",
+    "mlfq:quantum_s=0.03,starve_s=0.3,levels=4",
+    "las:quantum=3",
+    "moore-hodgson:slo_ttft_s=0.1,window=3",
+    "vtc:by=tenant+tier",
+    "gittins:lengths=online,quantum=2",
+    "gittins:lengths=trace,by=tenant,quantum=2",
+    "gittins-boost:lengths=online,quantum=2,gamma=0.5",
+    "gittins-boost:lengths=trace,by=tier,quantum=2",
+    "distboost:gamma=0.2",
+    "uniboost:phase=base",
+    "uniboost:phase=base,delta=0.05,gamma=0.3",
+    "uniboost:phase=memguard,k=8",
+    "uniboost:rule=ratio,k=4",
+    "driftsched-sjf:preset=trace,unit=words,feedback_s=0.1",
+    "driftsched-priority:adaptive=false",
+    "driftsched-aging:patience_s=0.1",
+)
+# Seconds of their own (periods, objectives, gaps), or tokens added to seconds: these do not scale with the clock.
+CLOCKED = (
+    "ltr",
+    "mlfq",
+    "edf",
+    "least-slack",
+    "moore-hodgson",
+    "gittins",
+    "uniboost",
+    "driftsched-aging",
+    "driftsched-sjf",
+)
+BY_THE_CLOCK = (Rising, Learning, Boosted, Starving, Lapsing)
+OWN = (Attained, Rising, Learning, Shuffling, Windowed, Boosted, Starving, Lapsing, Cycle, Fair, Latest)
 
 
 def fresh(scheduler):
     """A scheduler without memories: what a replay starts with."""
-    return type(scheduler)() if isinstance(scheduler, Learning) else scheduler
+    return copy.deepcopy(scheduler)
 
 
-schedulers = st.sampled_from(
-    [
-        FCFS(),
-        SJF(),
-        SRPT(),
-        TRAIL(hold_share=0.5),
-        Priority(),
-        Priority(displace=True),
-        Attained(),
-        Rising(),
-        Learning(),
-        Shuffling(),
-        Windowed(),
-        Boosted(),
-        Starving(),
-        Lapsing(),
-        Cycle(),
-        Fair(),
-        Latest(),
-    ]
-)
+def by_the_clock(scheduler) -> bool:
+    """Whether a slower clock with slower hardware changes what the scheduler does."""
+    return isinstance(scheduler, BY_THE_CLOCK) or any(
+        isinstance(scheduler, plugins.load("scheduler", n)) for n in CLOCKED
+    )
+
+
+schedulers = st.sampled_from([*(plugins.create("scheduler", spec) for spec in BUILT_IN), *(own() for own in OWN)])
 
 
 @st.composite
@@ -187,6 +211,7 @@ def traces(draw: st.DrawFn, sessions: bool = True) -> pl.DataFrame:
                 "arrival_s": arrival,
                 "tenant": draw(st.sampled_from(["a", "b"])),
                 "tier": draw(st.sampled_from(["premium", "batch", None])),
+                "slo_ttft_s": draw(st.sampled_from([None, 0.05, 0.5])),
                 "parent_id": parent,
                 "think_s": None if parent is None else draw(st.sampled_from([None, 0.0, 0.05, 2.0])),
                 "prompt_tokens": prompt,

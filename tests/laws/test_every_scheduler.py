@@ -1,0 +1,37 @@
+"""Every built-in scheduler, one by one, on two traces under memory pressure: what chance leaves out is held here."""
+
+import pytest
+
+from replay.simulation.setup import Limits
+from tests.laws.test_uncompiled import some_trace
+from tests.replay.simulations import Affine, simulate
+from tests.replay.strategies import BUILT_IN
+from toolkit import plugins
+
+LATENCY = Affine(step_s=0.01, token_s=0.0003, sequence_s=0.0001, kv_token_s=0.00001)
+ALONE = Limits(kv_blocks=30, max_num_seqs=5, max_num_batched_tokens=64, max_model_len=400, prefix_caching=False)
+TOGETHER = Limits(
+    kv_blocks=60, max_num_seqs=4, max_num_batched_tokens=64, max_model_len=400, instances=2,
+    routing="least-loaded", swap_s_per_token=0.0002,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("limits", [ALONE, TOGETHER], ids=["recompute", "swap"])
+@pytest.mark.parametrize("spec", BUILT_IN)
+def test_the_laws_hold(spec, limits):
+    trace = some_trace()
+    jumped, stepped = (
+        simulate(trace, plugins.create("scheduler", spec), limits, LATENCY, jump=jump) for jump in (True, False)
+    )
+    for table in ("outcomes", "events", "timeline"):
+        assert getattr(jumped, table).equals(getattr(stepped, table))
+    assert jumped.summary == stepped.summary
+    found = jumped.outcomes
+    assert found["request_id"].to_list() == list(range(len(trace)))
+    assert found["status"].to_list() == ["ok"] * len(trace)
+    assert found["output_tokens"].to_list() == trace["output_tokens"].to_list()
+    assert (found["arrival_s"] <= found["start_s"]).all()
+    assert (found["start_s"] < found["first_token_s"]).all()
+    assert (found["first_token_s"] <= found["finish_s"]).all()
+    assert (stepped.timeline["running"] <= limits.max_num_seqs).all()
+    assert (stepped.timeline["kv_used_blocks"] <= limits.kv_blocks).all()
