@@ -44,11 +44,11 @@ def run(*arguments: object):
 
 def test_several_schedulers_leave_a_run_folder_each(trace_file, tmp_path):
     done = run(
-        trace_file, "--scheduler", "fcfs,srpt:hold_share=0.6", "--scheduler", "priority", "--out", tmp_path / "r"
+        trace_file, "--scheduler", "fcfs,trail:hold_share=0.6", "--scheduler", "priority", "--out", tmp_path / "r"
     )
     assert done.exit_code == 0, done.output
     runs = {r.name: r for r in find_runs([tmp_path / "r"])}
-    assert set(runs) == {"fcfs", "srpt:hold_share=0.6", "priority"}
+    assert set(runs) == {"fcfs", "trail:hold_share=0.6", "priority"}
     info = runs["fcfs"].info
     assert info["state"] == "finished"
     assert info["requests"] == 200
@@ -165,9 +165,9 @@ def test_a_policy_in_a_file_needs_no_installation(trace_file, tmp_path):
     ("arguments", "message"),
     [
         (["--scheduler", "fcsf"], "did you mean 'fcfs'?"),
-        (["--scheduler", "srpt:hold_shar=1"], "did you mean 'hold_share'?"),
-        (["--scheduler", "srpt:hold_share=x"], "'x' is not float"),
-        (["--scheduler", "sjf:lengths=oracel"], "did you mean 'oracle'?"),
+        (["--scheduler", "trail:hold_shar=1"], "did you mean 'hold_share'?"),
+        (["--scheduler", "trail:hold_share=x"], "'x' is not float"),
+        (["--scheduler", "sjf:predictor=oracel"], "did you mean 'oracle'?"),
         (["--scheduler", "fcfs,fcfs"], "named twice"),
         (["--gpu", "h10"], "did you mean 'h100'?"),
         (["--max-num-batched-tokens", "8"], "max_num_seqs=256"),
@@ -189,9 +189,9 @@ def test_usage_errors_exit_with_2(trace_file):
 
 
 def test_scheduler_values_split_at_commas_but_not_inside_settings():
-    assert split_schedulers(["fcfs,srpt:lengths=predicted,hold_share=0.6,sjf"]) == [
+    assert split_schedulers(["fcfs,trail:predictor=column,hold_share=0.6,sjf"]) == [
         "fcfs",
-        "srpt:lengths=predicted,hold_share=0.6",
+        "trail:predictor=column,hold_share=0.6",
         "sjf",
     ]
     with pytest.raises(SettingFailure):
