@@ -41,7 +41,8 @@ ROWS, MODELS, DAYS = 10_000_000, 100, 7
 def ask(made: Planted) -> dict[str, pl.DataFrame]:
     """The tables of the analysis; models are named by their number."""
     names = pl.Series("model", made.model).cast(pl.String).cast(pl.Categorical)
-    frame = pl.DataFrame({"arrival_s": made.arrival_s, "model": names, "tenant": pl.Series([None], dtype=pl.String)})
+    nobody = pl.lit(None, dtype=pl.String)
+    frame = pl.DataFrame({"arrival_s": made.arrival_s, "model": names}).with_columns(tenant=nobody)
     return Groups().run(frame, TraceInfo("planted", "planted", "", frame.height, frame.height))
 
 
@@ -139,20 +140,16 @@ def markdown(found: dict[str, Any]) -> str:
     lines = ["# Groups: power and honesty", "", made, "", str(__doc__).split("\n", 2)[2].strip(), ""]
     lines += ["| varied | value | ARI, mean | worst | traces with groups |", "|---|---|---|---|---|"]
     for r in found["power"]:
-        lines.append(
-            f"| {r['varied']} | {r['value']} | {r['ari']:.2f} | {r['worst']:.2f} | {r['with_groups']} of {of} |"
-        )
+        scores = f"{r['ari']:.2f} | {r['worst']:.2f}"
+        lines.append(f"| {r['varied']} | {r['value']} | {scores} | {r['with_groups']} of {of} |")
     lines += ["", "`moved`: so many of the 20 members go to the next group at half time.", ""]
     lines += ["| group-free traffic | traces | that gave a group | power said (four models, half of bursts shared) |"]
     lines += ["|---|---|---|---|"]
     for r in found["honesty"]:
         lines.append(f"| {r['kind']} | {r['traces']} | {r['with_groups']} | {r['power_group']:.2f} |")
-    took = f"`trace analyze` {s['without_s']:.1f} s, with `--groups` {s['with_s']:.1f} s, {s['peak_gb']:.2f} GB at the most"
-    lines += [
-        "",
-        f"{s['rows']:,} rows, {s['models']} models, a week: {took} (load when begun: {about['load when begun']}).",
-    ]
-    return "\n".join([*lines, ""])
+    lines += ["", f"{s['rows']:,} rows, {s['models']} models, a week; load when begun {about['load when begun']}:"]
+    took = f"{s['without_s']:.1f} s, with `--groups` {s['with_s']:.1f} s and {s['peak_gb']:.2f} GB at the most."
+    return "\n".join([*lines, f"`trace analyze` {took}", ""])
 
 
 def shown(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -164,12 +161,12 @@ def shown(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description="Power and honesty of the groups analysis.")
     parser.add_argument("--traces", type=int, default=5, help="a setting with groups")
     parser.add_argument("--free", type=int, default=200, help="a kind without")
     parser.add_argument("--speed-only", action="store_true", help="measure the speed anew, keep the rest")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args()
     if given.speed_only:
         found = json.loads((RESULTS / "groups.json").read_text()) | {"facts": facts(), "speed": speed()}
     else:

@@ -23,17 +23,16 @@ def communities(pairs: Ints, names: int) -> list[Group]:
     clusters = [[member] for member in members.tolist()]
     sizes = np.ones(len(clusters))
     while len(clusters) > 1:
-        a, b = divmod(int(np.argmax(between)), len(clusters))
-        if between[a, b] <= JOINED:
+        i, j = sorted(divmod(int(np.argmax(between)), len(clusters)))
+        if between[i, j] <= JOINED:
             break
-        a, b = min(a, b), max(a, b)
-        merged = (between[a] * sizes[a] + between[b] * sizes[b]) / (sizes[a] + sizes[b])
-        between[a], between[:, a] = merged, merged
-        between[a, a] = -1
-        clusters[a] += clusters.pop(b)
-        sizes[a] += sizes[b]
-        sizes = np.delete(sizes, b)
-        between = np.delete(np.delete(between, b, axis=0), b, axis=1)
+        merged = (between[i] * sizes[i] + between[j] * sizes[j]) / (sizes[i] + sizes[j])
+        between[i], between[:, i] = merged, merged
+        between[i, i] = -1
+        clusters[i] += clusters.pop(j)
+        sizes[i] += sizes[j]
+        sizes = np.delete(sizes, j)
+        between = np.delete(np.delete(between, j, axis=0), j, axis=1)
     return sorted((tuple(sorted(c)) for c in clusters if len(c) > 1), key=lambda group: (-len(group), group))
 
 

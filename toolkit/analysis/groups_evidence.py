@@ -88,7 +88,8 @@ def weigh(scales: Iterable[Draws], names: int) -> Evidence:
 
 def _largest(draws: Draws) -> Maxima:
     """Each draw's largest score over all ranges."""
-    return np.max([draws.drawn_score(parts).max(axis=1) for parts in RANGES], axis=0).astype(np.float64)
+    largest: Maxima = np.max([draws.drawn_score(parts).max(axis=1) for parts in RANGES], axis=0).astype(np.float64)
+    return largest
 
 
 def weigh_stretch(draws: Draws, parts: Ints, names: int) -> Weighed:

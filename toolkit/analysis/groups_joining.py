@@ -9,15 +9,15 @@ from toolkit.analysis.groups_activity import Scale
 from toolkit.analysis.groups_communities import Group, quorum
 from toolkit.analysis.groups_evidence import ALPHA, RANGES, threshold
 from toolkit.analysis.groups_null import (
-    Blocks,
     Ints,
     Pairs,
+    Words,
+    expected,
     in_blocks,
     packed,
     part_edges,
-    power,
+    run,
     score,
-    shrunk,
     turned,
 )
 
@@ -28,35 +28,36 @@ def joining(scale: Scale, groups: Sequence[Group], count: int, seed: int) -> NDA
     Members, whom pairs brought together, must do so at ALPHA each; all others at ALPHA over everybody that is tried.
     Here only the name is turned, not the group: its members do burst together.
     """
-    name, crowds = fellows(scale, groups)
+    crowds, which = fellows(scale, groups)
     crowd, blocks, edges = in_blocks(scale, crowds), in_blocks(scale, scale.active), part_edges(scale)
-    mean, run = _moments(crowd, blocks, name, edges)
-    words, joined, rng = packed(blocks), packed(crowd), np.random.default_rng(seed)
+    name = np.tile(np.arange(len(blocks)), len(groups))
+    mean = expected(crowd, blocks, edges)
+    spread, mean = run(crowd, blocks, mean.sum(axis=0))[which, name], mean[:, which, name]
+    words, joined, rng = packed(blocks), packed(crowd)[which], np.random.default_rng(seed)
 
-    def standing(moved: NDArray[np.uint64]) -> Pairs:
+    def standing(moved: Words) -> Pairs:
         together = np.add.reduceat(np.bitwise_count(joined & moved[name]), edges[:-1], axis=1, dtype=np.float32).T
-        return np.max([score(together[parts].sum(axis=0), mean[parts].sum(axis=0), run) for parts in RANGES], axis=0)
+        each = [score(together[parts].sum(axis=0), mean[parts].sum(axis=0), spread) for parts in RANGES]
+        largest: Pairs = np.max(each, axis=0)
+        return largest
 
     drawn = np.stack([standing(turned(words, scale.in_block, rng)) for _ in range(count)])
     member = np.concatenate([np.isin(np.arange(len(scale.active)), one) for one in groups])
     limit = np.where(member, np.quantile(drawn, 1 - ALPHA), threshold(drawn.max(axis=1), ALPHA))
-    return (standing(words) > limit).reshape(len(groups), -1)
+    joins: NDArray[np.bool_] = (standing(words) > limit).reshape(len(groups), -1)
+    return joins
 
 
-def fellows(scale: Scale, groups: Sequence[Group]) -> tuple[Ints, NDArray[np.bool_]]:
-    """For every group and name: the name, and the windows in which enough of the group without it are active."""
-    rows = []
-    for one in groups:
-        busy = scale.active[list(one)].sum(axis=0)
-        own = np.isin(np.arange(len(scale.active)), one)[:, None]
-        rows.append((busy - scale.active * own) >= quorum(one))
-    return np.tile(np.arange(len(scale.active)), len(groups)), np.concatenate(rows)
-
-
-def _moments(crowd: Blocks, blocks: Blocks, name: Ints, edges: Ints) -> tuple[Pairs, Pairs]:
-    """Mean by part, and variance over mean, of the coincidences over all turns; row i of `crowd` goes with name i."""
-    in_block = np.float32(blocks.shape[2])
-    busy = blocks.sum(axis=2, dtype=np.float32)[name] * crowd.sum(axis=2, dtype=np.float32) / in_block
-    mean: Pairs = np.add.reduceat(busy, edges[:-1], axis=1).T
-    variance = np.einsum("ij,ij->i", power(crowd), power(blocks)[name]) / in_block**2
-    return mean, shrunk(variance, mean.sum(axis=0))
+def fellows(scale: Scale, groups: Sequence[Group]) -> tuple[NDArray[np.bool_], Ints]:
+    """Windows in which enough of a group are active, with all its members and without each; and which of these rows
+    holds for each name, group by group.
+    """
+    rows: list[NDArray[np.bool_]] = []
+    which = []
+    for group in groups:
+        busy = scale.active[list(group)].sum(axis=0)
+        place = np.full(len(scale.active), len(rows))
+        place[list(group)] = len(rows) + 1 + np.arange(len(group))
+        rows += [busy >= quorum(group), *(busy - scale.active[m] >= quorum(group) for m in group)]
+        which.append(place)
+    return np.stack(rows), np.concatenate(which)

@@ -107,20 +107,16 @@ def expected(a: Blocks, b: Blocks, edges: Ints) -> Pairs:
     """The mean over all turns, parts × a's rows × b's: in each block the product of the two counts over its windows."""
     busy_a, busy_b = (each.sum(axis=2, dtype=np.float32) for each in (a, b))
     parts = [busy_a[:, i:j] @ busy_b[:, i:j].T for i, j in pairwise(edges)]
-    result: Pairs = np.stack(parts) / np.float32(a.shape[2])
+    result: Pairs = (np.stack(parts) / np.float32(a.shape[2])).astype(np.float32)
     return result
 
 
 def run(a: Blocks, b: Blocks, mean: Pairs) -> Pairs:
-    """Variance over mean of coincidences over all turns.
+    """Variance over mean of coincidences over all turns, drawn to that of all where there are few.
 
     The variance over turns of a circular correlation is the product of the two power spectra, by Parseval.
     """
-    return shrunk((power(a) @ power(b).T) / np.float32(a.shape[2]) ** 2, mean)
-
-
-def shrunk(variance: Pairs, mean: Pairs) -> Pairs:
-    """Variance over mean, drawn to that of all where there are few."""
+    variance = (power(a) @ power(b).T) / np.float32(a.shape[2]) ** 2
     usual = max(float(variance.sum() / max(mean.sum(), 1e-9)), 1.0)
     result: Pairs = np.maximum((variance + usual) / (mean + 1), 0.5).astype(np.float32)
     return result

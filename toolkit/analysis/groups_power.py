@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from toolkit.analysis.groups_communities import pair_index, upper_pairs
 from toolkit.analysis.groups_null import Draws, score
 
+Doubles = NDArray[np.float64]
 SHARED = 0.5  # of the rarer name's bursts
 FOUND = 0.8  # probability at which a pair counts as detectable
 
@@ -48,13 +49,14 @@ def power(draws: Draws, threshold: float) -> Power:
     return Power(float(each.mean()), _of_four(each, names), float(shares[enough[0]]) if len(enough) else None)
 
 
-def _needed(expected: NDArray[np.float64], run: NDArray[np.float64], threshold: float) -> NDArray[np.float64]:
+def _needed(expected: Doubles, run: Doubles, threshold: float) -> Doubles:
     """The coincident bursts at which each pair's score reaches the threshold, by bisection."""
-    low, high = expected / run, expected / run + 10 * threshold + 10 * np.sqrt(threshold * expected / run)
+    low: Doubles = expected / run
+    high: Doubles = low + 10 * threshold + 10 * np.sqrt(threshold * low)
     for _ in range(30):
         middle = (low + high) / 2
         above = score(*(each.astype(np.float32) for each in (middle * run, expected, run))) > threshold
-        low, high = np.where(above, low, middle), np.where(above, middle, high)
+        low[~above], high[above] = middle[~above], middle[above]
     return high
 
 
