@@ -59,5 +59,5 @@ def clients(answer: Frames) -> dict[str, Any] | None:
     if answer["clients"].is_empty():
         return None
     return {"count": answer["clients"].height, "top": answer["clients"].head(TOP).to_dicts()} | {
-        name: answer[name].to_dicts() for name in ("bursts", "makers")
+        name: answer[name].to_dicts() for name in ("peaks", "makers")
     }

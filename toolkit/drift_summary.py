@@ -103,7 +103,7 @@ def clients(frames: Frames) -> RenderableType | None:
 
 
 def _bursts(frames: Frames) -> str:
-    bursts = frames["bursts"]
+    bursts = frames["peaks"]
     if bursts.is_empty():
         return "no window is far above the mean rate"
     worst = bursts.sort("times_mean", descending=True).row(0, named=True)

@@ -51,7 +51,7 @@ class Clients:
         sent = frame.filter(pl.col("arrival_s").is_not_null() & pl.col("tenant").is_not_null())
         span_s = float(sent["arrival_s"][-1]) if sent.height else 0.0
         if not span_s:
-            empty = {"clients": CLIENTS, "windows": WINDOWS, "bursts": BURSTS, "makers": MAKES}
+            empty = {"clients": CLIENTS, "windows": WINDOWS, "peaks": BURSTS, "makers": MAKES}
             return {name: schema.to_frame() for name, schema in empty.items()}
         window_s = min(WINDOW_S, span_s / LEAST_WINDOWS)
         last = int(np.ceil(span_s / window_s - 1e-9)) - 1
@@ -63,7 +63,7 @@ class Clients:
         return {
             "clients": clients,
             "windows": windows(placed, clients["tenant"].head(BUSIEST), window_s),
-            "bursts": bursts,
+            "peaks": bursts,
             "makers": makers,
         }
 

@@ -39,7 +39,7 @@ def test_gaps_tell_poisson_from_bursty(tables: dict[str, pl.DataFrame]) -> None:
 
 
 def test_the_burst_is_laid_to_its_maker(tables: dict[str, pl.DataFrame]) -> None:
-    (burst,) = tables["bursts"].to_dicts()
+    (burst,) = tables["peaks"].to_dicts()
     assert (burst["start_s"], burst["clients_for_half"]) == (1800, 1)
     maker = tables["makers"].row(0, named=True)
     assert (maker["tenant"], maker["requests"]) == ("bursty", 1500)
