@@ -4,6 +4,7 @@
 moves by α towards actual/base, clamped. The feedback knows neither the safety nor the input factor, as in the code.
 """
 
+from bisect import bisect_right
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,13 @@ Tokens = NDArray[np.float64]
 
 
 class DriftEstimator:
-    """Estimates output tokens at arrival, and learns when a request ends (never before).
+    """Estimates output tokens at arrival from what had ended by then, whenever it is asked.
 
     `preset` paper: the four categories of the paper, by the trace's `kind` or else by its prompt's keywords, with the
-    paper's bases. `trace`: classes `by` columns, their base the mean of what has ended in them, the same safety, input
-    factor and bias. `unit` is what a length is counted in: `tokens`, or `words`, of which a token is
-    `words_per_token`; budgets stay in tokens either way, which is most of the paper's drift. `adaptive` off keeps every
-    bias at 1.
+    paper's bases. `trace`: classes `by` columns, their base the mean of what has ended in them (of all, where nothing
+    has), the same safety, input factor and bias. `unit` is what a length is counted in: `tokens`, or `words`, of which
+    a token is `words_per_token`; budgets stay in tokens either way, which is most of the paper's drift. `adaptive` off
+    keeps every bias at 1.
     """
 
     def __init__(self, preset: str, unit: str, adaptive: bool, words_per_token: float, by: str):
@@ -44,26 +45,24 @@ class DriftEstimator:
         self.preset, self.adaptive = preset, adaptive
         self.counted = words_per_token if unit == "words" else 1.0
         self.classes = RequestClasses(by)
-        self._class: NDArray[np.int64] = np.zeros(0, np.int64)  # this and the next four: by request_id
+        self._class: NDArray[np.int64] = np.zeros(0, np.int64)  # this and the next three: by request_id
         self._factor = self._prompt = self._estimate = np.zeros(0)
-        self._arrived = np.zeros(0, bool)
-        self._bias = self._base = self._sum = self._ended = np.zeros(0)  # by class
+        self._calibrations: list[Calibration] = []  # by class
+        self._all = Calibration(CLASS_BASE)  # what a class without an end of its own goes by, for `preset` trace
 
-    def estimate(self, requests: pl.DataFrame, now_s: float) -> Tokens:
-        """Output tokens expected of `requests`; what had arrived by the last call keeps the estimate it had then."""
+    def estimate(self, requests: pl.DataFrame) -> Tokens:
+        """Output tokens expected of `requests`, by what had ended when each arrived as far as that is known."""
         if not len(self._class):
             self._start(requests)
-        ids = requests["request_id"].to_numpy()
-        fresh = ids[~self._arrived[ids]]
-        numbers = self._class[fresh]
-        self._estimate[fresh] = np.floor(self._base[numbers] * self._bias[numbers] * self._factor[fresh])
-        self._arrived[ids] |= requests["arrival_s"].to_numpy() <= now_s
-        expected: Tokens = self._estimate[ids]
+        ids, arrival_s = requests["request_id"].to_numpy(), requests["arrival_s"].to_numpy()
+        scale = np.fromiter(map(self._scale, self._class[ids].tolist(), arrival_s.tolist()), np.float64, len(ids))
+        expected: Tokens = np.floor(scale * self._factor[ids])
+        self._estimate[ids] = expected
         return expected
 
-    def budget(self, requests: pl.DataFrame, now_s: float) -> Tokens:
+    def budget(self, requests: pl.DataFrame) -> Tokens:
         """Prompt, in the unit that lengths are counted in, and expected output."""
-        expected = self.estimate(requests, now_s)
+        expected = self.estimate(requests)
         tokens: Tokens = self._prompt[requests["request_id"].to_numpy()] + expected
         return tokens
 
@@ -75,36 +74,69 @@ class DriftEstimator:
     def learn(self, outcomes: pl.DataFrame) -> None:
         """Take in what has ended, in the order in which it ended."""
         ended = outcomes.filter(pl.col("status") == "ok").sort("finish_s", "request_id")
-        if not self.adaptive:
-            return
         numbers = self._class[ended["request_id"].to_numpy()]
-        for number, actual in zip(numbers, np.floor(self.counted * ended["output_tokens"].to_numpy()), strict=True):
-            seen = min(max(actual / self._base[number], LOWEST), HIGHEST)
-            self._bias[number] = (1 - ALPHA) * self._bias[number] + ALPHA * seen
-            self._note_base(number, actual)
+        actual = np.floor(self.counted * ended["output_tokens"].to_numpy())
+        rows = zip(numbers.tolist(), actual.tolist(), ended["finish_s"].to_list(), strict=True)
+        for number, tokens, finish_s in rows:
+            own = self._calibrations[number]
+            if self.preset == "trace" and not own.ended:
+                own.base = self._all.base
+            own.learn(tokens, finish_s, follow=self.adaptive, mean=self.preset == "trace")
+            if self.preset == "trace":
+                self._all.learn(tokens, finish_s, follow=False, mean=True)
 
-    def biases(self) -> dict[str, float]:
-        """The bias of each category, for `preset` paper."""
-        return dict(zip(BASE_TOKENS, self._bias.tolist(), strict=False))
+    def paths(self) -> dict[str, tuple[list[float], list[float]]]:
+        """When each category's bias changed and what to, for `preset` paper."""
+        named = zip(BASE_TOKENS, self._calibrations, strict=True)
+        return {name: (one.when, [scale / one.base for scale in one.scales]) for name, one in named}
 
-    def _note_base(self, number: int, actual: float) -> None:
-        self._sum[number] += actual
-        self._ended[number] += 1
-        if self.preset == "trace":
-            self._base[number] = max(1.0, self._sum[number] / self._ended[number])
+    def _scale(self, number: int, arrival_s: float) -> float:
+        """Base times bias as they were at `arrival_s`."""
+        own = self._calibrations[number].at(arrival_s)
+        if own is not None:
+            return own
+        known = self._all.at(arrival_s) if self.preset == "trace" else None
+        return self._calibrations[number].first if known is None else known
 
     def _start(self, requests: pl.DataFrame) -> None:
         ids = requests["request_id"].to_numpy()
         size = int(ids.max(initial=-1)) + 1
-        self._class, self._arrived = np.zeros(size, np.int64), np.zeros(size, bool)
+        self._class = np.zeros(size, np.int64)
         self._factor, self._prompt, self._estimate = np.zeros(size), np.zeros(size), np.full(size, np.nan)
         self._class[ids] = categories(requests) if self.preset == "paper" else self.classes.of(requests)
         self._prompt[ids] = np.floor(self.counted * requests["prompt_tokens"].fill_null(0).to_numpy())
         safety = requests["tier"].replace_strict(SAFETY, default=1.0, return_dtype=pl.Float64).to_numpy()
         self._factor[ids] = safety * np.minimum(MOST_INPUT, 1 + self._prompt[ids] / INPUT_TOKENS)
-        count = len(BASE_TOKENS) if self.preset == "paper" else len(self.classes)
-        self._base = np.array([*BASE_TOKENS.values()], float) if self.preset == "paper" else np.full(count, CLASS_BASE)
-        self._bias, self._sum, self._ended = np.ones(count), np.zeros(count), np.zeros(count)
+        bases = [*BASE_TOKENS.values()] if self.preset == "paper" else [CLASS_BASE] * len(self.classes)
+        self._calibrations = [Calibration(float(base)) for base in bases]
+
+
+class Calibration:
+    """What one class's estimates are multiplied out from, over the time in which its requests end."""
+
+    def __init__(self, base: float):
+        self.base = self.first = base
+        self.bias = 1.0
+        self.when: list[float] = []
+        self.scales: list[float] = []  # base · bias from each time of `when` on
+        self.ended, self._sum = 0, 0.0
+
+    def at(self, time_s: float) -> float | None:
+        """Base times bias at a time; None before anything had ended."""
+        place = bisect_right(self.when, time_s)
+        return self.scales[place - 1] if place else None
+
+    def learn(self, actual: float, finish_s: float, *, follow: bool, mean: bool) -> None:
+        """Move the bias towards actual ∕ base if it is to `follow`; let the base be the `mean` if it is to."""
+        if follow:
+            seen = min(max(actual / self.base, LOWEST), HIGHEST)
+            self.bias = (1 - ALPHA) * self.bias + ALPHA * seen
+        self.ended, self._sum = self.ended + 1, self._sum + actual
+        if mean:
+            self.base = max(1.0, self._sum / self.ended)
+        # Of several instances one may be told of late: it counts from then.
+        self.when.append(max(finish_s, self.when[-1] if self.when else finish_s))
+        self.scales.append(self.base * self.bias)
 
 
 def categories(requests: pl.DataFrame) -> NDArray[np.int64]:

@@ -40,10 +40,12 @@ class DriftSched:
         if not len(self._level):
             self._level = np.zeros(int(requests["request_id"].max() or 0) + 1, np.int64)  # type: ignore[arg-type]
             self._level[requests["request_id"].to_numpy()] = tier_level(requests)
-        return self.key(requests, self.estimator.budget(requests, now_s))
+        return self.key(requests, self.estimator.budget(requests))
 
-    def observe(self, outcomes: pl.DataFrame, now_s: float) -> None:
+    def observe(self, outcomes: pl.DataFrame, now_s: float) -> bool:
+        """Learn, for what has arrived since the last time and what follows: estimates stand."""
         self.estimator.learn(outcomes)
+        return False
 
     def predicted(self, request_ids: NDArray[np.int64]) -> Ranks:
         return self.estimator.predicted(request_ids)
