@@ -71,7 +71,7 @@ def _distribution(name: str, own: Frames) -> list[Chart]:
             ),
         ],
         xaxis=_time_axis(clock),
-        yaxis=axis(NAMES.get(name, name), type="log", dtick=1),
+        yaxis=axis(NAMES.get(name, name), type="log"),
     )  # fmt: skip
     _mark(drawn, points, clock)
     title = f"{NAMES.get(name, name)} over time: median, half and four fifths of the requests"
@@ -134,7 +134,7 @@ def _causes(name: str, own: Frames) -> list[Chart]:
     ]  # fmt: skip
     kind = "prompt lengths" if by == "prompt_tokens" else f"{by}s"
     mix, within = (percent(own["summary"][part][0]) for part in ("mix", "own"))
-    note = f"{mix} of the drift is a changed mix of {kind} (blue), {within} is change within them (the other colour)."
+    note = f"{mix} of the drift is a changed mix of {kind} (left), {within} is change within them (right)."
     x = axis("Share of the change", tickformat=".0%")
     drawn = figure(bars, barmode="relative", xaxis=x, yaxis=axis(autorange="reversed"))
     title = f"{NAMES.get(name, name)}: why each change happened"
@@ -167,14 +167,12 @@ def _errors(frames: Frames, estimator: str) -> str:
 
 
 def _named(drawn: go.Figure) -> go.Figure:
-    """The names of a figure's lines at their ends, those that end close together one above the other."""
-    ends = sorted((each.y[-1], i, each) for i, each in enumerate(drawn.data) if each.mode == "lines" and each.name)
-    for place, (y, _, each) in enumerate(ends):
-        text = f'<span style="color:{each.line.color}">━</span> {each.name}'
-        drawn.add_annotation(
-            text=text, x=1, xref="paper", xanchor="right", y=y, yshift=-14 * (place % 2) + 8, showarrow=False,
-            font={"color": "var(--ink)"},
-        )  # fmt: skip
+    """The names of a figure's lines in one row above it, each with its colour; none for a single line."""
+    names = [f'<span style="color:{each.line.color}">━</span> {each.name}' for each in drawn.data]
+    if len(names) > 1:
+        place = {"x": 0, "xref": "paper", "xanchor": "left", "y": 1, "yref": "paper", "yanchor": "bottom"}
+        drawn.add_annotation(text="   ".join(names), showarrow=False, font={"color": "var(--ink)"}, **place)
+        drawn.update_layout(margin={"l": 8, "r": 12, "t": 24, "b": 8})
     return drawn
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from reports import trace_figures, words
+from reports import burst_charts, drift_charts, trace_figures, words
 from reports.page import Chart
 from reports.time_figures import name_of, time_unit
 from reports.words import Unit, number, percent, whole
@@ -144,6 +144,10 @@ def growth(tables: Tables) -> list[Chart]:
     return [Chart("growth", "Median prompt tokens by turn", note, drawn, found, 280, "Prompt growth")]
 
 
+def groups(tables: Tables) -> list[Chart]:
+    return burst_charts.charts(tables["groups"])
+
+
 CHARTS = {
     "arrivals": (rate, dispersion),
     "lengths": (lengths,),
@@ -151,6 +155,9 @@ CHARTS = {
     "idle": (concurrency,),
     "prefixes": (cache,),
     "sessions": (turns, growth),
+    "drift": (lambda tables: drift_charts.drift(tables["drift"]),),
+    "clients": (lambda tables: drift_charts.clients(tables["clients"]),),
+    "groups": (groups,),
 }
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from reports import words
+from reports import burst_charts, words
 from reports.measured import clipped
 from reports.page import bundle_soon, csv, packed
 from reports.page import render as render_page
@@ -24,8 +24,17 @@ QUESTIONS = {
     "prefixes": "How much of the prompts is repeated?",
     "sessions": "How do conversations go on?",
     "latencies": "What did the source measure?",
+    "drift": "Do token lengths drift, and why?",
+    "clients": "Who sends, and who makes the bursts?",
+    "groups": "Who bursts together?",
 }
-DRAWN = {"rate", "histogram", "concurrency", "dispersion", "turns", "growth", "think", "recency", "reuse", "cache"}
+DRAWN = {"rate", "histogram", "concurrency", "dispersion", "turns", "growth", "think", "recency", "reuse", "cache"} | {
+    "pairs",
+    "activity",
+    "bursts",
+    "active",
+}
+DRAWN |= {"windows", "factors"}
 ROWS = 20
 SHARES = ("share", "ratio")
 
@@ -130,8 +139,17 @@ def _section(tables: Tables, name: str) -> dict[str, Any] | None:
         "known": name in QUESTIONS,
         "charts": charts(tables, name),
         "tables": [as_text(f"{i}-{k}", k, t) for i, (k, t) in enumerate(shown)],
-        "note": _sentence(str(first(tables, name).get("note") or "")),
+        "note": _said(tables, name),
     }
+
+
+def _said(tables: Tables, name: str) -> str:
+    """What stands under a section's question: the analysis' own note, and for groups the verdict before it."""
+    about = first(tables, name)
+    note = _sentence(str(about.get("note") or ""))
+    if name != "groups" or about.get("window_s") is None:
+        return note
+    return f"{burst_charts.verdict(about)} {note}".strip()
 
 
 def _sentence(note: str) -> str:
@@ -166,4 +184,4 @@ def _cell(column: str, value: Any) -> str:
 def _flat(found: pl.DataFrame) -> pl.DataFrame:
     """`found` with lists as text, which CSV cannot hold otherwise."""
     nested = [c for c, t in found.schema.items() if t.is_nested()]
-    return found.with_columns(pl.col(c).map_elements(str, return_dtype=pl.String) for c in nested)
+    return found.with_columns(pl.Series(c, [str(v) for v in found[c].to_list()], dtype=pl.String) for c in nested)

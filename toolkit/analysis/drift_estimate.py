@@ -42,7 +42,7 @@ def estimates(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, str | No
     names = labels.cast(pl.String).to_numpy()
     arrival_s, (finish_s, assumed) = sampled["arrival_s"].to_numpy(), finished(sampled)
     if every > 1:
-        assumed = f"{assumed}; every {every}th request"
+        assumed = f"{assumed}; one request in {every} is estimated"
     requests = request_arrays(sampled, classes)
     tables, paths = [], []
     all_known = feedbacks(classes, arrival_s, finish_s, np.ones(len(classes), dtype=bool))
