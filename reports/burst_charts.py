@@ -29,7 +29,10 @@ def verdict(about: Mapping[str, Any]) -> str:
         return f"No group of {about['by']}s bursts together beyond their own bursts and the shared load; {missed}."
     error = percent(about["family_wise_error"])
     sure = f"traffic without groups shows any in at most {error} of traces"
-    return f"{whole(about['groups'])} groups of {about['by']}s burst together; {sure}."
+    many = "groups" if about["groups"] > 1 else "group"
+    return (
+        f"{whole(about['groups'])} {many} of {about['by']}s burst{'' if about['groups'] > 1 else 's'} together; {sure}."
+    )
 
 
 def _names(frames: Frames) -> list[str]:

@@ -28,13 +28,10 @@ QUESTIONS = {
     "clients": "Who sends, and who makes the bursts?",
     "groups": "Who bursts together?",
 }
-DRAWN = {"rate", "histogram", "concurrency", "dispersion", "turns", "growth", "think", "recency", "reuse", "cache"} | {
-    "pairs",
-    "activity",
-    "bursts",
-    "active",
+DRAWN = {
+    *("rate", "histogram", "concurrency", "dispersion", "turns", "growth", "think", "recency", "reuse", "cache"),
+    *("windows", "factors", "pairs", "activity", "bursts", "active"),
 }
-DRAWN |= {"windows", "factors"}
 ROWS = 20
 SHARES = ("share", "ratio")
 

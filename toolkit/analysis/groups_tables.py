@@ -111,7 +111,7 @@ def answer(about: About, found: "Found") -> Tables:
     tables["groups"] = tables["groups"].unique("id", keep="first", maintain_order=True)
     order = shown_order(found, len(about.names))
     tables |= {"pairs": _pairs(about, found, order), "activity": _activity(about, found, order)}
-    return {"summary": _summary(about, found, tables["groups"].height)} | tables
+    return {"summary": _summary(about, found, tables["groups"]["group"].n_unique())} | tables
 
 
 def _summary(about: About, found: "Found", groups: int) -> pl.DataFrame:
@@ -295,7 +295,7 @@ def _activity(about: About, found: "Found", order: Sequence[int]) -> pl.DataFram
     scale = found.evidence.best.scale
     windows = scale.active.shape[1]
     wide = max(1, round(fitting_window_s(windows * scale.window_s, None, 200) / scale.window_s))
-    starts = np.arange(0, windows, wide)
+    starts = np.arange(0, max(windows - wide // 2, 1), wide)  # a last one of a few windows would stand out by chance
     share = np.add.reduceat(scale.active[list(order)], starts, axis=1, dtype=np.float64)
     share /= np.diff(np.append(starts, windows))
     columns = {
