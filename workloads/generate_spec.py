@@ -71,16 +71,13 @@ def workload(node: Node, name: str, digest: str) -> Workload:
 
 
 def _stream(node: Node, number: int) -> tuple[Stream, Generator]:
-    """One item of `streams`: the keys of its generator stand beside those of every stream."""
+    """One item of `streams`: the keys of its generator stand beside those of every stream, and come before them."""
     cls = _generator(node)
-    of_generator, of_stream = arguments(cls), arguments(Stream)
-    generator: Generator = made(node, cls, besides=of_stream)
-    stream = made(node, Stream, besides=of_generator)
-    own: dict[str, Any] = {"models": None} if "models" in of_generator else {}  # who takes models says whose requests
-    try:
-        return replace(stream, name=stream.name or f"stream-{number}", **own), generator
-    except ValueError as error:
-        raise node.failure(str(error)) from error
+    own = arguments(cls)
+    generator: Generator = made(node, cls, besides=arguments(Stream))
+    others = {key: value for key, value in node.value.items() if key not in own}
+    stream = made(Node(others, node.file, node.line), Stream)
+    return replace(stream, name=stream.name or f"stream-{number}"), generator
 
 
 def _generator(node: Node) -> Any:

@@ -74,6 +74,25 @@ def test_fewer_models_keep_the_rate(source: Path, tmp_path: Path) -> None:
     assert near["requests/s"].made == pytest.approx(near["requests/s"].source, rel=0.1)
 
 
+def test_a_specification_lays_more_over_a_likeness(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(
+        f"span_s: 86400\nstreams:\n- {{generator: like, trace: {source}, models: 3, load: 0.5,\n"
+        "   drift: [{column: output_tokens, at_s: 43200, factor: 3, model: big}], prediction: {sigma: 0.1}}\n"
+    )
+    done = CliRunner().invoke(main, ["generate", str(tmp_path / "w.yaml"), "--out", str(tmp_path / "t.parquet")])
+    assert done.exit_code == 0, done.output
+    frame = pl.read_parquet(tmp_path / "t.parquet")
+    late = (
+        frame.filter(pl.col("model") == "big")
+        .group_by(late=pl.col("arrival_s") > 43_200)
+        .agg(pl.col("output_tokens", "predicted_output_tokens").mean())
+    )
+    (before, guessed), (after, guess) = late.sort("late").drop("late").rows()
+    assert after / before == pytest.approx(3, rel=0.15)
+    assert guess / guessed == pytest.approx(1, rel=0.15)
+    assert frame["model"].n_unique() == 3
+
+
 def test_a_coarse_clock_is_kept(tmp_path: Path) -> None:
     times = np.sort(np.random.default_rng(1).uniform(0, 3_600, 4_000) // 5 * 5)
     pl.DataFrame({"arrival_s": times, "prompt_tokens": 10, "output_tokens": 5}).write_csv(tmp_path / "s.csv")
