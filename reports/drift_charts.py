@@ -14,7 +14,12 @@ from reports.time_figures import time_unit
 from reports.words import Unit, number, percent
 
 Frames = Mapping[str, pl.DataFrame]
-NAMES = {"prompt_tokens": "Prompt tokens", "output_tokens": "Output tokens", "ratio": "Output ÷ prompt tokens"}
+NAMES = {
+    "prompt_tokens": "Prompt tokens",
+    "output_tokens": "Output tokens",
+    "ratio": "Output ÷ prompt tokens",
+    "estimate": "Actual ÷ estimate",
+}
 SHOWN_CHANGES, SHOWN_LINES = 12, 6
 
 

@@ -11,10 +11,15 @@ TOP = 10
 
 
 def shape(answer: Frames) -> dict[str, Any]:
-    """A key a column, null where the trace lacks it; `mix` by what is mixed; `estimate`."""
+    """A key a column, null where the trace lacks it; `mix` by what is mixed.
+
+    `estimate` has the errors of estimators and, where the trace has estimates, whether actual ÷ estimate drifts.
+    """
     found = {row["column"]: _column(answer, row) for row in answer["summary"].to_dicts()}
-    mix = {name: found[name] for name in found if name not in LENGTHS}
-    return {name: found.get(name) for name in LENGTHS} | {"mix": mix, "estimate": estimate(answer)}
+    mix = {name: found[name] for name in found if name not in (*LENGTHS, "estimate")}
+    own = estimate(answer)
+    drifted = found.get("estimate")
+    return {name: found.get(name) for name in LENGTHS} | {"mix": mix, "estimate": own and (drifted or {}) | own}
 
 
 def _column(answer: Frames, row: dict[str, Any]) -> dict[str, Any]:

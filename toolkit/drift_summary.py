@@ -15,7 +15,12 @@ Frames = dict[str, pl.DataFrame]
 SHOWN_POINTS = 8
 SHOWN_CLIENTS = 5
 WIDTH = 48
-SHORT = {"prompt_tokens": "prompt", "output_tokens": "output", "ratio": "output ÷ prompt"}
+SHORT = {
+    "prompt_tokens": "prompt",
+    "output_tokens": "output",
+    "ratio": "output ÷ prompt",
+    "estimate": "actual ÷ estimate",
+}
 
 
 def drift(frames: Frames) -> RenderableType | None:

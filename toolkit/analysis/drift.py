@@ -15,6 +15,7 @@ from toolkit.traces import TraceInfo
 SEED = 0
 DAY_S = 86400.0
 LENGTHS = ("prompt_tokens", "output_tokens")
+RATIOS = {"ratio": "prompt_tokens", "estimate": "predicted_output_tokens"}  # of output tokens to these
 STRATA = ("model", "tenant", "kind")
 
 _f, _i, _s = pl.Float64(), pl.Int64(), pl.String()
@@ -100,10 +101,10 @@ def strata_of(frame: pl.DataFrame) -> list[Binned]:
 
 
 def series_of(frame: pl.DataFrame, strata: list[Binned]) -> list[Binned]:
-    """Every column whose distribution may drift: both lengths, their ratio, the mix."""
+    """Every column whose distribution may drift: both lengths, ratios, the mix."""
     lengths = [drift_bins.of_tokens(frame, column) for column in LENGTHS]
-    ratio = drift_bins.of_ratio(frame)
-    return [binned for binned in (*lengths, ratio, *strata) if binned is not None]
+    ratios = [drift_bins.of_ratio(frame, name, below) for name, below in RATIOS.items()]
+    return [binned for binned in (*lengths, *ratios, *strata) if binned is not None]
 
 
 def strata_for(binned: Binned, strata: list[Binned], found: list[Binned]) -> list[Binned]:

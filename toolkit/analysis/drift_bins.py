@@ -100,17 +100,17 @@ def of_tokens(frame: pl.DataFrame, column: str) -> Binned | None:
     return _looked_up(known, column, values, np.arange(largest + 1, dtype=np.float64))
 
 
-def of_ratio(frame: pl.DataFrame) -> Binned | None:
-    """The bins of output tokens ÷ prompt tokens, where both are above zero."""
-    positive = ((pl.col("prompt_tokens") > 0) & (pl.col("output_tokens") > 0)).fill_null(False)
-    known = frame.select("request_id", "arrival_s", "prompt_tokens", "output_tokens")
+def of_ratio(frame: pl.DataFrame, name: str, below: str) -> Binned | None:
+    """The bins of output tokens ÷ those of the column `below`, where both are above zero."""
+    positive = ((pl.col(below) > 0) & (pl.col("output_tokens") > 0)).fill_null(False)
+    known = frame.select("request_id", "arrival_s", below, "output_tokens")
     known = known if known.select(positive.all()).item() else known.filter(positive)
     ratio = np.log2(known["output_tokens"].to_numpy(), dtype=np.float32)
-    ratio -= np.log2(known["prompt_tokens"].to_numpy(), dtype=np.float32)
+    ratio -= np.log2(known[below].to_numpy(), dtype=np.float32)
     ratio *= RATIO_STEPS
     steps = np.clip(np.rint(ratio, out=ratio), -RATIO_ZERO, RATIO_ZERO).astype(np.int32) + np.int32(RATIO_ZERO)
     meaning = 2.0 ** ((np.arange(2 * RATIO_ZERO + 1) - RATIO_ZERO) / RATIO_STEPS)
-    return _looked_up(known, "ratio", steps, meaning)
+    return _looked_up(known, name, steps, meaning)
 
 
 def of_names(frame: pl.DataFrame, column: str) -> Binned | None:

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from toolkit import drift_json
 from toolkit.analysis.drift_estimate import calibrated, feedbacks
 
 Ask = Callable[..., dict[str, pl.DataFrame]]
@@ -47,6 +48,23 @@ def test_calibration_removes_a_constant_bias_of_the_traces_own_estimates(ask: As
     assert ema["mae"] < 0.2 * static["mae"]
     assert tables["feedback"]["feedback"][0] == "measured by the source"
     assert set(tables["estimate"].filter(pl.col("by") == "tenant")["name"]) == {"t1", "t2"}
+
+
+def test_an_estimator_that_drifts_alone_is_found(ask: Ask) -> None:
+    rng, n = np.random.default_rng(2), 5000
+    actual = rng.lognormal(5, 1, n)
+    predicted = actual * np.exp(0.4 * rng.standard_normal(n)) * np.where(np.arange(n) < 3000, 1, 0.7)
+    tables = ask(
+        "drift",
+        request_id=np.arange(n),
+        arrival_s=np.arange(n) * 1.0,
+        output_tokens=actual.astype(int) + 1,
+        predicted_output_tokens=predicted.astype(int) + 1,
+    )
+    shape = drift_json.shape(tables)
+    assert (shape["output_tokens"]["verdict"], shape["estimate"]["verdict"]) == ("none", "drift")
+    assert min(abs(point["request_id"] - 3000) for point in shape["estimate"]["change_points"]) < 100
+    assert shape["mix"] == {}
 
 
 def test_the_papers_estimate_keeps_safety_and_input_as_bias(ask: Ask) -> None:
