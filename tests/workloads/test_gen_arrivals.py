@@ -29,7 +29,7 @@ def arrivals(generator: Any, span_s: float, seed: int = 1, rhythm: Rhythm | None
     return np.concatenate([frame["arrival_s"].to_numpy() for frame in planted.requests(edges)])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     rate=st.floats(0.5, 50),
     cv=st.floats(0.2, 4),
@@ -46,7 +46,7 @@ def test_a_renewal_process_has_its_rate_and_its_cv(rate: float, cv: float, famil
     assert abs(gaps.std() / gaps.mean() - cv) < SIGMAS * blocks.std() / 20**0.5 + 0.05 * cv
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(cuts=st.lists(st.floats(0, 1), max_size=8), seed=st.integers(0, 2**32), cv=st.floats(0.3, 3))
 def test_edges_do_not_change_the_process(cuts: list[float], seed: int, cv: float) -> None:
     rhythm = Rhythm(daily=Daily(0.8, 3_000), changes=(RateChange(2_000, 3.0, "ramp", 1_000),))

@@ -137,9 +137,9 @@ def test_a_span_beyond_the_data_and_a_folder_without_any_are_told(folder: Path, 
 
 
 def test_the_published_day_of_a_reasoning_model_comes_back(shared_traces: Path) -> None:
-    """All 73 clients over a day: counts exactly; CV of big windows that are not extreme within its error; lengths."""
-    planted = plant(86_400, folder=shared_traces / "servegen/reason/deepseek-r1")
-    frame = pl.concat(planted.requests([40_000.0, 86_400.0]))
+    """Its clients over half the day: counts exactly; CV of big windows that are not extreme within its error."""
+    planted = plant(43_200, folder=shared_traces / "servegen/reason/deepseek-r1", from_s=43_200.0)
+    frame = pl.concat(planted.requests([20_000.0, 43_200.0]))
     found = measured(frame)
     wide = planted.truth.filter(pl.col("parameter") != "family").pivot(
         "parameter", index=["tenant", "start_s"], values="value"
@@ -148,7 +148,7 @@ def test_the_published_day_of_a_reasoning_model_comes_back(shared_traces: Path) 
     assert {key: n for key, (n, _) in found.items()} == {key: n for key, (n, _) in told.items() if n}
     big = [key for key, (n, cv) in told.items() if n > 1_000 and cv < 3]
     ratio = np.array([found[key][1] / told[key][1] for key in big])
-    assert len(big) > 100
+    assert len(big) > 50
     assert np.median(ratio) == pytest.approx(1.0, abs=0.02)
     assert np.quantile(abs(ratio - 1), 0.9) < 0.1
     assert frame["prompt_tokens"].null_count() == 0

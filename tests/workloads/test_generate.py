@@ -69,7 +69,7 @@ def test_the_file_is_a_canonical_trace_and_the_truth_a_table(spec: Path, tmp_pat
     assert not list(tmp_path.glob("*.partial"))
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**63), span_s=st.floats(1, 2_000), rows=st.sampled_from([300, 2_000, 400_000]))
 def test_rows_are_numbered_in_arrival_order_and_parents_come_first(
     seed: int, span_s: float, rows: int, monkeypatch: pytest.MonkeyPatch

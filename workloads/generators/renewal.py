@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import exp, lgamma, log, log1p
 from math import gamma as gamma_function
-from math import lgamma, log1p
 from typing import Literal
 
 import numpy as np
@@ -75,13 +75,15 @@ class Sampled:
 
 
 def weibull_shape(cv: float) -> float:
-    """The shape k of a Weibull distribution with this coefficient of variation."""
-    from scipy.optimize import brentq
-
-    def excess(k: float) -> float:
-        return lgamma(1 + 2 / k) - 2 * lgamma(1 + 1 / k) - log1p(cv**2)
-
-    return float(brentq(excess, 0.05, 200.0))
+    """The shape k of a Weibull distribution with this coefficient of variation, which falls as k grows."""
+    low, high = log(0.05), log(200.0)
+    for _ in range(60):
+        k = exp((low + high) / 2)
+        if lgamma(1 + 2 / k) - 2 * lgamma(1 + 1 / k) > log1p(cv**2):
+            low = log(k)
+        else:
+            high = log(k)
+    return exp((low + high) / 2)
 
 
 @dataclass(frozen=True)
