@@ -65,7 +65,7 @@ def _opened(url: str, part: Path, tag: Path) -> HTTPResponse:
     try:
         response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=TIMEOUT_S)
     except HTTPError as error:
-        if error.code != 416:
+        if error.code != 416 or "Range" not in headers:
             raise
         part.unlink()  # longer than the file that is there now
         return _opened(url, part, tag)
