@@ -10,18 +10,24 @@ from toolkit.protocols import ServiceCosts
 
 
 def service_costs(trace: pl.DataFrame, limits: Limits, latency: Latency) -> ServiceCosts:
-    """The costs at full batches of the trace's mean lengths: a token budget of prefill, and all decoding that fits."""
-    prompt, output = (_mean(trace, name) for name in ("prompt_tokens", "output_tokens"))
-    prefill_s = _prefill_s(latency, min(limits.max_num_batched_tokens, max(1, round(prompt))), limits)
-    context = max(1.0, prompt + output / 2)
+    """The costs at full batches: a token budget of prefill by the mean prompt, and all decoding that fits."""
+    prefill_s = _prefill_s(latency, min(limits.max_num_batched_tokens, max(1, round(_mean_prompt(trace)))), limits)
+    context = _decoding_context(trace)
     sequences = int(np.clip(limits.kv_blocks * limits.block_tokens / context, 1, limits.max_num_seqs))
     step_s = _decode_s(latency, sequences, round(sequences * context))
     restore_s = 2 * limits.swap_s_per_token or prefill_s
     return ServiceCosts(prefill_s, step_s / sequences, step_s, restore_s)
 
 
-def _mean(trace: pl.DataFrame, name: str) -> float:
-    return float(trace[name].mean() or 0.0)  # type: ignore[arg-type]
+def _mean_prompt(trace: pl.DataFrame) -> float:
+    return float(trace["prompt_tokens"].mean() or 0.0)  # type: ignore[arg-type]
+
+
+def _decoding_context(trace: pl.DataFrame) -> float:
+    """The mean context of what decodes: a request is there as long as its output, and with half of that on average."""
+    prompt, output = (trace[name].fill_null(0).cast(pl.Float64) for name in ("prompt_tokens", "output_tokens"))
+    tokens = float(output.sum())
+    return max(1.0, float((output * (prompt + output / 2)).sum()) / tokens) if tokens else 1.0
 
 
 def _prefill_s(latency: Latency, chunk: int, limits: Limits) -> float:
