@@ -14,14 +14,15 @@ MOST_TOKENS = 2**24
 class MLFQ:
     """Multi-level feedback queue: each `levels` deeper after `quantum_s`, twice that, … of running; FCFS in a level.
 
-    Who has stood still for `starve_s` comes first, for a quantum. MLFQ+ of UniBoost (2606.18431, set-up), with the
-    quantum and the limit to starvation of vllm-ltr; a quantum is at least one token.
+    Who has stood still for `starve_s` comes first, for `period` tokens. MLFQ+ of UniBoost (2606.18431, set-up), with
+    vllm-ltr's constants: it looks for the starved every `period` steps, so nobody displaces them sooner. A quantum is
+    at least one token.
     """
 
     preemption = Preemption("rank")
 
-    def __init__(self, quantum_s: float = 0.010, starve_s: float = 3.0, levels: int = 20):
-        self.quantum_s, self.starve_s, self.levels = quantum_s, starve_s, levels
+    def __init__(self, quantum_s: float = 0.010, starve_s: float = 3.0, levels: int = 20, period: int = 100):
+        self.quantum_s, self.starve_s, self.levels, self.period = quantum_s, starve_s, levels, period
         self.quantum = 1
 
     def serve_on(self, costs: ServiceCosts) -> None:
@@ -38,4 +39,4 @@ class MLFQ:
         return requests["arrival_s"].to_numpy()
 
     def patience(self, requests: pl.DataFrame) -> Patience:
-        return Patience(self.starve_s, BEFORE_ALL, since="place", hold_tokens=self.quantum)
+        return Patience(self.starve_s, BEFORE_ALL, since="place", hold_tokens=self.period)
