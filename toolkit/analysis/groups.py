@@ -108,13 +108,23 @@ def find(seen: list[Scale], seed: int) -> Found:
     if not groups:
         return Found(evidence, [], [], None, [], 0, unstable)
     everybody = max(len(g) for g in groups)
+    shared = everybody if names >= FEW and everybody > EVERYBODY * names else 0
+    stabilities = [stability(g, halves) for g in groups]
+    return Found(evidence, groups, stabilities, *over_time(evidence, groups, count, seed), shared, unstable)
+
+
+def over_time(evidence: Evidence, groups: list[Group], count: int, seed: int) -> tuple[Bursts, list[Epoch]]:
+    """The groups' bursts and who belongs when; a group whose bursts are too few to tell is there throughout."""
+    scale = evidence.best.scale
+    names, windows = scale.active.shape
     bursts = bursts_of(scale, groups)
     path = memberships(scale, groups, bursts, joining(scale, groups, count, seed))
     for g, group in enumerate(groups):
         path[(bursts.group == g) & np.isin(parts_of(scale, bursts.first), absent(evidence.best, group, names))] = -1
-    stretches = epochs(path, bursts, groups, scale.active.shape[1])
-    shared = everybody if names >= FEW and everybody > EVERYBODY * names else 0
-    return Found(evidence, groups, [stability(g, halves) for g in groups], bursts, stretches, shared, unstable)
+    found = epochs(path, bursts, groups, windows)
+    told = {epoch.group for epoch in found}
+    rest = [Epoch(g, group, 0, windows - 1) for g, group in enumerate(groups) if g not in told]
+    return bursts, sorted([*found, *rest], key=lambda epoch: (epoch.group, epoch.first))
 
 
 def none_but_load(found: Found) -> Found:
