@@ -86,6 +86,7 @@ class MicroBatch:
             if why == ASKS:
                 feedback.order()
             elif why == PAUSED:
+                feedback.late(int(driver.state.instances[0].clock))
                 feedback.observe(driver.settings, driver.state)
             else:
                 return bool(why == MORE)

@@ -73,10 +73,10 @@ class DriftEstimator:
 
     def learn(self, outcomes: pl.DataFrame) -> None:
         """Take in what has ended, in the order in which it ended."""
-        ended = outcomes.filter(pl.col("status") == "ok").sort("finish_s", "request_id")
-        numbers = self._class[ended["request_id"].to_numpy()]
-        actual = np.floor(self.counted * ended["output_tokens"].to_numpy())
-        rows = zip(numbers.tolist(), actual.tolist(), ended["finish_s"].to_list(), strict=True)
+        ids, finish_s = outcomes["request_id"].to_numpy(), outcomes["finish_s"].to_numpy()
+        ended = np.lexsort((ids, finish_s))[: int(np.isfinite(finish_s).sum())]  # what was rejected comes last
+        actual = np.floor(self.counted * outcomes["output_tokens"].to_numpy()[ended])
+        rows = zip(self._class[ids[ended]].tolist(), actual.tolist(), finish_s[ended].tolist(), strict=True)
         for number, tokens, finish_s in rows:
             own = self._calibrations[number]
             if self.preset == "trace" and not own.ended:

@@ -22,7 +22,7 @@ class MooreHodgson:
     longer be in time even alone joins them. The `window` earliest deadlines are judged.
     """
 
-    def __init__(self, slo_ttft_s: float = 1.0, alpha_prefill: float | None = None, window: int = 1024):
+    def __init__(self, slo_ttft_s: float = 1.0, alpha_prefill: float | None = None, window: int = 64):
         self.slo_ttft_s, self.alpha_prefill, self.window = slo_ttft_s, alpha_prefill, window
 
     def serve_on(self, costs: ServiceCosts) -> None:

@@ -13,6 +13,7 @@ from toolkit.protocols import Curve, Preemption
 PHASES = ("base", "memguard", "ada")
 FINE = 1.02  # ratio of the work at which the unquantised phase looks again
 MOST_TOKENS = 2**22
+NOTICED = 0.01
 
 
 class UniBoost(Boosted):
@@ -67,8 +68,13 @@ class UniBoost(Boosted):
         self.learn(requests)
         return requests["arrival_s"].to_numpy()
 
-    def _observe(self, outcomes: pl.DataFrame, now_s: float) -> None:
-        self.gamma = self._ada.updated(self.gamma, self.root, outcomes)
+    def _observe(self, outcomes: pl.DataFrame, now_s: float) -> bool:
+        """Follow the latencies; a γ that moves by less than a hundredth stands."""
+        gamma = self._ada.updated(self.gamma, self.root, outcomes)
+        moved = abs(gamma - self.gamma) > NOTICED * self.gamma
+        if moved:
+            self.gamma = gamma
+        return moved
 
 
 def _doubling(k: int) -> NDArray[np.int64]:

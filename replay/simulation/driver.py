@@ -19,6 +19,7 @@ from replay.simulation.feedback import Feedback
 from replay.simulation.latency import Latency
 from replay.simulation.outcomes import events_frame, outcomes_frame, timeline_frame
 from replay.simulation.policies import Policy, tell
+from replay.simulation.reorder import rerank
 from replay.simulation.sessions import think_times
 from replay.simulation.setup import Limits
 from replay.simulation.state import ASKS, I64, MORE, NEVER, NONE, NOTE_ROWS, PAUSED, PS, Records, State
@@ -73,7 +74,7 @@ class Driver:
         if watch != NONE:
             settings.watch = watch
             state = state._replace(note=np.zeros((NOTE_ROWS + 4 * limits.max_num_seqs, 4), np.int64))
-        return cls(trace, limits, settings, latency, state, Feedback(scheduler, trace, state, limits, latency))
+        return cls(trace, limits, settings, latency, state, Feedback(scheduler, trace, state))
 
     def run(self, writer: RunWriter, watch: Watch) -> bool:
         """Go on until the end, or until `watch` says stop; then a checkpoint is left. True when finished."""
@@ -99,6 +100,8 @@ class Driver:
     def _compile(self) -> None:
         with announced():
             core.advance(self.settings, self.latency, self.state, NEVER, 0)
+            if self.feedback.pause != NEVER:
+                rerank(self.settings, self.state, np.zeros(0, np.int64), np.zeros(0), False)
 
     def _advance(self) -> bool:
         """Move on, asking the scheduler where it wants to be asked. False when nothing is left to do."""

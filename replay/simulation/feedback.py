@@ -6,11 +6,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from replay.simulation.latency import Latency
-from replay.simulation.outcomes import outcomes_frame
+from replay.simulation.outcomes import observed_frame
 from replay.simulation.policies import checked_ranks, curve_of, observes, offsets_of, orders
 from replay.simulation.reorder import rerank
-from replay.simulation.setup import Limits
 from replay.simulation.state import FINISHED, I64, NEVER, PS, REJECTED, Records, State
 from toolkit.errors import SettingFailure
 from toolkit.protocols import Scheduler
@@ -53,16 +51,16 @@ class Columns:
 class Feedback:
     """Asks one scheduler during one replay. `pause` is when it wants to observe next, in picoseconds."""
 
-    def __init__(self, scheduler: Scheduler, trace: pl.DataFrame, state: State, limits: Limits, latency: Latency):
+    def __init__(self, scheduler: Scheduler, trace: pl.DataFrame, state: State):
         self.scheduler = cast(Any, scheduler)  # it may have members that the protocol leaves optional
-        self.trace, self.limits, self.latency = trace, limits, latency
+        self.trace = trace
         # Plain views of the records: reading a record array's field costs more than the rest of a question.
         self._requests, self._instances, self._world = (
             records.view(np.ndarray) for records in (state.requests, state.instances, state.world)
         )
         self._queue, self._columns = state.queue, Columns(trace, self._requests)
         self._every = round(self.scheduler.observe_every_s * PS) if observes(self.scheduler) else NEVER
-        self._seen = self._oldest = 0
+        self._seen = self._oldest = self._near = self._ranked = 0
         waits = self._requests["think"] >= 0
         self._turns, self._by_clock = np.flatnonzero(waits), np.flatnonzero(~waits)
         self._by_clock_ps = self._requests["arrival"][self._by_clock].copy()
@@ -86,25 +84,34 @@ class Feedback:
         self._queue[: len(ids)] = ids[chosen]
 
     def observe(self, settings: Records, state: State) -> None:
-        """Show what has ended since the last time, and rank again what has not; nothing new, nothing to show."""
+        """Show what has ended since the last time, and rank again what has not, or what is new.
+
+        When nothing has ended only what is new is ranked, by what has been learnt since the replay began.
+        """
         done = int(state.world[0].done)
-        if done == self._seen:
-            self.pause += self._every
-            return
         ended = state.done[self._seen : done]
-        outcomes = outcomes_frame(self.trace, state, ended, self.limits, self.latency)
-        self.scheduler.observe(outcomes, self.pause / PS)
+        now_s, self.pause = self.pause / PS, self.pause + self._every
+        everything = False
+        if len(ended):
+            everything = self.scheduler.observe(observed_frame(state, ended), now_s) is not False
+            self._seen = done
+        if everything:
+            self._take_offsets(state)
+        live = self._live(everything)
+        if len(live):
+            arrival_s = np.where(self._requests["arrival"][live] == NEVER, 0.0, self._requests["arrival"][live] / PS)
+            frame = self.trace[live].with_columns(arrival_s=pl.Series(arrival_s))
+            rerank(settings, state, live, checked_ranks(self.scheduler, frame, now_s), everything)
+
+    def _take_offsets(self, state: State) -> None:
         offsets = offsets_of(curve_of(self.scheduler))
         if offsets.shape != state.offsets.shape:
             raise SettingFailure("observe() changed the boundaries", where=type(self.scheduler).__name__)
         state.offsets[...] = offsets
-        self._seen = done
-        now_s, self.pause = self.pause / PS, self.pause + self._every
-        live = self._live()
-        if len(live):
-            arrival_s = np.where(self._requests["arrival"][live] == NEVER, now_s, self._requests["arrival"][live] / PS)
-            frame = self.trace[live].with_columns(arrival_s=pl.Series(arrival_s))
-            rerank(settings, state, live, checked_ranks(self.scheduler, frame, now_s))
+
+    def late(self, clock: int) -> None:
+        """Put the next observation off to the last of its times that `clock` has passed: a batch cannot be stopped."""
+        self.pause += max(0, clock - self.pause) // self._every * self._every
 
     def with_predictions(self, outcomes: pl.DataFrame) -> pl.DataFrame:
         """OUTCOMES rows with the output tokens that the scheduler expected, where it says."""
@@ -114,15 +121,17 @@ class Feedback:
         rounded = pl.Series(np.clip(expected, 0, np.iinfo(np.int32).max).round(), nan_to_null=True)
         return outcomes.with_columns(predicted_output_tokens=rounded.cast(pl.Int32))
 
-    def _live(self) -> I64:
-        """What waits or runs, what arrives before the next pause, and every turn that still waits for its parent."""
+    def _live(self, everything: bool) -> I64:
+        """What waits or runs (or of that, what has come since the last time), what arrives before the next pause, and
+        every turn that still waits for its parent.
+        """
         status = self._requests["status"]
         while self._oldest < len(status) and status[self._oldest] in (FINISHED, REJECTED):
             self._oldest += 1
-        soon = int(np.searchsorted(self._by_clock_ps, self.pause))
-        last = int(self._by_clock[soon - 1]) + 1 if soon else 0
-        near = np.arange(self._oldest, last)
-        live = np.concatenate([near, self._turns[np.searchsorted(self._turns, max(last, self._oldest)) :]])
+        before, self._near = self._near, int(np.searchsorted(self._by_clock_ps, self.pause))
+        first = np.searchsorted(self._by_clock, self._oldest) if everything else self._ranked
+        self._ranked = before
+        live = np.concatenate([self._by_clock[first : self._near], self._turns])
         ended = (status[live] == FINISHED) | (status[live] == REJECTED)
-        alive: I64 = live[~ended].astype(np.int64)
+        alive: I64 = np.sort(live[~ended]).astype(np.int64)
         return alive

@@ -45,6 +45,20 @@ def outcomes_frame(trace: pl.DataFrame, state: State, ended: I32, limits: Limits
     ).with_columns(trace.select(CARRIED)[ended], engine=pl.lit("simulated"))
 
 
+def observed_frame(state: State, ended: I32) -> pl.DataFrame:
+    """What a scheduler is shown of the requests in `ended`: OUTCOMES' times, lengths, preemptions and status.
+
+    It is shown them often and a few at a time, so this is quick to make: times of a rejected request are NaN.
+    """
+    q = state.requests.view(np.ndarray)[ended]
+    finished = q["status"] == FINISHED
+    columns = {"request_id": ended.astype(np.int64), "arrival_s": q["arrival"] / PS}
+    for name, field in (("start_s", "start"), ("first_token_s", "first"), ("finish_s", "finish")):
+        columns[name] = np.where(finished, q[field] / PS, np.nan)
+    columns |= {"prompt_tokens": q["prompt"], "output_tokens": q["produced"], "preemptions": q["preemptions"]}
+    return pl.DataFrame(columns | {"status": np.where(finished, "ok", "rejected")})
+
+
 def timeline_frame(rows: I64, limits: Limits) -> pl.DataFrame:
     """TIMELINE rows from the core's samples."""
     return pl.DataFrame(

@@ -138,7 +138,6 @@ def _finish(settings, state, i, r):
     register(settings, state, r, context)
     release(settings, state, r, context)
     state.instances[i].running -= 1
-    state.instances[i].stale = 1
     q.status = FINISHED
     end(settings, state, r, state.instances[i].clock + 0)
 

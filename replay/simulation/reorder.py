@@ -6,7 +6,7 @@ What the scheduler has ordered stands before everything else, and is given its r
 import numpy as np
 
 from replay.simulation.compiled import compiled, entry
-from replay.simulation.heaps import heap_move, pop, push
+from replay.simulation.heaps import heap_move, pop, push, remove
 from replay.simulation.places import set_keys
 from replay.simulation.queues import waiting_rank
 from replay.simulation.state import DECODING, DUE, LAST, NONE, PREFILLING, WAITING
@@ -51,18 +51,21 @@ def take_answer(state):
 
 
 @entry
-def rerank(settings, state, live, ranks):
-    """Give the requests `live` (all that wait or run, and any that will arrive) new ranks."""
-    for lane in range(state.lanes.size):
-        state.lanes[lane].root = NONE
+def rerank(settings, state, live, ranks, all_that_wait):
+    """Give the requests `live` (some, or all, that wait; some that run or will arrive) new ranks."""
     for i in range(state.instances.size):
         state.instances[i].stale = 1
+    if all_that_wait:  # they are put together anew, which is less work than taking each out
+        for lane in range(state.lanes.size):
+            state.lanes[lane].root = NONE
     for position in range(live.size):
         r = np.int64(live[position])
         q = state.requests[r]
         q.rank = ranks[position]
         if q.status == WAITING:
             it = state.lanes[q.instance * settings.lanes + q.lane]
+            if not all_that_wait:
+                it.root = remove(state.requests, it.root, r)
             q.order = waiting_rank(settings, state, r)
             it.root = push(state.requests, it.root, r)
         elif q.status == PREFILLING:

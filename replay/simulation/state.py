@@ -97,7 +97,7 @@ INSTANCE = np.dtype(
         ("next_sample", "i8"),
         ("moved", "i8"),  # tokens of KV moved to or from the host since the last step
         ("paused", "i8"),  # 1 when what decodes waits for the prefills of the step at hand
-        ("stale", "i8"),  # 1 when who waits, or what is free, has changed since its queue was ordered
+        ("stale", "i8"),  # 1 when somebody has come to wait, or a rank has changed, since its queue was ordered
         ("lanes", "i8"),  # queues that somebody waits in: the first of `busy`
         ("pointer", "i8"),  # where the next turn of the lanes' cycle is looked for
         ("last_lane", "i8"),  # the queue that was served last

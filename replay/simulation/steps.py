@@ -55,31 +55,44 @@ def _next_chunk(settings, state, r, budget):
 @compiled
 def _fits(settings, state, i, r, running, free):
     """Whether all of `r` so far has a place and memory, when so many run and so many blocks are free."""
+    return running < settings.max_num_seqs and _missing(settings, state, i, r) <= free
+
+
+@compiled
+def _missing(settings, state, i, r):
+    """Free blocks that must be there for all of `r` so far to have memory."""
     q = state.requests[r]
-    if running >= settings.max_num_seqs:
-        return False
     tokens, held = np.int64(q.prompt + q.produced), np.int64(0)
     if q.computed == 0:  # what was swapped out comes back as its own
         shared, unused, _own = cached_prefix(settings, state, i, r, tokens)
         held = (shared - unused) * settings.hash_blocks
-    return blocks_of(settings, tokens) - held + settings.watermark_blocks <= free
+    return blocks_of(settings, tokens) - held + settings.watermark_blocks
+
+
+@compiled
+def _enough(settings, state, i, r, rank):
+    """Whether `r` fits once everything that decodes and ranks after `rank` has lost its place."""
+    me, moved = state.instances[i], settings.victim_slope * state.instances[i].decoded
+    missing = _missing(settings, state, i, r) - me.free
+    places, blocks = np.int64(0), np.int64(0)
+    for slot in range(me.decodes):
+        other = state.heap[i, LAST, slot]
+        if rank < moved - state.key[LAST, other]:
+            places += 1
+            blocks += freed_by(settings, state, other, me.decoded - state.requests[other].origin + me.granted)
+            if blocks >= missing and me.running - places < settings.max_num_seqs:
+                return True
+    return False
 
 
 @compiled
 def _displace(settings, state, i, r):
     """Preempt what decodes and ranks after `r` until it fits. Nobody loses its place unless that is enough."""
     me = state.instances[i]
-    if settings.displace == 0 or me.decodes == 0:
-        return False
     rank = state.requests[r].order + settings.hysteresis
-    moved = settings.victim_slope * me.decoded
-    places, blocks = 0, 0
-    for slot in range(me.decodes):
-        other = state.heap[i, LAST, slot]
-        if rank < moved - state.key[LAST, other]:
-            places += 1
-            blocks += freed_by(settings, state, other, me.decoded - state.requests[other].origin + me.granted)
-    if places == 0 or not _fits(settings, state, i, r, me.running - places, me.free + blocks):
+    if settings.displace == 0 or not rank < last_rank(settings, state, i):
+        return False
+    if not _enough(settings, state, i, r, rank):
         return False
     while not _fits(settings, state, i, r, me.running, me.free) and rank < last_rank(settings, state, i):
         preempt(settings, state, i, state.heap[i, LAST, 0], r)

@@ -131,4 +131,26 @@ def test_a_scheduler_is_asked_before_each_batch_and_told_what_has_ended():
     found = batches(serve(trace, scheduler, LIMITS, STEP, batch_wait_s=0.0, batch_size=2))
     assert found["request_id"].list.sort().to_list() == [[1, 4], [2, 3], [0], [5]]
     assert scheduler.queues == [(0.0, [1, 5, 3, 2, 4]), (3.0, [1, 3, 2])]
-    assert [(now, ids) for now, ids in scheduler.seen if ids] == [(2.0, [1, 4]), (4.0, [2, 3]), (8.0, [0])]
+    assert [(now, ids) for now, ids in scheduler.seen if ids] == [(2.0, [1, 4]), (6.0, [2, 3]), (20.0, [0])]
+
+
+class Latest:
+    """Ranks who arrived by when it was last told of an end: what came since goes first."""
+
+    observe_every_s = 1.0
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    def rank(self, requests: pl.DataFrame, now_s: float) -> np.ndarray:
+        return np.full(len(requests), -float(self.told))
+
+    def observe(self, outcomes: pl.DataFrame, now_s: float) -> None:
+        self.told += len(outcomes)
+
+
+def test_what_arrives_during_a_batch_is_ranked_by_what_is_known_when_the_next_is_formed():
+    """A batch lasts nine intervals; all that came meanwhile is ranked anew at its end, so ties go by arrival."""
+    trace = requests((0, 1, 9), (0.5, 1, 3), (4, 1, 3), (8, 1, 3), (8.5, 1, 3))
+    found = batches(serve(trace, Latest(), LIMITS, STEP, batch_wait_s=0.0, batch_size=1))
+    assert found["request_id"].list.first().to_list() == [0, 1, 2, 3, 4]
