@@ -75,21 +75,20 @@ class Case:
     trace: pl.DataFrame
     info: TraceInfo
     served: Engine
-    stress_at: int  # the first request of the stress phase
+    phases: tuple[Phase, Phase]
     rho: dict[str, float]
 
 
-def case(name: str, steps: str, seed: int) -> Case:
+def case(name: str, steps: str, seed: int, phases: tuple[Phase, Phase] = (LEARNING, STRESS)) -> Case:
     """The stress phase begins REST_S after the learning phase has drained, with a tenth more for other policies."""
     served = engine(name, steps)
-    phases = (LEARNING, STRESS)
     rho, ends = {}, []
     for phase, (trace, info) in zip(phases, apart(phases, seed), strict=True):
         found, summary = outcomes(trace, info, "fcfs", served)
         rho[phase.name] = float(summary["utilisation"])
         ends.append(float(found["finish_s"].max()))  # type: ignore[arg-type]
     trace, info = workload(phases, seed, (0.0, 1.1 * ends[0] + REST_S))
-    return Case(trace, info, served, LEARNING.requests, rho)
+    return Case(trace, info, served, phases, rho)
 
 
 def apart(phases: Sequence[Phase], seed: int) -> list[tuple[pl.DataFrame, TraceInfo]]:
@@ -98,28 +97,72 @@ def apart(phases: Sequence[Phase], seed: int) -> list[tuple[pl.DataFrame, TraceI
     return [trace_of(requests(phase, rng), phase.name) for phase in phases]
 
 
+def settings(name: str, steps: str, seed: int) -> list[Setting]:
+    """What is replayed: everything on the paper's engine, by both units; less where only the order matters."""
+    chosen = ("FCFS", "SJF", "oracle SJF") if steps != "30 ms" else tuple(POLICIES)
+    made = [Setting(name, policy, seed, steps=steps) for policy in chosen]
+    if steps == "30 ms":
+        in_tokens = OURS if name == "synchronous" else ("SJF",)
+        made += [Setting(name, policy, seed, unit="tokens") for policy in in_tokens]
+        made += [Setting(name, "SJF", seed, unit=unit, adaptive=False) for unit in ("words", "tokens")]
+    return made
+
+
+@dataclass(frozen=True)
+class Found:
+    """Of one case: measures a setting, phase and tier; biases by unit and category, as they went; who Aging moved."""
+
+    measures: pl.DataFrame
+    biases: dict[str, dict[str, list[float]]]
+    moved: dict[str, int]  # by phase: requests that Aging starts at another time than Priority
+
+
+def found_in(name: str, steps: str, seed: int, phases: tuple[Phase, Phase] = (LEARNING, STRESS)) -> Found:
+    """Replay every setting of one case."""
+    on = case(name, steps, seed, phases)
+    rows, biases, starts = [], {}, {}
+    for setting in settings(name, steps, seed):
+        made, scheduler = replay(setting, on)
+        rows.append(measured(setting, on, made))
+        if setting.policy == "SJF" and setting.adaptive:
+            biases[setting.unit] = {kind: path[1] for kind, path in scheduler.estimator.paths().items()}
+        if setting.policy in ("Priority", "Aging") and setting.unit == "words":
+            starts[setting.policy] = made.select("phase", "start_s")
+    return Found(pl.concat(rows, how="diagonal"), biases, _moved(starts))
+
+
 def replay(setting: Setting, on: Case) -> tuple[pl.DataFrame, Any]:
     """OUTCOMES with `phase`, and the scheduler with what it has learnt."""
     scheduler = plugins.create("scheduler", setting.spec)
     found, _ = outcomes(on.trace, on.info, scheduler, on.served)
-    learning = pl.col("request_id") < on.stress_at
-    named = found.with_columns(phase=pl.when(learning).then(pl.lit(LEARNING.name)).otherwise(pl.lit(STRESS.name)))
-    rested = float(on.trace["arrival_s"][on.stress_at]) - REST_S
-    assert float(named.filter(learning)["finish_s"].max()) < rested  # type: ignore[arg-type]
-    return named, scheduler
+    first, second = on.phases
+    learning = pl.col("request_id") < first.requests
+    rested = float(on.trace["arrival_s"][first.requests]) - REST_S
+    assert float(found.filter(learning)["finish_s"].max()) < rested  # type: ignore[arg-type]
+    return found.with_columns(
+        phase=pl.when(learning).then(pl.lit(first.name)).otherwise(pl.lit(second.name))
+    ), scheduler
 
 
 def measured(setting: Setting, on: Case, found: pl.DataFrame) -> pl.DataFrame:
-    """One row a phase and tier (`all` too): latencies in seconds, errors in the setting's unit."""
-    timed = found.with_columns(E2E, QUEUEING_DELAY, *errors(setting.unit))
+    """One row a phase and tier (`all` too): latencies in seconds, errors in the setting's unit; and `both` phases."""
+    timed = found.with_columns(E2E, QUEUEING_DELAY, errors(setting.unit))
     tiers = timed.group_by("phase", "tier").agg(*MEASURES)
     everyone = timed.group_by("phase").agg(*MEASURES).with_columns(tier=pl.lit("all"))
-    waste = wasted(found)
-    rows = pl.concat([tiers, everyone], how="diagonal")
-    return rows.join(waste, on="phase").with_columns(
-        pl.col("phase").replace_strict(on.rho, return_dtype=pl.Float64).alias("rho"),
+    both = timed.select(*MEASURES).with_columns(tier=pl.lit("all"), phase=pl.lit("both"))
+    rows = pl.concat([tiers, everyone, both], how="diagonal").join(wasted(found), on="phase", how="left")
+    return rows.with_columns(
+        pl.col("phase").replace_strict(on.rho, default=None, return_dtype=pl.Float64).alias("rho"),
         **{name: pl.lit(value) for name, value in vars(setting).items()},
-    )
+    ).sort("phase", "tier")
+
+
+def _moved(starts: dict[str, pl.DataFrame]) -> dict[str, int]:
+    if not starts:
+        return {}
+    phases = starts["Priority"]["phase"]
+    other = starts["Priority"]["start_s"] != starts["Aging"]["start_s"]
+    return {str(phase): int((other & (phases == phase)).sum()) for phase in phases.unique(maintain_order=True)}
 
 
 MEASURES = (
@@ -135,10 +178,10 @@ MEASURES = (
 )
 
 
-def errors(unit: str) -> list[pl.Expr]:
+def errors(unit: str) -> pl.Expr:
     """Estimated less real output, as the estimator counts it; null for a policy that estimates nothing."""
     counted = WORDS_PER_TOKEN if unit == "words" else 1.0
-    return [(pl.col("predicted_output_tokens") - (counted * pl.col("output_tokens")).floor()).alias("error")]
+    return (pl.col("predicted_output_tokens") - (counted * pl.col("output_tokens")).floor()).alias("error")
 
 
 def wasted(found: pl.DataFrame) -> pl.DataFrame:

@@ -64,13 +64,13 @@ LEARNING = Phase("learning", 1000, (0.05, 0.15), (0.40, 0.25, 0.25, 0.10))
 STRESS = Phase("stress", 2000, (0.005, 0.030), (0.10, 0.20, 0.40, 0.30))
 
 
-def requests(phase: Phase, rng: np.random.Generator) -> pl.DataFrame:
-    """The phase's requests from time 0."""
+def requests(phase: Phase, rng: np.random.Generator, early: float = EARLY) -> pl.DataFrame:
+    """The phase's requests from time 0; a share `early` of the answers end before their cap."""
     n = phase.requests
     names = list(BASE_TOKENS)
     category = rng.choice(4, n, p=phase.mix)
     topic, template, tier = rng.integers(0, len(TOPICS), n), rng.integers(0, 2, n), rng.integers(0, 3, n)
-    early, share = rng.random(n) < EARLY, rng.uniform(SHORTEST, 1, n)
+    ends, share = rng.random(n) < early, rng.uniform(SHORTEST, 1, n)
     cap = np.array([*BASE_TOKENS.values()])[category]
     prompts = [TEMPLATES[names[c]][t].format(TOPICS[k]) for c, t, k in zip(category, template, topic, strict=True)]
     words = pl.Series(prompts).str.split(" ").list.len().to_numpy()
@@ -80,14 +80,16 @@ def requests(phase: Phase, rng: np.random.Generator) -> pl.DataFrame:
             "tier": pl.Series(TIERS).gather(tier),
             "prompt": prompts,
             "prompt_tokens": np.ceil(words / WORDS_PER_TOKEN).astype(np.int32),
-            "output_tokens": np.where(early, np.ceil(share * cap), cap).astype(np.int32),
+            "output_tokens": np.where(ends, np.ceil(share * cap), cap).astype(np.int32),
         }
     )
 
 
-def workload(phases: Sequence[Phase], seed: int, start_s: Sequence[float]) -> tuple[pl.DataFrame, TraceInfo]:
+def workload(
+    phases: Sequence[Phase], seed: int, start_s: Sequence[float], early: float = EARLY
+) -> tuple[pl.DataFrame, TraceInfo]:
     """The phases one after the other, each from its `start_s`; `request_id` tells them apart by their sizes."""
     rng = np.random.default_rng(seed)
-    parts = [requests(phase, rng) for phase in phases]
+    parts = [requests(phase, rng, early) for phase in phases]
     moved = [part.with_columns(pl.col("arrival_s") + at) for part, at in zip(parts, start_s, strict=True)]
     return trace_of(pl.concat(moved), " and ".join(phase.name for phase in phases))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from toolkit.readable import number
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -29,13 +31,6 @@ def over_seeds(values: Sequence[float]) -> Estimate:
 def change(values: Sequence[float], against: Sequence[float]) -> Estimate:
     """By how much `values` differ from `against`, as a share, seed by seed."""
     return over_seeds([value / other - 1 for value, other in zip(values, against, strict=True)])
-
-
-def number(value: float) -> str:
-    """Three digits, and thousands apart."""
-    if not np.isfinite(value):
-        return "–"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def shown(found: Estimate) -> str:
