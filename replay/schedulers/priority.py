@@ -14,18 +14,18 @@ TIER_GAP_S = 1e9  # more than any trace lasts, so that no wait makes up for a ti
 class Priority:
     """Strict priority: tiers in `order` (highest first, then unlisted ones by name, then none), FCFS within a tier.
 
-    With `displace` a waiting request takes the place of a running one of a lower tier.
+    A tier that is first met later in a replay comes after all of these. With `displace` a waiting request takes the
+    place of a running one of a lower tier.
     """
 
     def __init__(self, order: str = "premium>standard>batch", displace: bool = False):
-        self.tiers = [tier.strip() for tier in order.split(">") if tier.strip()]
+        listed = filter(None, (tier.strip() for tier in order.split(">")))
+        self._levels: dict[str | None, int] = {tier: level for level, tier in enumerate(dict.fromkeys(listed))}
         self.preemption = Preemption("rank" if displace else "memory")
 
     def rank(self, requests: pl.DataFrame, now_s: float) -> NDArray[np.float64]:
-        present = requests["tier"].drop_nulls().unique().sort().to_list()
-        tiers = [*self.tiers, *(tier for tier in present if tier not in self.tiers)]
-        level = pl.col("tier").replace_strict(
-            {t: i for i, t in enumerate(tiers)}, default=len(tiers), return_dtype=pl.Float64
-        )
-        ranks: NDArray[Any] = requests.select(level * TIER_GAP_S + pl.col("arrival_s")).to_series().to_numpy()
+        for tier in (*requests["tier"].drop_nulls().unique().sort(), None):
+            self._levels.setdefault(tier, len(self._levels))
+        level = requests["tier"].replace_strict(self._levels, return_dtype=pl.Float64)
+        ranks: NDArray[Any] = (level * TIER_GAP_S + requests["arrival_s"]).to_numpy()
         return ranks

@@ -14,11 +14,11 @@ Noise = NDArray[np.float64]
 
 
 class SizeBased:
-    """A policy by output lengths as one of PREDICTORS tells them, decided once for every request of a trace.
+    """A policy by output lengths as `predictor`, one of PREDICTORS, tells them: once for every request of a trace.
 
-    `sigma` is the standard deviation of the log error (noisy, ranked), `bias` a factor (biased), `share` the part of
-    the trace that was learned from (stale), `by` the classes that can be told apart (class-mean, stale). A request
-    whose length is unknown is taken for the median.
+    `sigma` is the standard deviation of the log error (noisy, ranked), drawn with `seed`; `bias` a factor (biased),
+    `share` the part of the trace that was learned from (stale), `by` the classes that can be told apart (class-mean,
+    stale). A request whose length is unknown is taken for the median.
     """
 
     def __init__(
@@ -59,7 +59,8 @@ class SizeBased:
         """exp(N(0, σ²)) of each request, the same whenever it is asked about."""
         ids = requests["request_id"].to_numpy()
         draws = np.random.default_rng(self.seed).standard_normal(int(ids.max(initial=-1)) + 1)
-        return np.exp(self.sigma * draws[ids])
+        noise: Noise = np.exp(self.sigma * draws[ids])
+        return noise
 
 
 def _known(lengths: pl.Series) -> Tokens:
