@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from toolkit import plugins
 from toolkit.protocols import LoadOptions, Scan
+from toolkit.scheduler_contract import check_scheduler as check_scheduler
 from toolkit.schema import TRACE, TRUTH, conform
 from toolkit.traces import read_trace
 
