@@ -80,14 +80,14 @@ class Case:
 
 
 def case(name: str, steps: str, seed: int, phases: tuple[Phase, Phase] = (LEARNING, STRESS)) -> Case:
-    """The stress phase begins REST_S after the learning phase has drained, with a tenth more for other policies."""
+    """The stress phase begins REST_S after learning has drained, with half as long again for other policies."""
     served = engine(name, steps)
     rho, ends = {}, []
     for phase, (trace, info) in zip(phases, apart(phases, seed), strict=True):
         found, summary = outcomes(trace, info, "fcfs", served)
         rho[phase.name] = float(summary["utilisation"])
         ends.append(float(found["finish_s"].max()))  # type: ignore[arg-type]
-    trace, info = workload(phases, seed, (0.0, 1.1 * ends[0] + REST_S))
+    trace, info = workload(phases, seed, (0.0, 1.5 * ends[0] + REST_S))
     return Case(trace, info, served, phases, rho)
 
 

@@ -16,6 +16,7 @@ from toolkit.metrics import E2E
 from toolkit.protocols import Engine
 
 Row = dict[str, Any]
+DIFFER = "seeds in which they differ"
 SELDOM = "feedback_s=10"  # what is learnt does not change an order by arrival, and little in minutes of waiting
 
 
@@ -53,7 +54,7 @@ def _moved_row(name: str, phase: Phase, seeds: Sequence[int], on: Engine, patien
         "arrivals span, s": over_seeds([f["span"] for f in found]),
         "ρ": over_seeds([f["rho"] for f in found]),
         "longest wait under Priority, s": over_seeds([f["waited"] for f in found]),
-        "seeds in which they differ": f"{sum(f['moved'] > 0 for f in found)} of {len(found)}",
+        DIFFER: f"{sum(f['moved'] > 0 for f in found)} of {len(found)}",
         "requests started at another time": f"{100 * over_seeds([f['moved'] for f in found]).mean:.1f} %",
     }
 
