@@ -12,7 +12,7 @@ QUERY := "SELECT run, p50(ttft_s), p99(ttft_s), p99(e2e_s), attainment(slo_met) 
 
 .PHONY: help
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{printf "make %-11s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' Makefile | awk -F'\t' '{printf "make %-21s %s\n", $$1, $$2}'
 
 .PHONY: demo
 demo: .venv/.core  ## analyse, replay and report the embedded sample trace into demo/
@@ -46,6 +46,11 @@ LOGS ?= ../shared/validation/vllm_0_19
 .PHONY: accuracy
 accuracy: .venv/.dev  ## replay real engines' logs (LOGS=folder) and print the errors beside the published ones
 	$(BIN)/python -m benchmarks.accuracy $(LOGS)
+
+TRACES ?= ../shared/traces
+.PHONY: reproduce-driftsched
+reproduce-driftsched: .venv/.core  ## replay DriftSched's protocol into docs/papers (TRACES=folder of public traces)
+	$(BIN)/python -m benchmarks.reproductions.driftsched --traces $(TRACES) $(QUICK)
 
 .PHONY: clean
 clean:  ## remove what make made, .venv and demo/ included

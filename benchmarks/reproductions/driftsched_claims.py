@@ -85,7 +85,7 @@ def judged(ours: Estimate, theirs: float) -> str:
         return "holds"
     if (ours.high < 0) if theirs < 0 else (ours.low > 0):
         return "holds in direction, larger here" if abs(ours.mean) > abs(theirs) else "holds in direction, smaller here"
-    return "does not hold"
+    return "cannot be told with so few seeds" if ours.low < theirs < ours.high else "does not hold"
 
 
 def _against_fifo(measures: pl.DataFrame, engine: str, policy: str, quantile: str) -> Estimate:
