@@ -1,7 +1,7 @@
 """The README and the guides say what happens: every `$ ` command in a console block is run and its output compared.
 
-A line `…` stands for any lines, `…` within a line for any text. With UPDATE_DOCS=1 the outputs that have no line `…`
-are written anew instead, the seconds that something took as `…`.
+A line `…` stands for any lines, `…` within a line for any text; a Python block after "`NAME.py`:" is a file there. With
+UPDATE_DOCS=1 the outputs that have no line `…` are written anew instead, the seconds that something took as `…`.
 """
 
 import os
@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.plugins import BUILTIN
+from toolkit.plugins import BUILTIN, load, parameters
 from toolkit.views import MACROS, VIEWS
 
 ROOT = Path(__file__).parents[1]
 GUIDES = ["README.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
+FILE = re.compile(r"`(\w+\.py)`:\n```python\n(.*?)```", re.DOTALL)
 STEP = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 UPDATE = bool(os.environ.get("UPDATE_DOCS"))
 
@@ -43,6 +44,8 @@ def pattern(expected: str) -> str:
 def test_the_commands_print_what_the_guide_shows(guide: str, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "datasets", tmp_path / "datasets", ignore=shutil.ignore_patterns("__pycache__"))
     text = (ROOT / guide).read_text()
+    for name, code in FILE.findall(text):
+        (tmp_path / name).write_text(code)
     for block in BLOCK.findall(text):
         for command, expected in STEP.findall(block):
             shown = run(command, tmp_path)
@@ -62,6 +65,20 @@ def test_the_readme_links_each_loader_and_scheduler_to_its_file(kind: str, folde
     )
     built_in = {n: target.partition(":")[0].replace(".", "/") + ".py" for n, target in BUILTIN[kind].items()}
     assert linked == built_in
+
+
+def test_the_schedulers_guide_names_every_scheduler_parameter_and_predictor() -> None:
+    from replay.schedulers.size_based import PREDICTORS
+
+    text = (ROOT / "docs/schedulers.md").read_text()
+    rows = dict(re.findall(r"^\| \[`([\w-]+)`\]\((.*)", text, re.MULTILINE))
+    assert set(rows) == set(BUILTIN["scheduler"])
+    shared = {*parameters(load("scheduler", "sjf")), *parameters(load("scheduler", "driftsched-fifo"))}
+    for name in rows:
+        known = parameters(load("scheduler", name))
+        assert [key for key in known if f"`{key}`" not in text] == [], name
+        assert [key for key in known if f"`{key}`" not in rows[name] and key not in shared] == [], name
+    assert [name for name in PREDICTORS if f"| `{name}` |" not in text] == []
 
 
 def test_links_lead_somewhere() -> None:
