@@ -52,6 +52,10 @@ TRACES ?= ../shared/traces
 reproduce-driftsched: .venv/.core  ## replay DriftSched's protocol into docs/papers (TRACES=folder of public traces)
 	$(BIN)/python -m benchmarks.reproductions.driftsched --traces $(TRACES) $(QUICK)
 
+.PHONY: reproduce-uniboost
+reproduce-uniboost: .venv/.core  ## replay UniBoost and its baselines into docs/papers (TRACES=folder of public traces)
+	$(BIN)/python -m benchmarks.reproductions.uniboost --traces $(TRACES) $(QUICK)
+
 .PHONY: clean
 clean:  ## remove what make made, .venv and demo/ included
 	rm -rf .venv demo dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis
