@@ -58,14 +58,15 @@ def load_figure(rows: Sequence[Mapping[str, Any]], quantile: str) -> str:
     for engine in ENGINES:
         own = [row for row in rows if row["engine"] == engine]
         for policy in ("SJF", "oracle"):
-            found = [_percent(row[f"{policy} {quantile}"]) for row in own]
+            found = [_ratio(row[f"{policy} {quantile}"]) for row in own]
             one = _line(f"{policy}, {engine}", [row["ρ"].mean for row in own], found)
             series.append(one)
-    return lines(f"SJF against FIFO: change of {quantile}", "ρ", "change, %", series, log_x=True)
+    return lines(f"{quantile} under SJF over that under FIFO", "ρ", "ratio", series, log_x=True, log_y=True)
 
 
-def _percent(found: Estimate) -> Estimate:
-    return Estimate(100 * found.mean, 100 * found.low, 100 * found.high)
+def _ratio(found: Estimate) -> Estimate:
+    """A change as a ratio; where an interval goes below nothing, to a hundredth."""
+    return Estimate(1 + found.mean, max(0.01, 1 + found.low), 1 + found.high)
 
 
 def _line(name: str, x: Sequence[float], found: Sequence[Estimate]) -> Line:

@@ -193,5 +193,5 @@ def _traces(found: Results) -> dict[str, object]:
     return {
         "trace_errors": markdown([row | {"ρ": rho[row["trace"]]} for row in errors]),
         "trace_latencies": markdown(latencies),
-        "assumed": f"a request to take {ASSUMED_START_S:g} s and {ASSUMED_TPOT_S:g} s a token",
+        "assumed": f"{ASSUMED_START_S:g} s and {ASSUMED_TPOT_S:g} s a token",
     }

@@ -92,7 +92,7 @@ def unit_row(early: float, ratio: float, phases: tuple[Phase, Phase], seeds: Seq
     found = [_gain(early, ratio, phases, seed) for seed in seeds]
     return {
         "answers that end early": f"{100 * early:.0f} %",
-        "words a token": "1 (counted in tokens)" if ratio == 1 else ratio,
+        "words a token": "1 (counted in tokens)" if ratio == 1 else f"{ratio:g}",
         "ρ": over_seeds([f[0] for f in found]),
         "MAE": over_seeds([f[1] for f in found]),
         "RMSE": over_seeds([f[2] for f in found]),

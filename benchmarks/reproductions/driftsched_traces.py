@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from benchmarks.reproductions.replaying import outcomes
-from benchmarks.reproductions.tables import Estimate
+from benchmarks.reproductions.tables import Estimate, percent
 from replay.engines.simulated import Simulated
 from replay.latency_models.roofline import Roofline
 from replay.simulation.hardware import gpu_preset, kv_blocks, model_preset
@@ -93,9 +93,9 @@ def _expanding(name: str, frame: pl.DataFrame, found: dict[str, tuple[pl.DataFra
 def _error_row(
     name: str, base: str, static: Any, adaptive: Any, *, requests: int, interval: Estimate | None
 ) -> dict[str, Any]:
-    change = f"{100 * (adaptive['mae'] / static['mae'] - 1):+.1f} %"
+    change, verdict = f"{100 * (adaptive['mae'] / static['mae'] - 1):+.1f} %", "–"
     if interval:
-        change += f" [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+        change, verdict = percent(interval), judged(interval)
     return {
         "trace": name,
         "base": base,
@@ -106,7 +106,13 @@ def _error_row(
         "RMSE static": static["rmse"],
         "RMSE adaptive": adaptive["rmse"],
         "RMSE change": f"{100 * (adaptive['rmse'] / static['rmse'] - 1):+.1f} %",
+        "correction": verdict,
     }
+
+
+def judged(found: Estimate) -> str:
+    """What correction does to an error, where the interval leaves out zero."""
+    return "helps" if found.high < 0 else "harms" if found.low > 0 else "no change that shows"
 
 
 def block_change(static: Floats, adaptive: Floats, seed: int = 0) -> Estimate:
