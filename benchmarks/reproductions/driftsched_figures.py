@@ -30,11 +30,11 @@ def bias_figure(cases: Sequence[Found], unit: str) -> str:
     for kind in first[0].biases[unit]:
         paths = [case.biases[unit][kind] for case in first if case.measures["steps"][0] == "30 ms"]
         shared = min(len(path) for path in paths)
-        at = np.unique(np.linspace(0, shared - 1, min(MOST_POINTS, shared)).astype(int))
+        at = np.unique(np.geomspace(1, shared, min(MOST_POINTS, shared)).astype(int)) - 1
         found = [over_seeds([path[i] for path in paths]) for i in at]
         series.append(_line(kind, (at + 1).tolist(), found))
     title = f"Bias by category, lengths counted in {unit} (synchronous engine, SJF)"
-    return lines(title, "answers of the category that have ended", "bias", series)
+    return lines(title, "answers of the category that have ended", "bias", series, log_x=True)
 
 
 def policy_figure(measures: pl.DataFrame, phase: str, quantile: str) -> str:
