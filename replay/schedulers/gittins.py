@@ -21,7 +21,7 @@ class Gittins:
     preemption = Preemption("rank")
     observe_every_s = 10.0
 
-    def __init__(self, lengths: str = "train", by: str = "none", quantum: int = 16, ratio: float = 1.25):
+    def __init__(self, lengths: str = "train", by: str = "none", quantum: int = 16, ratio: float = 1.5):
         self.lengths = LengthDistributions(lengths, by, quantum, ratio)
         self._rows: NDArray[np.int64] = np.zeros(0, np.int64)
         if lengths == "online":

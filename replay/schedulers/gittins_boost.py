@@ -26,7 +26,7 @@ class GittinsBoost(Boosted):
         lengths: str = "train",
         by: str = "none",
         quantum: int = 16,
-        ratio: float = 1.25,
+        ratio: float = 1.5,
         alpha_prefill: float | None = None,
         alpha_decode: float | None = None,
     ):
