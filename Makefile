@@ -52,6 +52,10 @@ TRACES ?= ../shared/traces
 reproduce-driftsched: .venv/.core  ## replay DriftSched's protocol into docs/papers (TRACES=folder of public traces)
 	$(BIN)/python -m benchmarks.reproductions.driftsched --traces $(TRACES) $(QUICK)
 
+.PHONY: which-scheduler
+which-scheduler: .venv/.core  ## sweep schedulers over traffic, load and memory into docs/which-scheduler.md (TRACES=folder)
+	$(BIN)/python -m benchmarks.reproductions.which_scheduler --traces $(TRACES)
+
 .PHONY: reproduce-uniboost
 reproduce-uniboost: .venv/.core  ## replay UniBoost and its baselines into docs/papers (TRACES=folder of public traces)
 	$(BIN)/python -m benchmarks.reproductions.uniboost --traces $(TRACES) $(QUICK)
