@@ -10,7 +10,7 @@ import importlib.util
 import inspect
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoints, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ def plugins(kind: str) -> dict[str, Plugin]:
 
 
 @cache
-def _installed() -> EntryPoints:
+def _installed() -> Any:  # EntryPoints, or from Python 3.11 what selects like them
     """Every distribution's entry points: reading them takes 10 ms, and a process asks many times."""
     return entry_points()
 
