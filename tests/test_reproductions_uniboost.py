@@ -37,7 +37,7 @@ def page(found: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_every_part_has_every_seed_and_fcfs(found: pl.DataFrame) -> None:
     cells = found.group_by("part", "workload", "engine", "rho").agg(pl.col("policy"), pl.col("seed").n_unique())
-    assert {"loads", "detail", "gamma", "wrong", "recompute", "prefill-first"} == set(cells["part"])
+    assert {"loads", "detail", "gamma", "wrong", "open", "recompute", "prefill-first"} == set(cells["part"])
     assert all("FCFS" in policies for policies in cells["policy"])
     assert set(found["workload"]) == set(MIXES)  # the Azure traces are not there
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.reproductions.uniboost [--traces FOLDER] [--quick] [--seeds N] [--requests N]
 
-The same seeds give the same page. `--quick` is one seed and few requests: it shows that
-everything runs. `--keep FILE` writes every replay's figures as Parquet, and `--from FILE` draws the page from them.
+The same seeds give the same page. `--quick` is one seed and few requests: it shows that everything runs. `--keep FILE`
+writes every replay's figures as Parquet, and `--from FILE` draws the page from them.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -56,6 +57,13 @@ WRONG = {
     "prompt's class mean": "srpt:predictor=class-mean,by=prompt",
     "adversarial": "srpt:predictor=adversarial",
 }
+OPEN = {
+    "FCFS": "fcfs",
+    "DistBoost": "distboost",
+    **{f"base, δ = {delta} s": f"{BASE},delta={delta}" for delta in (0, 1, 10, 100)},
+    **{f"MemGuard, k = {k}": f"{GUARD},k={k}" for k in (16, 64, 256, 1024, 4096)},
+    **{f"MemGuard, swap weight {weight}": f"{GUARD},swap_weight={weight}" for weight in (0, 10)},
+}
 ENGINE = {name: OFTEN[name] for name in ("FCFS", "SRPT", "TRAIL+", "UniBoost base", "UniBoost MemGuard")}
 
 
@@ -77,7 +85,7 @@ def cases(size: Size, traces: Path) -> list[Case]:
     every = [(workload, engine) for workload in mixes.known(traces) for engine in ENGINES]
     tight = [(workload, "memory-tight") for workload in mixes.MIXES]
 
-    def case(part: str, where: tuple[str, str], rho: float, specs: dict[str, str], **more: bool) -> list[Case]:
+    def case(part: str, where: tuple[str, str], rho: float, specs: dict[str, str], **more: Any) -> list[Case]:
         count = size.detailed if part == "detail" else size.requests
         return seeds(Case(part, *where, rho, 0, count, tuple(specs.items()), str(traces), **more), size.seeds)
 
@@ -86,6 +94,7 @@ def cases(size: Size, traces: Path) -> list[Case]:
     for where in tight:
         found += case("gamma", where, STUDY_RHO, _sweep())
         found += case("wrong", where, STUDY_RHO, {"FCFS": "fcfs", **WRONG, "UniBoost MemGuard": GUARD})
+        found += case("open", where, STUDY_RHO, OPEN)
         found += case("recompute", where, STUDY_RHO, ENGINE, swap=False)
         found += case("prefill-first", where, STUDY_RHO, ENGINE, prefill_first=True)
     return found

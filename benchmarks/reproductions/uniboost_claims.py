@@ -97,40 +97,13 @@ def _conditions(large: list[Found]) -> str:
     loads: dict[tuple[str, str], list[float]] = {}
     for one in large:
         loads.setdefault(one.where[:2], []).append(one.where[2])
-    return "; ".join(f"{', '.join(where)}{_rhos(rhos)}" for where, rhos in loads.items())
+    return "; ".join(f"{', '.join(where)}{at_loads(rhos)}" for where, rhos in loads.items())
 
 
-def _rhos(rhos: list[float]) -> str:
+def at_loads(rhos: list[float]) -> str:
+    """Where: the loads in brackets, nothing where there are none."""
     known = ", ".join(f"{rho:g}" for rho in sorted(set(rhos)) if rho)
     return f" (ρ = {known})" if known else ""
-
-
-def squarely(loads: pl.DataFrame) -> dict[str, str]:
-    """What the gain over TRAIL+ is made of and what it costs, in words for the page."""
-    every = list(_cells(loads))
-    tail = [one for one in every if below(ratio(one[1], "ttlt_p99", FULL, "TRAIL+"))]
-    also = [one for one in tail if below(ratio(one[1], "ttlt_p99", "FCFS", "TRAIL+"))]
-    costs = [ratio(cell, "ttlt_mean", FULL, "TRAIL+").mean for _where, cell in every]
-    light = [ratio(cell, "ttlt_p99", FULL, "TRAIL+").mean for where, cell in every if where[2] < 0.9]
-    return {
-        "count": str(len(every)),
-        "tail": _where(tail),
-        "also": f"{len(also)} of these {len(tail)}",
-        "better": _where([one for one in every if below(ratio(one[1], "ttlt_p99", FULL, "FCFS"))]),
-        "worse": _where([one for one in every if above(ratio(one[1], "ttlt_p99", FULL, "FCFS"))]),
-        "sooner": _where([one for one in every if below(ratio(one[1], "ttft_p99", FULL, "FCFS"))]),
-        "costlier": f"{sum(cost > 1 for cost in costs)}",
-        "cost": f"{_percent(min(costs))} to {_percent(max(costs))}",
-        "light": f"{_percent(min(light, default=1.0))} to {_percent(max(light, default=1.0))}",
-    }
-
-
-def _percent(factor: float) -> str:
-    return f"{round(100 * (factor - 1)) or 0:+d} %"
-
-
-def _where(found: list[Cell]) -> str:
-    return f"**{len(found)}**{_rhos([where[2] for where, _cell in found])}"
 
 
 def paper_table(loads: pl.DataFrame) -> str:

@@ -6,6 +6,7 @@ import polars as pl
 from jinja2 import Environment, StrictUndefined
 
 from benchmarks.reproductions import uniboost_claims as claims
+from benchmarks.reproductions import uniboost_readings as readings
 from benchmarks.reproductions.tables import markdown
 from benchmarks.reproductions.uniboost_figures import draw_all
 from benchmarks.reproductions.uniboost_mixes import BLOCK_S, CHAT, MIXES, REASONING, Lengths
@@ -34,7 +35,7 @@ def _content(found: pl.DataFrame, command: str) -> dict[str, object]:
         "seeds": found["seed"].n_unique(),
         "requests": f"{loads['requests'][0]:,}",
         "detailed": f"{found.filter(part='detail')['requests'][0]:,}",
-        "squarely": claims.squarely(loads),
+        "squarely": readings.squarely(loads),
         "judged": claims.judged(loads),
         "paper": claims.paper_table(loads),
         "ablation": claims.ablation(loads),
@@ -47,6 +48,9 @@ def _content(found: pl.DataFrame, command: str) -> dict[str, object]:
         "engines": markdown([_engine(name, model) for name, model in ENGINES.items()]),
         "offered": _offered(loads),
         "gamma": [(where, study(cell)) for where, cell in cells(found, "gamma")],
+        "constants": readings.constants(found),
+        "mistakes": readings.mistakes(found),
+        "open": [(where, study(cell)) for where, cell in cells(found, "open")],
         "wrong": [(where, study(_numbered(cell))) for where, cell in cells(found, "wrong")],
         "contrasts": {part: [(w, study(c)) for w, c in cells(found, part)] for part in ("recompute", "prefill-first")},
         "loads": [(*map(str, key), _by_load(cell)) for key, cell in loads.group_by(*PLACE, maintain_order=True)],

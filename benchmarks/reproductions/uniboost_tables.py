@@ -22,7 +22,7 @@ MUCH = 3.0  # a change by more is written as a factor
 def cells(found: pl.DataFrame, part: str) -> Iterator[Cell]:
     """The cells of a part, in the order they were replayed."""
     for key, cell in found.filter(part=part).group_by("workload", "engine", "rho", maintain_order=True):
-        yield (str(key[0]), str(key[1]), float(key[2])), cell  # type: ignore[arg-type]
+        yield (str(key[0]), str(key[1]), float(key[2])), cell
 
 
 def policies(cell: pl.DataFrame) -> list[str]:
