@@ -58,6 +58,6 @@ def test_a_cell_is_judged_by_pairs_and_fcfs_is_kept_where_nothing_is_gained(monk
 
 
 def test_names_never_become_markup() -> None:
-    text = grid("t", ["<script>"], {"a & b": [("<b>", "x")]})
+    text = grid("t", ["<script>"], {"a & b": [("<b>", "x")]}, ["<b>"])
     assert "<script>" not in text
     ElementTree.fromstring(text)

@@ -3,14 +3,25 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
-COLOURS = ("#56b4e9", "#e69f00", "#66c2a5", "#f0e442", "#cc79a7", "#d9d9d9", "#a6d854", "#fc8d62", "#b3b3ff", "#ffd92f")
+COLOURS = (
+    "#d9d9d9",
+    "#66c2a5",
+    "#8da0cb",
+    "#e5c494",
+    "#fc8d62",
+    "#ffd92f",
+    "#f0e442",
+    "#e69f00",
+    "#b3b3ff",
+    "#56b4e9",
+    "#cc79a7",
+)
 LABEL, CELL, ROW, TOP = 230, 230, 46, 58
 Cell = tuple[str, str]  # what colours it, what else is written
 
 
-def grid(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[Cell]]) -> str:
-    """A row of cells for each name of `rows`, one for each of `columns`."""
-    names = sorted({cell[0] for cells in rows.values() for cell in cells})
+def grid(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[Cell]], names: Sequence[str]) -> str:
+    """A row of cells for each name of `rows`, one for each of `columns`; coloured by their place in `names`."""
     colours = {name: COLOURS[n % len(COLOURS)] for n, name in enumerate(names)}
     width, height = LABEL + CELL * len(columns) + 10, TOP + ROW * len(rows) + 10
     parts = [_text(10, 22, title, "start", "font-weight='bold' font-size='14'")]

@@ -84,7 +84,12 @@ def figure(judged: dict[tuple[str, str, float], Verdict], aim: str) -> str:
     rows: dict[str, list[tuple[str, str]]] = {}
     for (traffic, memory, _), one in judged.items():
         rows.setdefault(f"{traffic}, {memory}", []).append(one.choice)
-    return grid(f"Best {AIMS[aim]} without an oracle", [f"ρ {load:g}" for load in which_runs.LOADS], rows)
+    return grid(
+        f"Best {AIMS[aim]} without an oracle",
+        [f"ρ {load:g}" for load in which_runs.LOADS],
+        rows,
+        list(which_runs.POLICIES),
+    )
 
 
 def table(judged: dict[tuple[str, str, float], Verdict], aim: str) -> str:
@@ -138,7 +143,7 @@ def wins(judged: dict[tuple[str, str, float], Verdict]) -> str:
 
 def page(found: pl.DataFrame, errors: pl.DataFrame, seeds: int) -> str:
     """The whole page."""
-    parts = [INTRODUCTION.format(**_setting(found, seeds))]
+    parts = [INTRODUCTION.format(**_setting(found, seeds)), READING]
     for aim, name in AIMS.items():
         judged = verdicts(found, aim)
         parts += [
@@ -183,6 +188,24 @@ FCFS is the choice. What an exact prediction would add is in the tables.
 {specs}
 """
 
+
+READING = """## In short
+
+What this sweep says, at its settings; the numbers are in the tables below.
+
+- **With load below 0.9 and memory to spare, keep FCFS**: nobody gains 2 % in mean or tail of E2E but on the code trace.
+- **Otherwise order what waits, and let what runs run.** For the mean, SJF with rough predictions (σ 0.5) or, without
+  any, DistBoost, which orders by the boost of the prompt. SJF's predictions may be bad (σ 2 still gains), but not
+  against the truth, and not of the prompt's size alone.
+- **Where prompts vary and outputs do not (code), DistBoost** is ahead even of exact output lengths: there the prefill
+  is the work.
+- **For P99 of E2E nobody is much better than FCFS**: DistBoost and UniBoost's MemGuard by up to 8 %. SJF and SRPT pay
+  for their mean there, SRPT with exact lengths the most.
+- **Displacing buys first tokens and little else** while what is displaced is computed again: LAS and Gittins cut P99
+  TTFT by nine tenths where memory is short, and the price in mean E2E stands beside it. SRPT, TRAIL and LTR are never
+  the choice in this sweep: the prompts they compute again cost more than their order gains. Swapping KV to the host, or
+  memory for every prompt, changes that: replay with `--swap-bytes-per-s` before you rule them out.
+"""
 
 ERRORS = """## How good must predictions be?
 
