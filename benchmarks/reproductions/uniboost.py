@@ -23,13 +23,14 @@ DOCS = Path(__file__).parents[2] / "docs" / "papers"
 DETAIL_RHO, STUDY_RHO = 1.0, 0.95
 BASE, GUARD = "uniboost:phase=base", "uniboost:phase=memguard"
 SLOPE, RATIO = "uniboost:phase=ada,rule=slope", "uniboost:phase=ada,rule=ratio"
+AGES = "quantum=16,ratio=1.25"  # at which the Gittins policies look
 OFTEN = {
     "FCFS": "fcfs",
     "SJF": "sjf",
     "SRPT": "srpt",
     "TRAIL+": "trail:hold_share=0.6",
     "MLFQ+": "mlfq",
-    "Gittins boost": "gittins-boost",
+    "Gittins boost": f"gittins-boost:{AGES}",
     "DistBoost": "distboost",
     "UniBoost base": BASE,
     "UniBoost MemGuard": GUARD,
@@ -40,7 +41,7 @@ ALL = {
     "LTR+": "ltr",
     **{name: OFTEN[name] for name in ("SRPT", "TRAIL+", "MLFQ+")},
     "LAS": "las",
-    "Gittins": "gittins",
+    "Gittins": f"gittins:{AGES}",
     **{name: OFTEN[name] for name in list(OFTEN)[5:]},
     "UniBoost γ-Ada ratio": RATIO,
 }

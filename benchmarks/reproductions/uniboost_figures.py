@@ -68,4 +68,4 @@ def _wrong(found: pl.DataFrame) -> str:
         rows = [estimate(cell, "ttlt_p99", name) for name in names]
         series.append(Bars(f"P99 TTLT, {workload}", [one.mean for one in rows], *_ends(rows)))
     places = [str(place + 1) for place in range(len(names))]
-    return bars("SRPT by what it believes (numbered as in the table)", places, "seconds", series, log_y=True)
+    return bars("SRPT by what it believes, numbered as in the table; 1 is FCFS", places, "seconds", series, log_y=True)

@@ -47,7 +47,11 @@ def _content(found: pl.DataFrame, command: str) -> dict[str, object]:
         "lengths": markdown([_lengths("reasoning", REASONING), _lengths("chat", CHAT)]),
         "engines": markdown([_engine(name, model) for name, model in ENGINES.items()]),
         "offered": _offered(loads),
+        "policies": markdown(
+            found.filter(part="detail").unique("policy", maintain_order=True)[["policy", "spec"]].to_dicts()
+        ),
         "gamma": [(where, study(cell)) for where, cell in cells(found, "gamma")],
+        "rarest": readings.rarest(found),
         "constants": readings.constants(found),
         "mistakes": readings.mistakes(found),
         "open": [(where, study(cell)) for where, cell in cells(found, "open")],
