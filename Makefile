@@ -60,6 +60,10 @@ which-scheduler: .venv/.core  ## sweep schedulers over traffic, load and memory 
 reproduce-uniboost: .venv/.core  ## replay UniBoost and its baselines into docs/papers (TRACES=folder of public traces)
 	$(BIN)/python -m benchmarks.reproductions.uniboost --traces $(TRACES) $(QUICK)
 
+.PHONY: findings
+findings: .venv/.core  ## analyse every public trace in TRACES=folder into docs/findings.md
+	$(BIN)/python -m benchmarks.findings --traces $(TRACES)
+
 .PHONY: clean
 clean:  ## remove what make made, .venv and demo/ included
 	rm -rf .venv demo dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -56,11 +56,20 @@ class Axis:
         return (value - self.first) / (self.last - self.first)
 
 
-def lines(title: str, x: str, y: str, series: Sequence[Line], *, log_x: bool = False, log_y: bool = False) -> str:
-    """A line figure; axes are labelled `x` and `y`, with units."""
+def lines(
+    title: str,
+    x: str,
+    y: str,
+    series: Sequence[Line],
+    *,
+    log_x: bool = False,
+    log_y: bool = False,
+    marks: Sequence[tuple[float, float]] = (),
+) -> str:
+    """A line figure; axes are labelled `x` and `y`, with units; `marks` are intervals of x, grey from top to bottom."""
     xs, ys = _axis(x, [s.x for s in series], log_x), _axis(y, [v for s in series for v in _extent(s)], log_y)
     parts = [*_frame(title, xs, ys, [s.name for s in series])]
-    parts += [_ticks_below(xs)]
+    parts += [_ticks_below(xs), *(_mark(xs, *interval) for interval in marks)]
     for colour, one in zip(_colours(series), series, strict=True):
         parts += [_band(one, xs, ys, colour), _path(one, xs, ys, colour)]
     return _svg(parts, len(series))
@@ -131,6 +140,12 @@ def _ticks_below(xs: Axis) -> str:
 def _path(one: Line, xs: Axis, ys: Axis, colour: str) -> str:
     dash = " stroke-dasharray='6 4'" if one.dashed else ""
     return f"<polyline points='{_points(one.x, one.y, xs, ys)}' fill='none' stroke='{colour}' stroke-width='2'{dash}/>"
+
+
+def _mark(xs: Axis, low: float, high: float) -> str:
+    left = _x(xs, low)
+    size = f"width='{max(1.5, _x(xs, high) - left):.1f}' height='{HEIGHT - TOP - BOTTOM}'"
+    return f"<rect x='{left:.1f}' y='{TOP}' {size} fill='#888' fill-opacity='.45'/>"
 
 
 def _band(one: Line, xs: Axis, ys: Axis, colour: str) -> str:
