@@ -17,7 +17,6 @@ class GittinsBoost(Boosted):
     as for gittins; the rest as for uniboost.
     """
 
-    preemption = Preemption("rank", min_run=True)
     observe_every_s = 10.0
 
     def __init__(
@@ -35,6 +34,11 @@ class GittinsBoost(Boosted):
         self._rows: NDArray[np.int64] = np.zeros(0, np.int64)
         if lengths == "online":
             self.observe = self._observe  # looked up by name: else nothing is learned
+
+    @property
+    def preemption(self) -> Preemption:
+        """A minimum run to the next age; without boosts, FCFS, there is nothing to guard against."""
+        return Preemption("rank", min_run=not np.isinf(self.gamma))
 
     @property
     def curve(self) -> Curve:

@@ -52,7 +52,7 @@ class UniBoost(Boosted):
 
     @property
     def preemption(self) -> Preemption:
-        if self.phase == "base":
+        if self.phase == "base" or np.isinf(self.gamma):  # without boosts there is nothing to guard against: FCFS
             return Preemption("rank", hysteresis=self.delta)
         cost = self.swap_weight * self.costs.restore_s_per_token
         return Preemption("rank", min_run=True, hysteresis=self.delta, context_cost=cost)

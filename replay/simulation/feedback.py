@@ -48,6 +48,17 @@ class Columns:
         return self._made[name]
 
 
+def _interval(scheduler: Any) -> int:
+    """Picoseconds between two observations; NEVER where there are none."""
+    if not observes(scheduler):
+        return int(NEVER)
+    every: int = round(scheduler.observe_every_s * PS)
+    if every < 1:
+        name = type(scheduler).__name__
+        raise SettingFailure(f"observe_every_s is {scheduler.observe_every_s:g}", where=name, hint="must be above 0")
+    return every
+
+
 class Feedback:
     """Asks one scheduler during one replay. `pause` is when it wants to observe next, in picoseconds."""
 
@@ -59,7 +70,7 @@ class Feedback:
             records.view(np.ndarray) for records in (state.requests, state.instances, state.world)
         )
         self._queue, self._columns = state.queue, Columns(trace, self._requests)
-        self._every = round(self.scheduler.observe_every_s * PS) if observes(self.scheduler) else NEVER
+        self._every = _interval(self.scheduler)
         self._seen = self._oldest = self._near = self._ranked = 0
         waits = self._requests["think"] >= 0
         self._turns, self._by_clock = np.flatnonzero(waits), np.flatnonzero(~waits)

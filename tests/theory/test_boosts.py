@@ -8,6 +8,7 @@ from scipy.optimize import brentq
 
 from replay.schedulers.boosting import FULLEST, boost_s, decay_rate
 from replay.schedulers.gittins_index import gittins_boost
+from replay.schedulers.uniboost import PHASES
 from replay.simulation.setup import Limits
 from tests.replay import strategies as some
 from tests.replay.simulations import Affine, make_trace, simulate
@@ -81,20 +82,14 @@ def replayed(spec: str, trace: pl.DataFrame, limits: Limits):
 @given(some.traces(), some.limits())
 def test_without_a_boost_there_is_fcfs_whatever_the_memory(trace, limits):
     fcfs = replayed("fcfs", trace, limits)
-    for spec in ("uniboost:phase=base,gamma=inf", "distboost:gamma=inf"):
+    for spec in (
+        *(f"uniboost:phase={phase},gamma=inf,k=4" for phase in PHASES),
+        "gittins-boost:gamma=inf",
+        "distboost:gamma=inf",
+    ):
         found = replayed(spec, trace, limits)
         assert found.outcomes.equals(fcfs.outcomes)
         assert found.events.equals(fcfs.events)
-
-
-@settings(max_examples=25, deadline=None)
-@given(some.traces(), some.limits())
-def test_without_a_boost_there_is_fcfs_where_memory_is_never_short(trace, limits):
-    """A minimum run and the cost of bringing contexts back choose other victims than FCFS, but there are none."""
-    roomy = Limits(**{**vars(limits), "kv_blocks": 10_000})
-    fcfs = replayed("fcfs", trace, roomy)
-    for spec in ("uniboost:phase=memguard,gamma=inf", "uniboost:gamma=inf,k=4", "gittins-boost:gamma=inf"):
-        assert replayed(spec, trace, roomy).outcomes.equals(fcfs.outcomes)
 
 
 # Known sizes in one slot: prompts of 200 or 800 tokens and one output token, 20 tokens a step.
