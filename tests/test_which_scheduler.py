@@ -14,7 +14,7 @@ from benchmarks.reproductions.map_drawing import grid
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a sweep of 40 requests a cell writes, without real traces."""
     out = tmp_path_factory.mktemp("which")
-    given = ["--seeds", "2", "--requests", "20", "--workers", "2", "--out", str(out), "--traces", str(out / "absent")]
+    given = ["--seeds", "2", "--requests", "20", "--workers", "1", "--out", str(out), "--traces", str(out / "absent")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(which_runs, "LOADS", (0.9,))
         which_scheduler.main(given)

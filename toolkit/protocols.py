@@ -145,7 +145,8 @@ class Preemption:
     `hysteresis`. The victim is the running request that ranks last, each token of its context (which has to be brought
     back) making it rank `context_cost` earlier; or the `latest` to start.
     A request is not displaced by rank, and loses its place to nobody while there is another: once it has produced
-    `hold_share` of its output (TRAIL's no-swap-out share; 1 never holds), and with `min_run` from when it gets a place
+    `hold_share` of the output that its scheduler `predicted`, or else of its own (TRAIL's no-swap-out share; 1 never
+    holds), and with `min_run` from when it gets a place
     to the next boundary of its curve (UniBoost's MemGuard).
     """
 
@@ -219,9 +220,10 @@ class Scheduler(Protocol):
     - `lanes: Lanes` and `lane(requests) -> int[n]`, from 0 (default: one queue).
     It may be told of the engine, once and before anything is asked: `serve_on(costs: ServiceCosts)`.
     These are asked at decision points, and may keep a memory:
-    - `observe(outcomes, now_s) -> bool | None`, called every `observe_every_s` seconds of the replay with what
-      ended since the last call, if anything did (OUTCOMES' times, lengths, preemptions and status); then `rank` is asked again for everything that has not ended, and
-      the curve for its offsets. Where it returns False, only for what has arrived since and what arrives next;
+    - `observe(outcomes, now_s) -> bool | None`, called every `observe_every_s` seconds of the replay with what ended
+      since the last call, if anything did (OUTCOMES' times, lengths, preemptions and status); then `rank` is asked again
+      for everything that has not ended, and the curve for its offsets. Where it returns False, only for what has arrived
+      since and what arrives next;
     - `order(waiting: Waiting, now_s) -> permutation`, called when somebody could be admitted from a queue that has
       changed: the positions of the waiting, first to run first. With `window`, an int, only so many that rank first are
       asked about, and the others come after. Ranks else only tell who loses its place;

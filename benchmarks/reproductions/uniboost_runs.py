@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def run_all(cases: Sequence[Case], workers: int, report: Callable[[int, int], No
     if workers == 1:
         return _frame(_one_by_one(cases, report))
     rows: dict[int, list[dict[str, Any]]] = {}
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:  # polars' threads do not survive a fork
         places = {pool.submit(run, case): place for place, case in enumerate(cases)}
         for future in as_completed(places):
             rows[places[future]] = future.result()

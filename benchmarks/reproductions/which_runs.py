@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -174,9 +175,11 @@ def error_cells(every: Sequence[Cell]) -> list[Cell]:
 
 
 def run_all(every: Sequence[Cell], workers: int, report: Callable[[int, int], None]) -> pl.DataFrame:
-    """The rows of every cell, in their order."""
+    """The rows of every cell, in their order, `workers` at a time."""
+    if workers == 1:
+        return pl.DataFrame([row for cell in every for row in run(cell)])
     found: dict[int, list[dict[str, Any]]] = {}
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:  # polars' threads do not survive a fork
         places = {pool.submit(run, cell): place for place, cell in enumerate(every)}
         for future in as_completed(places):
             found[places[future]] = future.result()

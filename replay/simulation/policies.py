@@ -50,7 +50,7 @@ class Policy:
         policy = cls(
             rank=rank,
             rise=rise,
-            hold_at=_hold_at(trace, preemption),
+            hold_at=_hold_at(scheduler, trace, preemption),
             curve=rows,
             lane=lane,
             turns=_turns(patience, len(trace)),
@@ -204,8 +204,11 @@ def _settings(
     }
 
 
-def _hold_at(trace: pl.DataFrame, preemption: Preemption) -> I32:
+def _hold_at(scheduler: Any, trace: pl.DataFrame, preemption: Preemption) -> I32:
     if preemption.hold_share >= 1.0:
         return np.full(len(trace), NO_LIMIT, np.int32)
     output = trace["output_tokens"].fill_null(0).to_numpy()
-    return np.maximum(1, np.ceil(output * preemption.hold_share)).astype(np.int32)
+    if callable(getattr(scheduler, "predicted", None)):
+        output = np.nan_to_num(scheduler.predicted(trace["request_id"].to_numpy()))
+    held: I32 = np.clip(np.ceil(output * preemption.hold_share), 1, NO_LIMIT).astype(np.int32)
+    return held

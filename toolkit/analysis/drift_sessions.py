@@ -25,9 +25,10 @@ def session_variance(binned: Binned, frame: pl.DataFrame) -> float:
     counts = binned.counts.sum(axis=0)
     score = ndtri((np.cumsum(counts) - counts / 2) / counts.sum())[binned.codes]
     part = np.arange(len(score)) * LOCAL // len(score)
-    score -= (np.bincount(part, weights=score) / np.bincount(part))[part]
+    score -= (np.bincount(part, weights=score) / np.maximum(np.bincount(part), 1))[part]
     apart = (
         sessions.hash().fill_null(pl.Series(binned.request_id).cast(pl.UInt64)) if sessions.null_count() else sessions
     )
     sums = pl.DataFrame({"session": apart, "score": score}).group_by("session").agg(pl.col("score").sum())["score"]
-    return float((sums**2).sum() / (score @ score))
+    own = float(score @ score)
+    return float((sums**2).sum()) / own if own else 0.0

@@ -52,7 +52,8 @@ def test_planted_groups_come_back_with_their_evidence(ask: Ask) -> None:
         assert row["stability"] > 0.7
         assert row["lift"] > 2
     assert tables["summary"]["verdict"][0] == "groups"
-    assert tables["intervals"].select("start_s", "end_s").rows() == [(pytest.approx(0, abs=60), pytest.approx(12 * HOUR, abs=60))] * 2
+    throughout = (pytest.approx(0, abs=60), pytest.approx(12 * HOUR, abs=60))
+    assert tables["intervals"].select("start_s", "end_s").rows() == [throughout] * 2
     assert set(tables["members"]["persistence"]) == {"persistent"}
     assert tables["members"]["participation"].min() > 0.7
 
