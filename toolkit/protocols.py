@@ -221,9 +221,9 @@ class Scheduler(Protocol):
     It may be told of the engine, once and before anything is asked: `serve_on(costs: ServiceCosts)`.
     These are asked at decision points, and may keep a memory:
     - `observe(outcomes, now_s) -> bool | None`, called every `observe_every_s` seconds of the replay with what ended
-      since the last call, if anything did (OUTCOMES' times, lengths, preemptions and status); then `rank` is asked again
-      for everything that has not ended, and the curve for its offsets. Where it returns False, only for what has arrived
-      since and what arrives next;
+      since the last call, if anything did (OUTCOMES' times, lengths, preemptions and status); then `rank` is asked
+      again for everything that has not ended, and the curve for its offsets. Where it returns False, only for what has
+      arrived since and what arrives next;
     - `order(waiting: Waiting, now_s) -> permutation`, called when somebody could be admitted from a queue that has
       changed: the positions of the waiting, first to run first. With `window`, an int, only so many that rank first are
       asked about, and the others come after. Ranks else only tell who loses its place;
