@@ -7,10 +7,11 @@ import polars as pl
 import pytest
 
 from benchmarks.reproductions import uniboost
+from benchmarks.reproductions.replaying import rows_of_all
 from benchmarks.reproductions.tables import Estimate
 from benchmarks.reproductions.uniboost_mixes import MIXES, at_load, rows
 from benchmarks.reproductions.uniboost_page import write_page
-from benchmarks.reproductions.uniboost_runs import run, run_all
+from benchmarks.reproductions.uniboost_runs import run
 from benchmarks.reproductions.uniboost_saturation import knee
 from benchmarks.reproductions.uniboost_tables import above, below, change
 from toolkit.protocols import ServiceCosts
@@ -21,7 +22,7 @@ NOWHERE = Path("no traces here")
 
 @pytest.fixture(scope="module")
 def found() -> pl.DataFrame:
-    return run_all(uniboost.cases(SMALL, NOWHERE), 1, lambda done, total: None)
+    return rows_of_all(run, uniboost.cases(SMALL, NOWHERE), 1, lambda done, total: None)
 
 
 @pytest.fixture(scope="module")

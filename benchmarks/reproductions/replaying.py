@@ -1,8 +1,11 @@
 """Replays in memory: a trace, a scheduler and an engine give OUTCOMES and what run.json would say, without a folder."""
 
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import polars as pl
 
@@ -11,6 +14,9 @@ from toolkit.protocols import Engine, Scheduler
 from toolkit.runs import RunWriter
 from toolkit.schema import OUTCOMES, TRACE, conform
 from toolkit.traces import TraceInfo
+
+Case = TypeVar("Case")
+Row = dict[str, Any]
 
 
 @dataclass
@@ -68,3 +74,24 @@ def trace_of(rows: pl.DataFrame, name: str, **known: Any) -> tuple[pl.DataFrame,
     span_s = float(ordered["arrival_s"].fill_null(0.0).max() or 0.0)  # type: ignore[arg-type]
     info = TraceInfo(name, "canonical", "", len(rows), len(rows), span_s=span_s, **known)
     return conform(ordered, TRACE, source=name), info
+
+
+def rows_of_all(
+    run: Callable[[Case], list[Row]], cases: Sequence[Case], workers: int, report: Callable[[int, int], None]
+) -> pl.DataFrame:
+    """The rows of every case, `workers` cases at a time, in the order of the cases whatever order they ended in."""
+    found: dict[int, list[Row]] = {}
+    for place, rows in _ended(run, cases, workers):
+        found[place] = rows
+        report(len(found), len(cases))
+    return pl.DataFrame([row for place in range(len(cases)) for row in found[place]], infer_schema_length=None)
+
+
+def _ended(run: Callable[[Case], list[Row]], cases: Sequence[Case], workers: int) -> Iterator[tuple[int, list[Row]]]:
+    if workers == 1:
+        yield from ((place, run(case)) for place, case in enumerate(cases))
+        return
+    # Children forked from a process whose polars has threads may hang: these start afresh.
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        places = {pool.submit(run, case): place for place, case in enumerate(cases)}
+        yield from ((places[future], future.result()) for future in as_completed(places))

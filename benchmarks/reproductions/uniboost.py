@@ -16,8 +16,9 @@ from typing import Any
 import polars as pl
 
 from benchmarks.reproductions import uniboost_mixes as mixes
+from benchmarks.reproductions.replaying import rows_of_all
 from benchmarks.reproductions.uniboost_page import write_page
-from benchmarks.reproductions.uniboost_runs import ENGINES, Case, processors, run_all, seeds
+from benchmarks.reproductions.uniboost_runs import ENGINES, Case, processors, run, seeds
 
 DOCS = Path(__file__).parents[2] / "docs" / "papers"
 DETAIL_RHO, STUDY_RHO = 1.0, 0.95
@@ -118,7 +119,7 @@ def replay_all(size: Size, traces: Path, workers: int) -> pl.DataFrame:
         if done % max(1, total // 200) == 0 or done == total:
             print(f"\r{done}/{total} traces replayed, about {left:.0f} s left  ", end="", file=sys.stderr, flush=True)
 
-    found = run_all(cases(size, traces), workers, report)
+    found = rows_of_all(run, cases(size, traces), workers, report)
     print(file=sys.stderr)
     return found
 

@@ -2,11 +2,9 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -131,29 +129,6 @@ def _quantiles(name: str, times_s: "np.ndarray[Any, np.dtype[np.float64]]") -> d
     found |= {f"{name}_{label}": float(np.quantile(times_s, q)) for label, q in QUANTILES.items()}
     enough = len(times_s) >= P999_FROM
     return found | {f"{name}_p999": float(np.quantile(times_s, 0.999)) if enough else None}
-
-
-def run_all(cases: Sequence[Case], workers: int, report: Callable[[int, int], None]) -> pl.DataFrame:
-    """Every case, `workers` at a time; the rows in the order of the cases, whatever order they ended in."""
-    if workers == 1:
-        return _frame(_one_by_one(cases, report))
-    rows: dict[int, list[dict[str, Any]]] = {}
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:  # polars' threads do not survive a fork
-        places = {pool.submit(run, case): place for place, case in enumerate(cases)}
-        for future in as_completed(places):
-            rows[places[future]] = future.result()
-            report(len(rows), len(cases))
-    return _frame(rows[place] for place in range(len(cases)))
-
-
-def _one_by_one(cases: Sequence[Case], report: Callable[[int, int], None]) -> Iterable[list[dict[str, Any]]]:
-    for place, case in enumerate(cases):
-        yield run(case)
-        report(place + 1, len(cases))
-
-
-def _frame(rows: Iterable[list[dict[str, Any]]]) -> pl.DataFrame:
-    return pl.DataFrame([row for found in rows for row in found], infer_schema_length=None)
 
 
 def processors() -> int:

@@ -1,10 +1,8 @@
 """The sweep behind "which scheduler for which traffic": traffic × load × memory × policy, over windows or seeds."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -172,16 +170,3 @@ def error_cells(every: Sequence[Cell]) -> list[Cell]:
         for load in ERROR_LOADS
         if cell.load == LOADS[0] and "CV 0.5" not in cell.traffic
     ]
-
-
-def run_all(every: Sequence[Cell], workers: int, report: Callable[[int, int], None]) -> pl.DataFrame:
-    """The rows of every cell, in their order, `workers` at a time."""
-    if workers == 1:
-        return pl.DataFrame([row for cell in every for row in run(cell)])
-    found: dict[int, list[dict[str, Any]]] = {}
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:  # polars' threads do not survive a fork
-        places = {pool.submit(run, cell): place for place, cell in enumerate(every)}
-        for future in as_completed(places):
-            found[places[future]] = future.result()
-            report(len(found), len(every))
-    return pl.DataFrame([row for place in range(len(every)) for row in found[place]])

@@ -17,6 +17,7 @@ import polars as pl
 from benchmarks.machine import facts
 from benchmarks.reproductions import drawing, which_runs
 from benchmarks.reproductions.map_drawing import grid
+from benchmarks.reproductions.replaying import rows_of_all
 from benchmarks.reproductions.tables import change, markdown, over_seeds
 
 PAGE = Path("docs/which-scheduler.md")
@@ -226,8 +227,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args(arguments)
     every = which_runs.cells(given.traces, given.seeds, given.requests)
-    errors = which_runs.run_all(which_runs.error_cells(every), given.workers, _report)
-    found = which_runs.run_all(every, given.workers, _report)
+    errors = rows_of_all(which_runs.run, which_runs.error_cells(every), given.workers, _report)
+    found = rows_of_all(which_runs.run, every, given.workers, _report)
     for aim in AIMS:
         drawing.write(given.out / FIGURES / f"which-{aim}.svg", figure(verdicts(found, aim), aim))
     (given.out / PAGE).parent.mkdir(parents=True, exist_ok=True)

@@ -23,9 +23,8 @@ class Gittins:
 
     def __init__(self, lengths: str = "train", by: str = "none", quantum: int = 16, ratio: float = 1.5):
         self.lengths = LengthDistributions(lengths, by, quantum, ratio)
-        self._rows: NDArray[np.int64] = np.zeros(0, np.int64)
         if lengths == "online":
-            self.observe = self._observe  # looked up by name: else nothing is learned
+            self.observe = self.lengths.observe  # looked up by name: else nothing is learned
 
     @property
     def curve(self) -> Curve:
@@ -34,13 +33,8 @@ class Gittins:
         return Curve(boundaries=self.lengths.edges[1:].tolist(), offsets=np.where(np.isfinite(rows), rows, LAST))
 
     def rank(self, requests: pl.DataFrame, now_s: float) -> NDArray[np.float64]:
-        if not len(self._rows):
-            self._rows = self.lengths.rows(requests)
+        self.lengths.learn(requests)
         return np.zeros(len(requests))
 
     def curve_row(self, requests: pl.DataFrame) -> NDArray[np.int64]:
         return self.lengths.rows(requests)
-
-    def _observe(self, outcomes: pl.DataFrame, now_s: float) -> None:
-        ended = outcomes.filter(pl.col("status") == "ok")
-        self.lengths.add(self._rows[ended["request_id"].to_numpy()], ended["output_tokens"].to_numpy())

@@ -31,9 +31,8 @@ class GittinsBoost(Boosted):
     ):
         super().__init__(gamma, alpha_prefill, alpha_decode)
         self.lengths = LengthDistributions(lengths, by, quantum, ratio)
-        self._rows: NDArray[np.int64] = np.zeros(0, np.int64)
         if lengths == "online":
-            self.observe = self._observe  # looked up by name: else nothing is learned
+            self.observe = self.lengths.observe  # looked up by name: else nothing is learned
 
     @property
     def preemption(self) -> Preemption:
@@ -48,13 +47,8 @@ class GittinsBoost(Boosted):
 
     def rank(self, requests: pl.DataFrame, now_s: float) -> NDArray[np.float64]:
         self.learn(requests)
-        if not len(self._rows):
-            self._rows = self.lengths.rows(requests)
+        self.lengths.learn(requests)
         return requests["arrival_s"].to_numpy()
 
     def curve_row(self, requests: pl.DataFrame) -> NDArray[np.int64]:
         return self.lengths.rows(requests)
-
-    def _observe(self, outcomes: pl.DataFrame, now_s: float) -> None:
-        ended = outcomes.filter(pl.col("status") == "ok")
-        self.lengths.add(self._rows[ended["request_id"].to_numpy()], ended["output_tokens"].to_numpy())

@@ -31,14 +31,24 @@ class LengthDistributions:
         steps = quantum * ratio ** np.arange(int(np.log(most_tokens / quantum) / np.log(ratio)) + 2)
         self.edges = np.unique(np.concatenate([[0], np.ceil(steps)])).astype(np.int64)
         self._counts: Counts = np.zeros((0, len(self.edges) - 1))
+        self._rows: NDArray[np.int64] = np.zeros(0, np.int64)  # by request_id
+
+    def learn(self, requests: pl.DataFrame) -> None:
+        """Learn what there is to learn from the first requests asked about: all of a trace."""
+        if not len(self._counts):
+            self._rows = self.classes.of(requests)
+            self._counts = np.zeros((len(self.classes), len(self.edges) - 1))
+            self._count(requests)
 
     def rows(self, requests: pl.DataFrame) -> NDArray[np.int64]:
-        """The class of each request; the first call is about a whole trace, and what there is to learn is learned."""
-        numbers = self.classes.of(requests)
-        if not len(self._counts):
-            self._counts = np.zeros((len(self.classes), len(self.edges) - 1))
-            self._learn(requests, numbers)
-        return np.minimum(numbers, len(self._counts) - 1)
+        """The class of each request; one that was not among the first goes by the last."""
+        self.learn(requests)
+        return np.minimum(self.classes.of(requests), len(self._counts) - 1)
+
+    def observe(self, outcomes: pl.DataFrame, now_s: float) -> None:
+        """Count what has ended: a scheduler's `observe`, where lengths are learned online."""
+        ended = outcomes.filter(pl.col("status") == "ok")
+        self.add(self._rows[ended["request_id"].to_numpy()], ended["output_tokens"].to_numpy())
 
     def add(self, numbers: NDArray[np.int64], output_tokens: NDArray[np.int64]) -> None:
         """Count requests of these classes and lengths."""
@@ -53,12 +63,12 @@ class LengthDistributions:
         shares: Counts = own / own.sum(axis=1, keepdims=True)
         return shares
 
-    def _learn(self, requests: pl.DataFrame, numbers: NDArray[np.int64]) -> None:
+    def _count(self, requests: pl.DataFrame) -> None:
         known = requests["output_tokens"].is_not_null().to_numpy()
         lengths = requests["output_tokens"].fill_null(0).to_numpy()
         if self.source in ("trace", "train"):
             first = len(lengths) if self.source == "trace" else max(1, round(TRAINING_SHARE * len(lengths)))
-            self.add(numbers[:first][known[:first]], lengths[:first][known[:first]])
+            self.add(self._rows[:first][known[:first]], lengths[:first][known[:first]])
         elif self.source != "online":
             given = _read(Path(self.source))
             for number in range(len(self._counts)):
