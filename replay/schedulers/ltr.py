@@ -23,12 +23,12 @@ class LTR(SJF):
 
     def __init__(self, starve_s: float | None = None, period: int = 10, **predictor: Any):
         super().__init__(**predictor)
-        self.given_s, self.starve_s, self.period = starve_s, starve_s or np.inf, period
+        self.starve_s, self.period = starve_s, period
 
     def serve_on(self, costs: ServiceCosts) -> None:
-        self.starve_s = self.given_s if self.given_s is not None else STARVED_STEPS * costs.step_s
+        if self.starve_s is None:
+            self.starve_s = STARVED_STEPS * costs.step_s
 
     def patience(self, requests: pl.DataFrame) -> Patience:
-        return Patience(
-            self.starve_s if self.starve_s is not None else np.inf, BEFORE_ALL, since="place", hold_tokens=self.period
-        )
+        after_s = np.inf if self.starve_s is None else self.starve_s
+        return Patience(after_s, BEFORE_ALL, since="place", hold_tokens=self.period)

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from toolkit.errors import SettingFailure
 from toolkit.protocols import Curve, Patience, Preemption, ServiceCosts
 
 LEVEL_GAP = 1e9  # seconds: no wait makes up for a level
@@ -22,6 +23,8 @@ class MLFQ:
     preemption = Preemption("rank")
 
     def __init__(self, quantum_s: float = 0.010, starve_s: float = 3.0, levels: int = 20, period: int = 100):
+        if quantum_s <= 0 or levels < 1:
+            raise SettingFailure(f"quantum_s={quantum_s:g}, levels={levels}", hint="quantum_s > 0, levels ≥ 1")
         self.quantum_s, self.starve_s, self.levels, self.period = quantum_s, starve_s, levels, period
         self.quantum = 1
 

@@ -8,6 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from replay.schedulers.deadlines import ttft_slo_s
+from toolkit.errors import SettingFailure
 from toolkit.protocols import Patience, ServiceCosts, Waiting
 
 AFTER_ALL_S = 1e9
@@ -23,6 +24,8 @@ class MooreHodgson:
     """
 
     def __init__(self, slo_ttft_s: float = 1.0, alpha_prefill: float | None = None, window: int = 64):
+        if window < 1:
+            raise SettingFailure(f"{window} is below 1", where="window")
         self.slo_ttft_s, self.alpha_prefill, self.window = slo_ttft_s, alpha_prefill, window
 
     def serve_on(self, costs: ServiceCosts) -> None:

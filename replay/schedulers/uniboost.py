@@ -42,8 +42,9 @@ class UniBoost(Boosted):
         super().__init__(gamma, alpha_prefill, alpha_decode)
         if phase not in PHASES:
             raise SettingFailure(f"no phase '{phase}'", hint=nearest(phase, PHASES))
-        if k < 1 or delta < 0 or swap_weight < 0:
-            raise SettingFailure(f"k={k}, delta={delta:g}, swap_weight={swap_weight:g}", hint="k ≥ 1, the others ≥ 0")
+        if not 1 <= k < MOST_TOKENS or delta < 0 or swap_weight < 0:
+            given = f"k={k}, delta={delta:g}, swap_weight={swap_weight:g}"
+            raise SettingFailure(given, hint=f"k from 1 to below {MOST_TOKENS}, the others ≥ 0")
         self.phase, self.k, self.delta, self.swap_weight = phase, k, delta, swap_weight
         self.work = _fine() if phase == "base" else _doubling(k)
         if phase == "ada":

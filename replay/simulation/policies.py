@@ -67,6 +67,9 @@ class Policy:
         """Raise SettingFailure for what does not go together."""
         if self.lanes > 1 and (self.settings["displace"] or self.settings["ordered"]):
             raise SettingFailure("has lanes, and displaces or orders too", where=name, hint="leave one of them out")
+        if self.settings["window"] < 1 or self.settings["hysteresis"] < 0:
+            said = f"window={self.settings['window']}, hysteresis={self.settings['hysteresis']:g}"
+            raise SettingFailure(said, where=name, hint="a window is at least 1, a hysteresis at least 0")
         if self.settings["latest"] and self.settings["displace"]:
             raise SettingFailure("displaces by rank, but takes the latest as victim", where=name)
 
@@ -113,8 +116,8 @@ def offsets_of(curve: Curve) -> F64:
     boundaries = np.array(curve.boundaries, np.int64)
     if offsets.ndim != 2 or offsets.shape[1] != len(boundaries) + 1:
         raise SettingFailure(f"{len(boundaries)} boundaries need one offset more, not {offsets.shape}", where="curve")
-    if (np.diff(boundaries) <= 0).any() or (len(boundaries) and boundaries[0] < 1):
-        raise SettingFailure("boundaries must be whole numbers that rise from 1", where="curve")
+    if (np.diff(boundaries) <= 0).any() or (len(boundaries) and not 1 <= boundaries[0] <= boundaries[-1] < NO_LIMIT):
+        raise SettingFailure(f"boundaries must be whole numbers that rise, from 1 to below {NO_LIMIT}", where="curve")
     return offsets
 
 
