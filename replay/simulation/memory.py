@@ -19,9 +19,9 @@ def blocks_of(settings, tokens):
 
 
 @compiled
-def _shared_node(settings, state, r, position):
+def _shared_node(state, r, position):
     q = state.requests[r]
-    return np.int64(q.instance) * settings.hashes + state.prefix[q.blocks_from + position]
+    return state.instances[q.instance].first_node + state.prefix[q.blocks_from + position]
 
 
 @compiled
@@ -79,7 +79,7 @@ def cached_prefix(settings, state, i, r, tokens):
     if settings.cache == 0:
         return shared, unused, own
     while q.blocks_from + shared < q.blocks_to and (shared + 1) * settings.hash_tokens < tokens:
-        node = state.nodes[i * settings.hashes + state.prefix[q.blocks_from + shared]]
+        node = state.nodes[state.instances[i].first_node + state.prefix[q.blocks_from + shared]]
         if node.present == 0:
             break
         shared += 1
@@ -97,7 +97,7 @@ def claim(settings, state, r, shared, own):
     i = np.int64(q.instance)
     me = state.instances[i]
     for position in range(shared):
-        node = _shared_node(settings, state, r, position)
+        node = _shared_node(state, r, position)
         if state.nodes[node].users == 0:
             _unlink(state, i, node)
             me.free -= settings.hash_blocks
@@ -118,7 +118,7 @@ def register(settings, state, r, tokens):
     """
     q = state.requests[r]
     while q.blocks_from + q.shared < q.blocks_to and (q.shared + 1) * settings.hash_tokens <= tokens:
-        node = state.nodes[_shared_node(settings, state, r, np.int64(q.shared))]
+        node = state.nodes[_shared_node(state, r, np.int64(q.shared))]
         if node.present == 1:
             break
         node.present = 1
@@ -141,7 +141,7 @@ def release(settings, state, r, tokens):
         q.parked = own
         _append(state, i, settings.own_nodes + r)
     for position in range(np.int64(q.shared) - 1, -1, -1):
-        node = _shared_node(settings, state, r, position)
+        node = _shared_node(state, r, position)
         state.nodes[node].users -= 1
         if state.nodes[node].users == 0:
             me.free += settings.hash_blocks
@@ -154,6 +154,6 @@ def freed_by(settings, state, r, tokens):
     q = state.requests[r]
     blocks = blocks_of(settings, tokens) - q.shared * settings.hash_blocks
     for position in range(np.int64(q.shared)):
-        if state.nodes[_shared_node(settings, state, r, position)].users == 1:
+        if state.nodes[_shared_node(state, r, position)].users == 1:
             blocks += settings.hash_blocks
     return blocks

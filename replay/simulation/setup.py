@@ -80,7 +80,6 @@ def settings_of(
         made[name] = getattr(limits, name)
     made.blocks = limits.kv_blocks
     made.cache = limits.prefix_caching
-    made.hashes = hashes
     made.hash_tokens = hash_tokens
     made.hash_blocks = hash_tokens // limits.block_tokens
     made.own_nodes = limits.instances * hashes
@@ -144,6 +143,8 @@ def first_state(trace: pl.DataFrame, policy: Policy, think: I64, blocks: tuple[I
         fresh=np.zeros(limits.max_num_seqs, np.int64),
     )
     state.instances["free"] = state.instances["idle"] = limits.kv_blocks
+    state.instances["first_node"] = blocks[2] * np.arange(instances)
+    state.instances["bar"] = np.inf
     if policy.turns is not None:
         state.turns["after"], state.turns["shift"] = policy.turns
         state.turns["due"] = NEVER

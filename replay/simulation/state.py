@@ -17,6 +17,7 @@ Records: TypeAlias = Any  # np.recarray of the dtype named beside it
 PS = 1_000_000_000_000  # picoseconds in a second
 NEVER = np.iinfo(np.int64).max
 NONE = -1
+WHOLE = 1024  # of INSTANCE.contention
 
 # Where a request is (REQUEST.status).
 PENDING, WAITING, PREFILLING, DECODING, FINISHED, REJECTED = range(6)
@@ -103,6 +104,11 @@ INSTANCE = np.dtype(
         ("last_lane", "i8"),  # the queue that was served last
         ("oldest", "i8"),  # the cache's nodes nobody uses, least recently used first
         ("newest", "i8"),
+        ("first_node", "i8"),  # the node of its first shared block
+        ("prefilled", "i8"),  # tokens it has computed in prefills
+        ("emitted", "i8"),  # output tokens it has produced
+        ("contention", "i8"),  # 1024ths of its time that a step loses to others on its GPU
+        ("bar", "f8"),  # nobody who ranks after this is admitted: others on its GPU come first
     ],
     align=True,
 )
@@ -157,7 +163,6 @@ SETTINGS = np.dtype(
         ("max_model_len", "i8"),
         ("watermark_blocks", "i8"),
         ("cache", "i8"),  # 1: prefix caching
-        ("hashes", "i8"),  # distinct shared blocks
         ("hash_tokens", "i8"),  # tokens in one of them
         ("hash_blocks", "i8"),  # KV blocks in one of them
         ("own_nodes", "i8"),  # the node of request 0's own blocks; those of shared blocks come before

@@ -24,7 +24,7 @@ from replay.simulation.notes import (
 )
 from replay.simulation.places import first_tokens, last_rank, preempt, reach_due, victim
 from replay.simulation.queues import forget_turn, head, leave
-from replay.simulation.state import LAST, NONE, PREFILLING, WAITING
+from replay.simulation.state import LAST, NONE, PREFILLING, WAITING, WHOLE
 
 
 @compiled
@@ -173,6 +173,8 @@ def _fill(settings, latency, state, i, evicted):
             if evicted or me.waiting == 0:
                 break
             r = head(settings, state, i)
+            if state.requests[r].order > me.bar:
+                break
             if not _fits(settings, state, i, r, me.running, me.free) and not _displace(settings, state, i, r):
                 break
             _admit(settings, state, i, r)
@@ -305,10 +307,13 @@ def step(settings, latency, state, i, until):
     else:
         time = batch_time(settings, latency, state, i, tokens, priors, attention, complete)
         me.last_step = time
+    time += time * me.contention // WHOLE
     me.last_batch = active(me) + tokens
     me.clock += time
     me.busy += time
     me.steps += steps
     me.decoded += steps * (1 - me.paused)
+    me.prefilled += tokens
+    me.emitted += active(me) * steps + complete
     first_tokens(settings, state, i, complete)
     reach_due(settings, state, i)
