@@ -62,14 +62,17 @@ def page(found: "Findings", rng: np.random.Generator) -> tuple[str, Drawn]:
 SHOWN = ("python", "trace-toolkit", "polars", "numpy")
 
 
-def _counted(found: "Findings") -> dict[str, int]:
+def _counted(found: "Findings") -> dict[str, float]:
     """What came of all questions together."""
-    rows = pl.concat([one.tables["drift"]["summary"].select("column", "verdict", "p_value") for one in found.traces])
+    rows = pl.concat(
+        [one.tables["drift"]["summary"].select("column", "verdict", "p_value", "false_alarm") for one in found.traces]
+    )
     tested = rows.filter(pl.col("p_value").is_not_null())
     groups = [t["summary"].row(0, named=True) for one in found.traces for t in _asked(one)]
     return {
         "traces": len(found.traces),
         "series": tested.height,
+        "by_chance": float(tested["false_alarm"].sum()),
         "drifting": tested.filter(pl.col("verdict") == "drift").height,
         "grouped": len(groups),
         "groups": sum(g["verdict"] == "groups" for g in groups),
@@ -105,7 +108,10 @@ def _summary(one: "Finding") -> dict[str, object]:
 def _mark(row: dict[str, Any]) -> str:
     if row["p_value"] is None:
         return "too few"
-    return f"**yes**, {row['change_points']}" if row["verdict"] == "drift" else "no"
+    if row["verdict"] == "none":
+        return "no"
+    parts = f"in {row['strata_changed']} part{'s' * (row['strata_changed'] > 1)}" if row["strata_changed"] else ""
+    return f"**yes**, {' and '.join(filter(None, [str(row['change_points'] or ''), parts]))}"
 
 
 def _burst(one: "Finding") -> tuple[str, str]:

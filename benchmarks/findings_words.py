@@ -22,6 +22,7 @@ ORIGINS = {  # what the publishers say of them and the files do not
     "tracelab_examples": "Examples of a format, not a sample of traffic.",
     "prism_arena": "Cut from the Arena log and rescaled to ten minutes.",
 }
+SHOWN_PARTS = 3  # of the requests, that drift alone
 SURE = 5_000  # requests from which benchmarks/results/drift.md finds every step of ×1.5
 SLOW = 3.0  # stretch above which what holds for planted, independent lengths no longer does
 FEW = 100  # values below which a quantile gets no interval
@@ -163,7 +164,7 @@ def drift_rows(found: "Finding") -> list[dict[str, object]]:
         {
             "of": name_of(r["column"]),
             "verdict": _verdict(r),
-            "p": r["p_value"],
+            "p": r["p_value"] if r["change_points"] or r["verdict"] == "none" else r["strata_p_value"],
             "false alarms a day": r["false_alarms_per_day"],
             "most KS to the first window": _most(found, r["column"]),
         }
@@ -174,8 +175,12 @@ def drift_rows(found: "Finding") -> list[dict[str, object]]:
 def _verdict(row: dict[str, Any]) -> str:
     if row["p_value"] is None:
         return f"not tested: {row['note']}"
-    count = row["change_points"]
-    return f"**drift**, {count} change{'s' * (count > 1)}" if row["verdict"] == "drift" else "none shown"
+    if row["verdict"] == "none":
+        return "none shown"
+    count, parts = row["change_points"], row["strata_changed"]
+    said = [f"{count} change{'s' * (count > 1)}"] if count else []
+    said += [f"{parts} of {row['strata_tested']} parts of the requests change"] if parts else []
+    return f"**drift**, {', '.join(said)}"
 
 
 def _most(found: "Finding", column: str) -> str | None:
@@ -192,7 +197,17 @@ def points(found: "Finding", column: str) -> pl.DataFrame:
 def point_rows(found: "Finding") -> list[dict[str, object]]:
     """Every change point of lengths and mixes, with its interval."""
     columns = found.tables["drift"]["summary"]["column"]
-    return [row for column in columns for row in _points(found, column)]
+    return [row for column in columns for row in (*_points(found, column), *_in_parts(found, column))]
+
+
+def _in_parts(found: "Finding", column: str) -> Iterator[dict[str, object]]:
+    """The largest change of each of the parts that change most, without their names."""
+    own = found.tables["drift"]["strata_points"].filter(pl.col("column") == column)
+    largest = own.sort("ks", descending=True).unique(["model", "tenant"], keep="first", maintain_order=True)
+    for p in largest.head(SHOWN_PARTS).to_dicts():
+        part = " of a ".join(by for by in ("tenant", "model") if p[by] is not None)
+        named = {"of": f"{name_of(column)} of one {part} ({percent(p['share'])} of the requests)"}
+        yield _point(column, p) | named | {"95 % of the medians": "–"}
 
 
 def _points(found: "Finding", column: str) -> Iterator[dict[str, object]]:

@@ -20,7 +20,7 @@ NAMES = {
     "ratio": "Output ÷ prompt tokens",
     "estimate": "Actual ÷ estimate",
 }
-SHOWN_CHANGES, SHOWN_LINES = 12, 6
+SHOWN_CHANGES, SHOWN_LINES, SHOWN_STRATA = 12, 6, 12
 
 
 def drift(frames: Frames) -> list[Chart]:
@@ -30,7 +30,7 @@ def drift(frames: Frames) -> list[Chart]:
         own = {
             key: table.filter(pl.col("column") == name) for key, table in frames.items() if "column" in table.columns
         }
-        charts += [*_distribution(name, own), *_distances(name, own), *_causes(name, own)]
+        charts += [*_distribution(name, own), *_strata(name, own), *_distances(name, own), *_causes(name, own)]
     return [*charts, *_calibration(frames)]
 
 
@@ -85,7 +85,7 @@ def _distribution(name: str, own: Frames) -> list[Chart]:
 
 def _said(points: pl.DataFrame, clock: Unit) -> str:
     if points.is_empty():
-        return "No change of the distribution stands out from its own wander."
+        return "No change of all requests together stands out from their own wander."
     largest = points.sort("ks", descending=True).row(0, named=True)
     where = f"at {clock.spell(largest['time_s'])} the median goes from {number(largest['before'])}"
     count = f"{points.height} change points" if points.height > 1 else "One change point"
@@ -98,6 +98,43 @@ def _mark(drawn: go.Figure, points: pl.DataFrame, clock: Unit) -> None:
         low, high = point["time_low_s"] * clock.factor, point["time_high_s"] * clock.factor
         drawn.add_vrect(x0=low, x1=high, fillcolor="var(--grid)", line_width=0, layer="below")
         drawn.add_vline(x=point["time_s"] * clock.factor, line=style)
+
+
+def _strata(name: str, own: Frames) -> list[Chart]:
+    """When which model or tenant changed that did so alone, with what its median was before and after."""
+    found = own["strata_points"]
+    if found.is_empty() or found["time_s"].null_count():
+        return []
+    clock = _clock(own["windows"])
+    found = found.with_columns(part=pl.Series([_part(row) for row in found.to_dicts()]))
+    shown = found.filter(pl.col("part").is_in(found["part"].unique(maintain_order=True).head(SHOWN_STRATA).implode()))
+    at, low, high = (shown[c].to_numpy() * clock.factor for c in ("time_s", "time_low_s", "time_high_s"))
+    said = [f"{number(before)} → {number(after)}" for before, after in shown.select("before", "after").iter_rows()]
+    drawn = figure(
+        [
+            go.Scatter(
+                x=at, y=[plain(part) for part in shown["part"]], mode="markers+text", text=said,
+                textposition="top center", marker={"color": colour(0), "size": 9}, cliponaxis=False,
+                error_x={"array": high - at, "arrayminus": at - low, "color": "var(--muted)"},
+                hovertemplate=f"%{{y}}, %{{x:.4~g}} {clock.name}: median %{{text}}<extra></extra>",
+            )
+        ],
+        xaxis=_time_axis(clock) | {"range": [0, float(np.nanmax(own["windows"]["end_s"].to_numpy())) * clock.factor]},
+        yaxis=axis(type="category", autorange="reversed"),
+    )  # fmt: skip
+    tested, left_out = own["summary"].select("strata_tested", "strata_left_out").row(0)
+    first = shown.row(0, named=True)
+    note = (
+        f"The clearest: {first['part']} ({percent(first['share'])} of the requests), whose median goes from {said[0]} "
+        f"at {clock.spell(first['time_s'])}. Bars are 95 % intervals. {tested} parts were tested, {left_out} were not."
+    )
+    parts = shown["part"].n_unique()
+    title = f"{NAMES.get(name, name)}: changes in a part of the requests only"
+    return [Chart(f"strata-{name}", title, note, drawn, found, 120 + 40 * parts)]
+
+
+def _part(row: Mapping[str, Any]) -> str:
+    return " of ".join(f"{by} {row[by]}" for by in ("tenant", "model") if row[by] is not None)
 
 
 def _distances(name: str, own: Frames) -> list[Chart]:

@@ -7,12 +7,14 @@ import polars as pl
 Frames = dict[str, pl.DataFrame]
 ERRORS = ("requests", "bias", "mae", "rmse", "mape")
 LENGTHS = ("prompt_tokens", "output_tokens", "ratio")
+PARTS = ("change_points", "strata", "strata_points", "cause", "null", "alarms")
 TOP = 10
 
 
 def shape(answer: Frames) -> dict[str, Any]:
     """A key a column, null where the trace lacks it; `mix` by what is mixed.
 
+    A change point with a `model` or `tenant` is of those requests alone, one without of all.
     `estimate` has the errors of estimators and, where the trace has estimates, whether actual ÷ estimate drifts.
     """
     found = {row["column"]: _column(answer, row) for row in answer["summary"].to_dicts()}
@@ -24,12 +26,14 @@ def shape(answer: Frames) -> dict[str, Any]:
 
 def _column(answer: Frames, row: dict[str, Any]) -> dict[str, Any]:
     own = pl.col("column") == row["column"]
-    parts = {name: answer[name].filter(own).drop("column") for name in ("change_points", "cause", "null", "alarms")}
+    parts = {name: answer[name].filter(own).drop("column") for name in PARTS}
+    points = pl.concat([parts["change_points"], parts["strata_points"]], how="diagonal")
     said = {key: value for key, value in row.items() if key not in ("column", "change_points")}
     cause = {"by": said.pop("cause_by"), "own": said.pop("own"), "mix": said.pop("mix")}
     return {
         **said,
-        "change_points": parts["change_points"].to_dicts(),
+        "change_points": points.to_dicts(),
+        "strata": parts["strata"].filter(pl.col("verdict") != "none").to_dicts(),
         "cause": cause if cause["by"] else None,
         "causes": [_cause(key, table) for key, table in parts["cause"].group_by("change", "by", maintain_order=True)],
         "distances": parts["null"].to_dicts(),

@@ -1,5 +1,6 @@
 """Drift and clients for a terminal."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -30,6 +31,7 @@ def drift(frames: Frames) -> RenderableType | None:
     blocks: list[RenderableType] = []
     for row in frames["summary"].to_dicts():
         blocks += _column(frames, row)
+    blocks += _tested(frames["summary"])
     if not frames["estimate"].is_empty():
         blocks.append(_estimates(frames))
     return Group(*blocks)
@@ -43,25 +45,58 @@ def _column(frames: Frames, row: dict[str, Any]) -> list[RenderableType]:
         line = Text("median ", "dim")
         blocks.append(Padding(line.append(spark(windows["p50"].to_list(), WIDTH), "cyan"), (0, 0, 0, 2)))
     points = frames["change_points"].filter(own)
-    blocks += [Padding(_point(point), (0, 0, 0, 2)) for point in points.head(SHOWN_POINTS).to_dicts()]
-    if points.height > SHOWN_POINTS:
-        blocks.append(Padding(Text(f"{points.height - SHOWN_POINTS} more changes", "dim"), (0, 0, 0, 2)))
+    blocks += _points(points)
     if row["cause_by"]:
         words = f"cause: {percent(row['mix'])} the mix of {_kind(row['cause_by'])}, {percent(row['own'])} within them"
         blocks.append(Padding(Text(words), (0, 0, 0, 2)))
+    return blocks + _strata(frames["strata_points"].filter(own))
+
+
+def _points(points: pl.DataFrame) -> list[RenderableType]:
+    blocks: list[RenderableType] = [_point(point) for point in points.head(SHOWN_POINTS).to_dicts()]
+    if points.height > SHOWN_POINTS:
+        blocks.append(Text(f"{points.height - SHOWN_POINTS} more changes", "dim"))
+    return [Padding(block, (0, 0, 0, 2)) for block in blocks]
+
+
+def _strata(points: pl.DataFrame) -> list[RenderableType]:
+    """What drifts in a model, a tenant, or a tenant of a model alone."""
+    blocks: list[RenderableType] = []
+    for _, own in points.group_by("model", "tenant", maintain_order=True):
+        first = own.row(0, named=True)
+        about = f" ({percent(first['share'])} of requests, p = {first['p_value']:.2g})"
+        said = Text("only in ").append(stratum(first), "bold").append(about, "dim")
+        blocks += [Padding(said, (0, 0, 0, 2)), *(Padding(block, (0, 0, 0, 2)) for block in _points(own))]
     return blocks
+
+
+def _tested(summary: pl.DataFrame) -> list[RenderableType]:
+    """How many parts of the requests were tested too."""
+    tested, left_out = summary.select(pl.col("strata_tested", "strata_left_out").max()).row(0)
+    if not tested:
+        return []
+    rest = f"; {left_out} smaller ones were not" if left_out else ""
+    return [Text(f"{tested} parts (a model, a tenant, a tenant of a model) were tested too{rest}", "dim")]
+
+
+def stratum(row: Mapping[str, Any]) -> str:
+    """A model, a tenant, or a tenant of a model, in words."""
+    names = (f"{by} {printable(row[by])}" for by in ("model", "tenant") if row[by] is not None)
+    return " of ".join(reversed(list(names)))
 
 
 def _verdict(row: dict[str, Any]) -> Text:
     name = SHORT.get(row["column"], f"mix of {row['column']}s")
     if row["p_value"] is None:
         return Text(f"{name}: not tested, {row['note']}")
-    found = "drifts" if row["verdict"] == "drift" else "no drift shown"
+    in_part = row["verdict"] == "drift" and not row["change_points"]
+    found = "drifts in a part" if in_part else "drifts" if row["verdict"] == "drift" else "no drift shown"
+    p_value = row["strata_p_value"] if in_part else row["p_value"]
     daily = row["false_alarms_per_day"]
     alarms = f", {number(daily)} false alarms a day" if daily is not None and daily < 1 else ""
     note = f"; {row['note']}" if row["note"] else ""
     text = Text(f"{name}: ").append(found, "bold")
-    return text.append(f" (p = {row['p_value']:.2g}{alarms}{note})", "dim")
+    return text.append(f" (p = {p_value:.2g}{alarms}{note})", "dim")
 
 
 def _point(point: dict[str, Any]) -> Text:

@@ -53,3 +53,19 @@ def test_without_times_there_is_nothing_to_draw(frame: pl.DataFrame) -> None:
     timeless = frame.with_columns(arrival_s=pl.lit(None, dtype=pl.Float64))
     tables = Drift().run(timeless.select(Drift.columns), TraceInfo("t", "t", "", N, N))
     assert [chart.name for chart in drift_charts.drift(tables) if chart.name.startswith("drift-")] == []
+
+
+def test_a_change_of_one_tenant_is_drawn_and_its_name_is_text(frame: pl.DataFrame) -> None:
+    """Outputs of the hostile tenant alone treble; the steps of all are taken out."""
+    late = pl.col("request_id") >= N // 2
+    own = (pl.col("tenant") == HOSTILE) & late
+    flat = pl.when(late).then(pl.col("output_tokens") // 2 + 1).otherwise("output_tokens")
+    changed = frame.with_columns(output_tokens=pl.when(own).then(flat * 3).otherwise(flat).cast(pl.Int32))
+    tables = Drift().run(changed.select(Drift.columns), TraceInfo("t", "t", "", N, N, span_s=7200.0))
+    charts = {chart.name: chart for chart in drift_charts.drift(tables)}
+    chart = charts["strata-output_tokens"]
+    assert list(chart.figure.data[0].x) == [60 * hours for hours in tables["strata_points"]["time_s"][:1] / 3600]
+    assert "<img" not in chart.json
+    assert "&lt;img" in chart.json
+    assert chart.note.startswith(f"The clearest: tenant {HOSTILE} (")
+    assert "strata-prompt_tokens" not in charts

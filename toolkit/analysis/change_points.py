@@ -26,7 +26,8 @@ CUT_ALPHA, PULSE_ALPHA = 0.01, 0.01  # of the two scans; together they bound how
 MOST_POINTS = 48
 TRIMMED = 0.04  # of the blocks may border on a change
 KEPT = {1: 0.87, 2: 0.79}  # of the mean of squared differences by lag, when the largest of Gaussian ones are left out
-SCALES = (64, 32)  # blocks at which resemblance is measured
+SCALES = (64, 48, 32)  # blocks at which resemblance is measured
+LEAST_RESEMBLANCE = 0.5  # of so many blocks, times the root of their number: less is noise
 MOST_RESEMBLANCE = 0.5  # of neighbouring blocks: what wanders more slowly, over 1/32 of a segment and longer, is drift
 
 
@@ -135,21 +136,21 @@ def pulse_scan(sums: Singles) -> Singles:
     return scanned
 
 
-def stretch(features: Floats, long_run: float = 0.0) -> float:
-    """How much larger the variance of long means is than if blocks were independent; at least 1.
+def stretch(features: Floats, long_run: float = 0.0, blocks: int = BLOCKS) -> float:
+    """How much larger the variance of long means is than if `blocks` blocks were independent; at least 1.
 
     `long_run` is what is known of the variance that a chunk adds to a long sum. The rest is from differences of
-    neighbouring blocks, and of those one apart, at two block lengths. Blocks that wander like an AR(1) with correlation
-    ρ have E d₂² ∕ E d₁² = 1 + ρ; a step or a ramp touches few differences, or each by little.
+    neighbouring blocks, and of those one apart, at several block lengths. Blocks that wander like an AR(1) with
+    correlation ρ have E d₂² ∕ E d₁² = 1 + ρ; a step or a ramp touches few differences, or each by little.
     """
-    scales = [blocks for blocks in SCALES if blocks <= len(features)]
+    scales = [scale for scale in SCALES if scale <= len(features)]
     if not scales:
         return 1.0
-    base = _scaled_blocks(features, min(BLOCKS, len(features)))
+    base = _scaled_blocks(features, min(blocks, len(features)))
     total = (base**2).sum() / (len(base) - 1)
     if total <= 0:
         return 1.0
-    measured = (_long_run(_scaled_blocks(features, blocks)) for blocks in scales)
+    measured = (_long_run(_scaled_blocks(features, scale)) for scale in scales)
     return max(1.0, max(long_run, *measured) / float(total))
 
 
@@ -160,12 +161,12 @@ def _scaled_blocks(features: Floats, blocks: int) -> Floats:
 
 
 def _long_run(blocks: Floats) -> float:
-    """The variance that a sum of very many blocks would have, a block; resemblance beyond noise at its upper end."""
+    """The variance that a sum of very many blocks would have, a block; resemblance below its error counts as none."""
     near, apart = _differences(blocks, 1), _differences(blocks, 2)
-    resemblance, error = apart / near - 1 if near else 0.0, 0.5 / float(np.sqrt(len(blocks)))
-    if resemblance < error:
+    resemblance = apart / near - 1 if near else 0.0
+    if resemblance < LEAST_RESEMBLANCE / np.sqrt(len(blocks)):
         return near
-    resemblance = min(resemblance + error, MOST_RESEMBLANCE)
+    resemblance = min(resemblance, MOST_RESEMBLANCE)
     return near * (1 + resemblance) / (1 - resemblance) ** 2
 
 

@@ -5,18 +5,19 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import polars as pl
 
-from toolkit.analysis import detectors, drift_bins, drift_cause, drift_estimate, drift_windows
+from toolkit.analysis import detectors, drift_bins, drift_cause, drift_estimate, drift_strata, drift_windows
 from toolkit.analysis.change_places import distance, interval
 from toolkit.analysis.change_points import BLOCKS, CUT_ALPHA, PULSE_ALPHA, Segmentation, segment
-from toolkit.analysis.drift_bins import Binned
+from toolkit.analysis.drift_bins import Binned, Values
 from toolkit.analysis.drift_sessions import session_variance
+from toolkit.analysis.drift_strata import Strata
 from toolkit.traces import TraceInfo
 
 SEED = 0
 DAY_S = 86400.0
 LENGTHS = ("prompt_tokens", "output_tokens")
 RATIOS = {"ratio": "prompt_tokens", "estimate": "predicted_output_tokens"}  # of output tokens to these
-STRATA = ("model", "tenant", "kind")
+SPLITS = ("model", "tenant", "kind")
 
 _f, _i, _s = pl.Float64(), pl.Int64(), pl.String()
 SUMMARY = pl.Schema(
@@ -26,6 +27,10 @@ SUMMARY = pl.Schema(
         "requests": _i,
         "change_points": _i,
         "p_value": _f,
+        "strata_changed": _i,
+        "strata_p_value": _f,
+        "strata_tested": _i,
+        "strata_left_out": _i,
         "false_alarm": _f,
         "false_alarms_per_day": _f,
         "stretch": _f,
@@ -35,11 +40,13 @@ SUMMARY = pl.Schema(
         "note": _s,
     }
 )
+IN_STRATUM = {"model": _s, "tenant": _s, "requests": _i, "share": _f, "p_value": _f}
 POINTS = pl.Schema(
     {"column": _s, "time_s": _f, "time_low_s": _f, "time_high_s": _f}
     | {"request_id": _i, "request_low": _i, "request_high": _i}
     | dict.fromkeys(("before", "after", "ratio", "before_mean", "after_mean", "ks"), _f)
 )
+STRATA_POINTS = pl.Schema(POINTS | IN_STRATUM)
 
 
 class Drift:
@@ -54,9 +61,13 @@ class Drift:
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
         frame = frame.rechunk().with_columns(pl.col("request_id").fill_null(pl.int_range(pl.len())))
-        strata = strata_of(frame)
-        found = series_of(frame, strata)
-        answers = [self._series(series, frame, strata_for(series, strata, found), info) for series in found]
+        splits, parts = splits_of(frame), drift_strata.strata(frame)
+        found = series_of(frame, splits)
+        binned = [series for series, _ in found]
+        answers = [
+            self._series(series, values, frame, splits_for(series, splits, binned), parts, info)
+            for series, values in found
+        ]
         tables = {
             name: pl.concat([answer[name] for answer in answers]) if answers else schema.to_frame()
             for name, schema in TABLES.items()
@@ -66,17 +77,29 @@ class Drift:
         return tables | {"estimate": estimate, "factors": factors, "feedback": said}
 
     def _series(
-        self, binned: Binned, frame: pl.DataFrame, strata: list[Binned], info: TraceInfo
+        self,
+        binned: Binned,
+        values: Values | None,
+        frame: pl.DataFrame,
+        splits: list[Binned],
+        parts: Strata,
+        info: TraceInfo,
     ) -> dict[str, pl.DataFrame]:
         """Every table of one column."""
         rng = np.random.default_rng(SEED)
-        found = segment(binned, rng, session_variance(binned, frame))
+        found = segment(binned, rng, session_variance(binned, frame["session_id"]))
+        points = change_points(binned, found.points, rng)
         windows, null = drift_windows.windows(binned, rng)
-        causes = [drift_cause.causes(binned, found.points, s) for s in strata]
-        cause = pl.concat([drift_cause.CAUSE.to_frame(), *causes])
+        cause = pl.concat(
+            [drift_cause.CAUSE.to_frame(), *(drift_cause.causes(binned, found.points, s) for s in splits)]
+        )
+        strata, in_strata = _in_strata(values, frame, found.points, points, parts, rng)
+        about = {"strata_tested": strata.height, "strata_left_out": parts.left_out + len(parts.tested) - strata.height}
         return {
-            "summary": summary(binned, found, cause, info),
-            "change_points": change_points(binned, found.points, rng),
+            "summary": summary(binned, found, cause, info, strata, in_strata, about if values is not None else {}),
+            "change_points": points,
+            "strata": strata,
+            "strata_points": in_strata,
             "cause": cause,
             "windows": windows,
             "null": null,
@@ -87,6 +110,8 @@ class Drift:
 TABLES = {
     "summary": SUMMARY,
     "change_points": POINTS,
+    "strata": drift_strata.STRATA,
+    "strata_points": STRATA_POINTS,
     "cause": drift_cause.CAUSE,
     "windows": drift_windows.WINDOW,
     "null": drift_windows.NULL,
@@ -94,27 +119,67 @@ TABLES = {
 }
 
 
-def strata_of(frame: pl.DataFrame) -> list[Binned]:
+def splits_of(frame: pl.DataFrame) -> list[Binned]:
     """Models, tenants and kinds, where there are two and more."""
-    found = [drift_bins.of_names(frame, column) for column in STRATA if frame[column].null_count() < frame.height]
+    found = [drift_bins.of_names(frame, column) for column in SPLITS if frame[column].null_count() < frame.height]
     return [binned for binned in found if binned is not None]
 
 
-def series_of(frame: pl.DataFrame, strata: list[Binned]) -> list[Binned]:
-    """Every column whose distribution may drift: both lengths, ratios, the mix."""
-    lengths = [drift_bins.of_tokens(frame, column) for column in LENGTHS]
-    ratios = [drift_bins.of_ratio(frame, name, below) for name, below in RATIOS.items()]
-    return [binned for binned in (*lengths, *ratios, *strata) if binned is not None]
+def series_of(frame: pl.DataFrame, splits: list[Binned]) -> list[tuple[Binned, Values | None]]:
+    """Every column whose distribution may drift, with its values: both lengths, ratios; the mix has none."""
+    values = [drift_bins.token_values(frame, column) for column in LENGTHS]
+    values += [drift_bins.ratio_values(frame, name, below) for name, below in RATIOS.items()]
+    lengths = [(drift_bins.binned(each, *drift_bins.where(frame)), each) for each in values]
+    return [(binned, each) for binned, each in (*lengths, *((s, None) for s in splits)) if binned is not None]
 
 
-def strata_for(binned: Binned, strata: list[Binned], found: list[Binned]) -> list[Binned]:
+def splits_for(binned: Binned, splits: list[Binned], found: list[Binned]) -> list[Binned]:
     """What a drift of the column may be laid to; of outputs also the length of the prompt, in eight bins."""
     if not binned.ordered:
         return []
-    own = list(strata)
+    own = list(splits)
     if binned.name == "output_tokens":
         own += [drift_bins.coarse(prompt) for prompt in found if prompt.name == "prompt_tokens"]
     return [s for s in own if s.requests == binned.requests]
+
+
+def _in_strata(
+    values: Values | None,
+    frame: pl.DataFrame,
+    changes: list[int],
+    points: pl.DataFrame,
+    parts: Strata,
+    rng: np.random.Generator,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """STRATA, and STRATA_POINTS: what drifts in a part of the requests and not in all at that time."""
+    if values is None or not parts.tested:
+        return drift_strata.STRATA.to_frame(), STRATA_POINTS.to_frame()
+    time_s, request_id = drift_bins.where(frame)
+    known = np.flatnonzero(values.numbers >= 0) if changes else np.zeros(0, dtype=np.int64)
+    column = drift_strata.Column(values, time_s, request_id, frame["session_id"], known[changes])
+    answer = drift_strata.changed(column, parts, rng)
+    p_values = {
+        (model, tenant): p for model, tenant, p in answer.table.select("model", "tenant", "p_value").iter_rows()
+    }
+    tables = [STRATA_POINTS.to_frame()]
+    for one in answer.named:
+        binned, _ = column.binned(one.stratum)
+        assert binned is not None  # it was scanned
+        own = change_points(binned, segment(binned, rng, one.long_run).points, rng)
+        s = one.stratum
+        about = (s.model, s.tenant, s.requests, s.requests / frame.height, p_values[s.model, s.tenant])
+        said = [pl.lit(v, dtype=t).alias(n) for v, (n, t) in zip(about, IN_STRATUM.items(), strict=True)]
+        tables.append((own if answer.theirs else own.filter(~_shared(own, points))).with_columns(said))
+    return answer.table, pl.concat(tables)
+
+
+def _shared(own: pl.DataFrame, points: pl.DataFrame) -> pl.Series:
+    """Which changes of a stratum are one of all requests: where one lies in the other's interval."""
+    mine, all_of_them = (t.select("request_low", "request_id", "request_high").to_numpy() for t in (own, points))
+    low, at, high = mine[:, None].transpose(2, 0, 1)
+    whole_low, whole_at, whole_high = all_of_them[None].transpose(2, 0, 1)
+    same = ((whole_low <= at) & (at <= whole_high)) | ((low <= whole_at) & (whole_at <= high))
+    return pl.Series(same.any(axis=1), dtype=pl.Boolean)
 
 
 def change_points(binned: Binned, points: list[int], rng: np.random.Generator) -> pl.DataFrame:
@@ -138,21 +203,31 @@ def _sizes(binned: Binned, before: drift_bins.Ints, after: drift_bins.Ints) -> t
     return (float(medians[0]), float(medians[1]), ratio, *means, size)
 
 
-def summary(binned: Binned, found: Segmentation, cause: pl.DataFrame, info: TraceInfo) -> pl.DataFrame:
-    """One row."""
-    level = CUT_ALPHA + PULSE_ALPHA
+def summary(
+    binned: Binned,
+    found: Segmentation,
+    cause: pl.DataFrame,
+    info: TraceInfo,
+    strata: pl.DataFrame,
+    in_strata: pl.DataFrame,
+    about: dict[str, Any],
+) -> pl.DataFrame:
+    """One row; `p_value` is that of all requests together."""
+    level = CUT_ALPHA + PULSE_ALPHA + (2 * drift_strata.ALPHA if strata.height else 0)
     row: dict[str, Any] = {
         "column": binned.name,
-        "verdict": "drift" if found.points else "none",
+        "verdict": "drift" if found.points or in_strata.height else "none",
         "requests": binned.requests,
         "change_points": len(found.points),
         "p_value": found.p_value,
+        "strata_changed": in_strata.select("model", "tenant").n_unique(),
+        "strata_p_value": strata["p_value"].min(),
         "false_alarm": level,
         "false_alarms_per_day": level / (info.span_s / DAY_S) if info.span_s else None,
         "stretch": found.stretch,
         "note": _note(binned, found),
     }
-    return pl.DataFrame([row | _main_cause(cause)], schema=SUMMARY)
+    return pl.DataFrame([row | about | _main_cause(cause)], schema=SUMMARY)
 
 
 def _note(binned: Binned, found: Segmentation) -> str | None:

@@ -51,19 +51,8 @@ class Binned:
 
     @cached_property
     def features(self) -> Floats:
-        """How far each chunk's distribution is from the whole trace's, float64[chunks, features], times its requests.
-
-        Squared lengths of sums are Anderson–Darling distances where bins have an order, χ² distances where not.
-        """
-        sizes = np.diff(self.edges)[:, None]
-        share = self.counts.sum(0) / self.requests
-        if not self.ordered:
-            spread: Floats = (self.counts - sizes * share) / np.sqrt(share)
-            return spread
-        below = np.cumsum(share)[:-1]
-        above = np.cumsum(self.counts, axis=1)[:, :-1] - sizes * below
-        scaled: Floats = above / np.sqrt(below * (1 - below) * len(below))
-        return scaled
+        """How far each chunk's distribution is from the whole's, times its requests, float64[chunks, features]."""
+        return deviations(self.counts, self.ordered)
 
     def histogram(self, begin: int, end: int) -> Ints:
         """Requests by bin from the `begin`th to before the `end`th request."""
@@ -76,6 +65,21 @@ class Binned:
 
     def when(self, request: int) -> float | None:
         return None if self.time_s is None else float(self.time_s[min(request, self.requests - 1)])
+
+
+def deviations(counts: Ints, ordered: bool) -> Floats:
+    """How far each row's distribution is from that of all rows, float64[rows, features], times its requests.
+
+    Squared lengths of sums are Anderson–Darling distances where bins have an order, χ² distances where not.
+    """
+    sizes, share = counts.sum(axis=1, keepdims=True), counts.sum(axis=0) / counts.sum()
+    if not ordered:
+        spread: Floats = (counts - sizes * share) / np.sqrt(share)
+        return spread
+    below = np.cumsum(share)[:-1]
+    above = np.cumsum(counts, axis=1)[:, :-1] - sizes * below
+    scaled: Floats = above / np.sqrt(below * (1 - below) * len(below))
+    return scaled
 
 
 def counted(codes: Codes, edges: Ints, bins: int) -> Ints:
@@ -91,26 +95,41 @@ def counted(codes: Codes, edges: Ints, bins: int) -> Ints:
     return np.concatenate(parts)
 
 
-def of_tokens(frame: pl.DataFrame, column: str) -> Binned | None:
-    """The bins of prompt or output tokens; null where fewer than two values occur."""
-    known = frame.select("request_id", "arrival_s", column)
-    known = known.filter(pl.col(column).is_not_null()) if known[column].null_count() else known
-    values = np.minimum(known[column].to_numpy(), LARGEST_TOKENS)
-    largest = int(values.max()) if len(values) else 0
-    return _looked_up(known, column, values, np.arange(largest + 1, dtype=np.float64))
+@dataclass(frozen=True)
+class Values:
+    """A column as whole numbers, one for each row of the trace: i means `meaning[i]`, −1 is unknown."""
+
+    name: str
+    numbers: NDArray[np.integer]
+    meaning: Floats
 
 
-def of_ratio(frame: pl.DataFrame, name: str, below: str) -> Binned | None:
-    """The bins of output tokens ÷ those of the column `below`, where both are above zero."""
-    positive = ((pl.col(below) > 0) & (pl.col("output_tokens") > 0)).fill_null(False)
-    known = frame.select("request_id", "arrival_s", below, "output_tokens")
-    known = known if known.select(positive.all()).item() else known.filter(positive)
+def token_values(frame: pl.DataFrame, column: str) -> Values:
+    """Prompt or output tokens."""
+    known = frame[column].fill_null(-1) if frame[column].null_count() else frame[column]
+    numbers = np.minimum(known.to_numpy(), LARGEST_TOKENS)
+    return Values(column, numbers, np.arange(numbers.max(initial=0) + 1, dtype=np.float64))
+
+
+def ratio_values(frame: pl.DataFrame, name: str, below: str) -> Values:
+    """Output tokens ÷ those of the column `below`, known where both are above zero."""
+    positive = frame.select((pl.col(below) > 0) & (pl.col("output_tokens") > 0)).to_series().fill_null(False)
+    known = frame.select(below, "output_tokens")
+    known = known if positive.all() else known.filter(positive)
     ratio = np.log2(known["output_tokens"].to_numpy(), dtype=np.float32)
     ratio -= np.log2(known[below].to_numpy(), dtype=np.float32)
     ratio *= RATIO_STEPS
     steps = np.clip(np.rint(ratio, out=ratio), -RATIO_ZERO, RATIO_ZERO).astype(np.int32) + np.int32(RATIO_ZERO)
-    meaning = 2.0 ** ((np.arange(2 * RATIO_ZERO + 1) - RATIO_ZERO) / RATIO_STEPS)
-    return _looked_up(known, name, steps, meaning)
+    numbers = steps
+    if len(steps) < frame.height:
+        numbers = np.full(frame.height, -1, dtype=np.int32)
+        numbers[positive.to_numpy()] = steps
+    return Values(name, numbers, 2.0 ** ((np.arange(2 * RATIO_ZERO + 1) - RATIO_ZERO) / RATIO_STEPS))
+
+
+def of_tokens(frame: pl.DataFrame, column: str) -> Binned | None:
+    """The bins of prompt or output tokens; null where fewer than two values occur."""
+    return binned(token_values(frame, column), *where(frame))
 
 
 def of_names(frame: pl.DataFrame, column: str) -> Binned | None:
@@ -128,28 +147,34 @@ def of_names(frame: pl.DataFrame, column: str) -> Binned | None:
     table[busiest["number"][:own].to_numpy()] = np.arange(own)
     labels = (*busiest["name"][:own], *(["others"] if own < busiest.height else []))
     middles = np.arange(len(labels), dtype=np.float64)
-    return Binned(column, table[numbers], middles, False, *_where(frame), labels)
+    return Binned(column, table[numbers], middles, False, *where(frame), labels)
 
 
-def _looked_up(known: pl.DataFrame, name: str, values: NDArray[np.integer], meaning: Floats) -> Binned | None:
-    """Quantile bins of small whole numbers, each of which means `meaning[number]`."""
+def binned(values: Values, time_s: Floats | None, request_id: Ints, most: int = BINS) -> Binned | None:
+    """At most `most` quantile bins of the known values; null where fewer than two occur."""
+    numbers = values.numbers
+    if len(numbers) and numbers.min() < 0:
+        known = numbers >= 0
+        numbers, request_id = numbers[known], request_id[known]
+        time_s = None if time_s is None else time_s[known]
     counts = sum(
-        (np.bincount(values[i : i + SLICE], minlength=len(meaning)) for i in range(0, len(values), SLICE)),
-        start=np.zeros(len(meaning), dtype=np.int64),
+        (np.bincount(numbers[i : i + SLICE], minlength=len(values.meaning)) for i in range(0, len(numbers), SLICE)),
+        start=np.zeros(len(values.meaning), dtype=np.int64),
     )
     distinct = np.flatnonzero(counts)
     if len(distinct) < 2:
         return None
-    rank = (np.cumsum(counts[distinct]) - counts[distinct] / 2) * BINS / len(values)
+    rank = (np.cumsum(counts[distinct]) - counts[distinct] / 2) * most / len(numbers)
     bins: Codes = np.unique(rank.astype(np.int64), return_inverse=True)[1].astype(np.uint8)
-    table = np.zeros(len(meaning), dtype=np.uint8)
+    table = np.zeros(len(values.meaning), dtype=np.uint8)
     table[distinct] = bins
     weight = np.bincount(bins, weights=counts[distinct])
-    middles = np.bincount(bins, weights=counts[distinct] * meaning[distinct]) / weight
-    return Binned(name, table[values], middles, True, *_where(known))
+    middles = np.bincount(bins, weights=counts[distinct] * values.meaning[distinct]) / weight
+    return Binned(values.name, table[numbers], middles, True, time_s, request_id)
 
 
-def _where(frame: pl.DataFrame) -> tuple[Floats | None, Ints]:
+def where(frame: pl.DataFrame) -> tuple[Floats | None, Ints]:
+    """Every row's time, null where any is unknown, and its request."""
     times = frame["arrival_s"]
     return None if times.null_count() else times.to_numpy(), frame["request_id"].to_numpy()
 

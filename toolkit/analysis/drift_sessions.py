@@ -12,13 +12,12 @@ from toolkit.analysis.drift_bins import Binned
 LOCAL = 32  # parts of the trace whose own mean is taken out first: a drift is no resemblance
 
 
-def session_variance(binned: Binned, frame: pl.DataFrame) -> float:
+def session_variance(binned: Binned, sessions: pl.Series) -> float:
     """1 for independent requests, 1 + ρ·(turns − 1) for equal sessions of correlation ρ; 0 where there are none.
 
-    Of normal scores of the bins. Requests without a session are sessions of their own.
+    Of normal scores of the bins. `sessions` has the session of each request; one without is a session of its own.
     """
-    sessions = frame["session_id"]
-    if not binned.ordered or sessions.null_count() > frame.height / 2 or frame.height != binned.requests:
+    if not binned.ordered or sessions.null_count() > len(sessions) / 2 or len(sessions) != binned.requests:
         return 0.0
     from scipy.special import ndtri
 

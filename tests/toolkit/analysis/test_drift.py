@@ -117,6 +117,81 @@ def test_a_change_of_mix_is_laid_to_the_mix_and_an_own_change_to_the_stratum(ask
     )
 
 
+def part(rng: np.random.Generator, n: int = 6000) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+    """Models and tenants of n requests; 8 % are b's for tenant v."""
+    return rng.choice(["a", "b", "c"], n, p=[0.6, 0.2, 0.2]), rng.choice(["u", "v", "w"], n, p=[0.4, 0.4, 0.2])
+
+
+def named(tables: dict[str, pl.DataFrame], column: str = "output_tokens") -> list[tuple[str | None, str | None]]:
+    found = tables["strata_points"].filter(pl.col("column") == column)
+    return list(dict.fromkeys(found.select("model", "tenant").iter_rows()))
+
+
+@pytest.mark.parametrize("which", ["pair", "model", "tenant"])
+def test_a_change_in_a_part_is_laid_to_that_part_and_its_size_said(ask: Ask, which: str) -> None:
+    """Steps that all requests together hide, or show faintly: the smallest part that has the whole change is named."""
+    rng = np.random.default_rng(7)
+    model, tenant = part(rng)
+    inside = {"pair": (model == "b") & (tenant == "v"), "model": model == "b", "tenant": tenant == "w"}[which]
+    step = 2.5 if which == "pair" else 1.7
+    late = np.arange(6000) >= 3600
+    tables = asked(ask, rng.standard_normal(6000) + log(step) * (inside & late), model=model, tenant=tenant)
+    assert named(tables) == [{"pair": ("b", "v"), "model": ("b", None), "tenant": (None, "w")}[which]]
+    assert verdicts(tables)["output_tokens"] == "drift"
+    assert named(tables, "prompt_tokens") == []
+    row = tables["strata_points"].filter(pl.col("column") == "output_tokens").row(0, named=True)
+    assert row["request_low"] <= row["request_id"] <= row["request_high"]
+    assert abs(row["request_id"] - 3600) < 300
+    assert row["ratio"] == pytest.approx(step, rel=0.25)
+    assert row["requests"] == np.count_nonzero(inside)
+    told = drift_json.shape(tables)["output_tokens"]
+    assert {"time_s", "request_id", "before", "after", "model", "tenant"} <= set(told["change_points"][-1])
+    assert (told["change_points"][-1]["model"], told["change_points"][-1]["tenant"]) == named(tables)[0]
+
+
+def test_what_all_do_is_not_found_again_in_every_part(ask: Ask) -> None:
+    rng = np.random.default_rng(11)
+    model, tenant = part(rng)
+    late = np.arange(6000) >= 3000
+    tables = asked(ask, rng.standard_normal(6000) + log(1.8) * late, model=model, tenant=tenant)
+    assert len(points(tables)) == 1
+    assert named(tables) == []
+
+
+def test_a_part_that_changes_at_a_time_of_its_own_is_named_beside_what_all_do(ask: Ask) -> None:
+    rng = np.random.default_rng(12)
+    model, tenant = part(rng)
+    place = np.arange(6000) / 6000
+    planted = rng.standard_normal(6000) + log(2) * (place >= 0.3) - 1.2 * ((place >= 0.7) & (model == "c"))
+    tables = asked(ask, planted, model=model, tenant=tenant)
+    own = tables["strata_points"].filter(pl.col("column") == "output_tokens", pl.col("model") == "c")
+    if ("c", None) in named(tables):
+        assert (own["request_id"] - 4200).abs().min() < 200  # type: ignore[operator]
+    else:  # all together show it too
+        assert min(abs(at - 4200) for at in points(tables)) < 200
+    assert min(abs(at - 1800) for at in points(tables)) < 100
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.9])
+def test_parts_without_drift_seldom_alarm(ask: Ask, phi: float) -> None:
+    """Lengths of several models and tenants, each of a scale of its own, that wander together or not at all."""
+    false = 0
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        model, tenant = part(rng, 3000)
+        deviation = ar1(phi, rng, 3000) * np.where(model == "a", 0.5, 1) + (model == "c")
+        false += bool(asked(ask, deviation, model=model, tenant=tenant)["strata_points"].height)
+    assert false == 0
+
+
+def test_parts_too_small_or_nearly_all_are_left_out_and_counted(ask: Ask) -> None:
+    rng = np.random.default_rng(2)
+    model = np.where(np.arange(4000) % 40 == 0, "rare", "common")
+    tables = asked(ask, rng.standard_normal(4000), model=model)
+    row = tables["summary"].filter(pl.col("column") == "output_tokens").row(0, named=True)
+    assert (row["strata_tested"], row["strata_left_out"]) == (0, 2)
+
+
 def test_detectors_alarm_after_a_step_and_state_the_delay(ask: Ask) -> None:
     rng = np.random.default_rng(8)
     tables = asked(ask, rng.standard_normal(N) + log(2) * (np.arange(N) >= N // 2))
