@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
+from replay.engines.openai_options import endpoint_options
 from toolkit.trace_options import trace_options
 
-ENGINES = ("simulated", "micro-batch")
+ENGINES = ("simulated", "micro-batch", "openai")
 ROUTINGS = ("round-robin", "least-loaded", "prefix-aware")
 
 
@@ -95,6 +96,7 @@ ROUTINGS = ("round-robin", "least-loaded", "prefix-aware")
     metavar="REQUEST_ID",
     help="Write no runs; tell when and why this request ran, waited or lost its place.",
 )
+@endpoint_options
 @trace_options
 def replay(**options: Any) -> None:
     """Replay a trace through an engine under one or several schedulers.
@@ -103,8 +105,9 @@ def replay(**options: Any) -> None:
     trace replay datasets/sample.parquet --scheduler fcfs,srpt --out runs/
     trace replay --resume runs/
     trace replay datasets/sample.parquet --scheduler srpt --explain 42
+    trace replay trace.parquet --engine openai --url http://127.0.0.1:8000 --out runs/
     """
-    from replay.session import begin, explain, resume
+    from replay.session import begin, client_bound, explain, resume
 
     folder = options.pop("resume")
     if folder is not None:
@@ -123,3 +126,5 @@ def replay(**options: Any) -> None:
     if not finished:
         click.echo(f"stopped; continue with: trace replay --resume {folder}", err=True)
         sys.exit(130)
+    if client_bound(folder):
+        sys.exit(3)

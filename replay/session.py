@@ -1,13 +1,16 @@
 """What `trace replay` does: from its options to run folders, and back from run folders when resumed."""
 
 import shlex
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 import polars as pl
 
+from replay.engines import openai
 from replay.explain import checked_request, story
 from replay.latency_models.choosing import served_by
 from replay.progress import progress
@@ -34,7 +37,7 @@ def begin(options: dict[str, Any]) -> bool:
     settings = {
         "trace": trace.info.to_dict(),
         "engine": engine.describe(),
-        "hardware": {**hardware, "model": options["model_preset"]},
+        "hardware": None if options["engine"] == "openai" else {**hardware, "model": options["model_preset"]},
         "seed": None,
         "options": given,
         "command": command_line(given),
@@ -74,6 +77,8 @@ def resume(folder: Path) -> bool:
 
 def build_engine(options: dict[str, Any]) -> Engine:
     """The engine the options describe."""
+    if options["engine"] == "openai":
+        return openai.from_options(options)
     gpu, model, gpus = gpu_preset(options["gpu"]), model_preset(options["model_preset"]), options["tensor_parallel"]
     limits = Limits(
         kv_blocks=options["kv_blocks"] or kv_blocks(gpu, model, options["block_tokens"], tensor_parallel=gpus),
@@ -144,17 +149,35 @@ def command_line(options: dict[str, Any]) -> str:
 
 
 def _run(engine: Engine, requests: pl.DataFrame, trace: Trace, jobs: Sequence[Job]) -> bool:
-    with progress([job.spec for job in jobs], len(requests)) as report:
+    bars = [] if getattr(engine, "shows_progress", False) else [job.spec for job in jobs]
+    with progress(bars, len(requests)) as report, interrupted_by_sigterm():
         finished = Replayer(engine, requests, trace.info, report).run(jobs)
     for job in jobs:
         click.echo(_line(job.writer))
     return finished
 
 
+@contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM stops a replay as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def client_bound(folder: Path) -> bool:
+    """Whether a run in `folder` was not sent on time."""
+    return any(run.info.get("verdict") == openai.BOUND for run in find_runs([folder]))
+
+
 def _line(writer: RunWriter) -> str:
     info = writer.info
     if info["state"] != "finished":
         return f"{writer.path}: unfinished"
+    if "verdict" in info:
+        return f"{writer.path}: {openai.said(info)}"
     rho = f"{info['utilisation']:.2f}" if info["utilisation"] is not None else "unknown"
     return (
         f"{writer.path}: {info['requests']:,} requests, {info['steps']:,} steps, {info['preemptions']:,} preemptions, "

@@ -93,6 +93,7 @@ BUILTIN: dict[str, dict[str, str]] = {
     "engine": {
         "simulated": "replay.engines.simulated:Simulated",
         "micro-batch": "replay.engines.micro_batch:MicroBatch",
+        "openai": "replay.engines.openai:OpenAI",
     },
     "page": {"trace": "reports.trace_page:render", "run": "reports.run_page:render"},
     "reader": {"trace": "workloads.reading:read"},

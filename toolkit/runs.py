@@ -1,7 +1,7 @@
 """The run folder: run.json beside Parquet parts that appear whole, one after the other, while the run is going on.
 
     RUN/run.json                 every setting, the trace's hash, seeds, versions, limits, verdict, state
-    RUN/outcomes/part-00000.parquet …   RUN/timeline/…   RUN/events/…   RUN/sensitivity/…
+    RUN/outcomes/part-00000.parquet …   RUN/timeline/…   RUN/events/…   RUN/wire/…   RUN/sensitivity/…
     RUN/checkpoint.npz           only while the run is unfinished
 
 A part is renamed into place after it is complete, so a killed run is continued from its last checkpoint: what was
@@ -23,7 +23,7 @@ import polars as pl
 from toolkit.errors import InputFailure, RunFailure
 from toolkit.schema import TABLES, conform
 
-PARTS = ("outcomes", "timeline", "events", "sensitivity")
+PARTS = ("outcomes", "timeline", "events", "wire", "sensitivity")
 NO_RUN_HINT = "name a folder that `trace replay` made"
 VERSIONED = ("trace-toolkit", "polars", "numpy", "numba", "duckdb")
 VERSIONED_WHERE_INSTALLED = ("aiconfigurator-core",)

@@ -1,4 +1,4 @@
-"""The tables at rest: TRACE, OUTCOMES, TIMELINE, EVENTS, SENSITIVITY, TRUTH, and the one gate into them.
+"""The tables at rest: TRACE, OUTCOMES, TIMELINE, EVENTS, WIRE, SENSITIVITY, TRUTH, and the one gate into them.
 
 Everything that is stored or handed from one package to another is a polars frame of one of these schemas.
 Unknown is null, never 0 or an empty string. Times are seconds (f64) from the start of the trace.
@@ -87,13 +87,27 @@ EVENTS = pl.Schema(
     {
         "run_id": pl.String(),
         "time_s": pl.Float64(),
-        "kind": pl.String(),  # load, evict, migrate, resize, offload, preempt, retry
+        "kind": pl.String(),  # load, evict, migrate, resize, offload, preempt, retry, circuit
         "gpu": pl.String(),
         "model": pl.String(),
         "request_id": pl.Int64(),
         "bytes": pl.Int64(),
         "duration_s": pl.Float64(),
         "detail": pl.String(),
+    }
+)
+
+WIRE = pl.Schema(
+    {
+        "run_id": pl.String(),
+        "request_id": pl.Int64(),
+        "due_s": pl.Float64(),  # when it was to be sent: later than arrival_s where it was held back or sent again
+        "sent_s": pl.Float64(),
+        "first_byte_s": pl.Float64(),
+        "first_token_s": pl.Float64(),
+        "last_token_s": pl.Float64(),
+        "chunks": pl.Int32(),  # with tokens in them, of which each may hold several
+        "disagrees": pl.String(),  # what the server's own count says otherwise than what it sent
     }
 )
 
@@ -122,7 +136,14 @@ TRUTH = pl.Schema(
     }
 )
 
-TABLES = {"trace": TRACE, "outcomes": OUTCOMES, "timeline": TIMELINE, "events": EVENTS, "sensitivity": SENSITIVITY}
+TABLES = {
+    "trace": TRACE,
+    "outcomes": OUTCOMES,
+    "timeline": TIMELINE,
+    "events": EVENTS,
+    "wire": WIRE,
+    "sensitivity": SENSITIVITY,
+}
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 

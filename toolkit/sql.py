@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from toolkit import sources
 from toolkit.errors import Failure, InputFailure, SettingFailure, nearest
-from toolkit.schema import EVENTS, OUTCOMES, SENSITIVITY, TIMELINE, TRACE
+from toolkit.runs import PARTS
+from toolkit.schema import OUTCOMES, TABLES, TRACE
 from toolkit.views import MACROS, METRICS, VIEWS
 
 Connection = duckdb.DuckDBPyConnection
@@ -150,8 +151,8 @@ def _fill(connection: Connection, found: sources.Found) -> None:
         outcomes = sources.dataset(found.tables["outcomes"], OUTCOMES, "run", "scheduler")
         connection.from_arrow(outcomes).project(f"*, {metrics}").create_view("outcomes")
         _view(connection, "runs", found.runs.to_arrow())
-        for name, schema in (("timeline", TIMELINE), ("events", EVENTS), ("sensitivity", SENSITIVITY)):
-            _view(connection, name, sources.dataset(found.tables[name], schema, "run", "scheduler"))
+        for name in PARTS[1:]:
+            _view(connection, name, sources.dataset(found.tables[name], TABLES[name], "run", "scheduler"))
 
 
 def _fill_analysis(connection: Connection, folder: Path) -> None:

@@ -3,7 +3,7 @@
 The metrics are those of toolkit.metrics, said in SQL.
 """
 
-from toolkit.schema import EVENTS, OUTCOMES, SENSITIVITY, TIMELINE, TRACE
+from toolkit.schema import EVENTS, OUTCOMES, SENSITIVITY, TIMELINE, TRACE, WIRE
 
 METRICS = {
     "ttft_s": "first_token_s - arrival_s",
@@ -44,6 +44,7 @@ VIEWS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "runs": ("--run", "a run: run.json, nested entries joined by _", RUN_COLUMNS),
     "timeline": ("--run", "an engine at one moment of a run", ("run", "scheduler", *TIMELINE)),
     "events": ("--run", "something that happened in a run", ("run", "scheduler", *EVENTS)),
+    "wire": ("--run", "a request as it was sent and answered over HTTP", ("run", "scheduler", *WIRE)),
     "sensitivity": ("--run", "a quantile had steps been faster or slower", ("run", "scheduler", *SENSITIVITY)),
 }
 

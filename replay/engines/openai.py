@@ -1,0 +1,250 @@
+"""The real engine: any OpenAI-compatible endpoint over HTTP."""
+
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import orjson
+import polars as pl
+
+from replay.http import targets
+from replay.http.asking import dial_of
+from replay.http.bodies import Recipe
+from replay.http.crew import Crew, crew
+from replay.http.deadlines import Timeouts, timeouts
+from replay.http.endpoint import Endpoint, endpoint, secret_headers
+from replay.http.live import Live
+from replay.http.orders import orders_of
+from replay.http.plan import Waits, waits, write_plans
+from replay.http.pool import Address
+from replay.http.probe import Found, Probe, limits, served_models
+from replay.http.records import Records, answered, leftover
+from replay.http.targets import Routes, address_of, read_models
+from replay.http.verdict import BOUND, lengths_kept, said, statuses, validity
+
+__all__ = ["BOUND", "OpenAI", "from_options", "said"]
+from toolkit.errors import SettingFailure
+from toolkit.protocols import Scheduler, Watch
+from toolkit.runs import RunWriter
+from toolkit.traces import TraceInfo
+
+ONE_AT_A_TIME = threading.Lock()  # replays under several schedulers must not share an endpoint at the same time
+PLAN = "plan"
+
+
+@dataclass
+class OpenAI:
+    """Sends each request at its instant to an OpenAI-compatible endpoint and stamps what comes back."""
+
+    shows_progress: ClassVar[bool] = True  # in a line of its own
+
+    urls: tuple[str, ...]
+    models: Mapping[str, targets.Served]
+    api: str | None
+    limits: Timeouts
+    closed: bool = True
+    most: int | None = None
+    send_priority: bool = False
+    workers: int = 1
+    reuse: bool = True
+    retries: int = 2
+    lag_bound_s: float = 0.01
+    ca: str | None = None
+
+    def __post_init__(self) -> None:
+        for url in (*self.urls, *(s.url for s in self.models.values() if s.url)):
+            endpoint(url)
+        if not self.urls and not any(s.url for s in self.models.values()):
+            raise SettingFailure("names no endpoint", where="--engine openai", hint="give --url http://HOST:PORT")
+        if self.most is not None and self.most < self.workers:
+            raise SettingFailure(f"{self.most} cannot be shared by {self.workers} workers", where="--max-inflight")
+        secret_headers()
+
+    def describe(self) -> dict[str, Any]:
+        """How it sends, as run.json and the report state it; what the endpoint can do is added by the replay."""
+        return {
+            "name": "openai",
+            "urls": [endpoint(url).url for url in self.urls],
+            "limits": {"max_inflight": self.most, "timeouts_s": asdict(self.limits), "retries": self.retries},
+            "connections": "pooled" if self.reuse else "fresh",
+            "workers": self.workers,
+            "sessions": "closed" if self.closed else "open",
+            "headers": sorted(secret_headers()),
+        }
+
+    def replay(
+        self, trace: pl.DataFrame, info: TraceInfo, scheduler: Scheduler, writer: RunWriter, watch: Watch
+    ) -> bool:
+        """Send what has no outcome yet; False when `watch` said stop before all had one."""
+        with ONE_AT_A_TIME:
+            return _Replay(self, trace, info, scheduler, writer, watch).run()
+
+
+@dataclass
+class _Replay:
+    """One replay of one trace."""
+
+    engine: OpenAI
+    trace: pl.DataFrame
+    info: TraceInfo
+    scheduler: Scheduler
+    writer: RunWriter
+    watch: Watch
+
+    def run(self) -> bool:
+        folder = self.writer.path / PLAN
+        records = Records(self.trace, self.writer, "openai")
+        self._take_in(records, folder)
+        addresses: dict[Endpoint, Address] = {}
+        served: dict[Endpoint, list[dict[str, Any]]] = {}
+        routes = self._routes(addresses, served)
+        recipes = self._recipes(routes, addresses, served)
+        waiting = waits(self.trace, closed=self.engine.closed)
+        from_s = self._plan(folder, routes, waiting)
+        settings = self._settings(folder, routes, addresses, recipes)
+        if not self._send(settings, from_s, records):
+            return False
+        shutil.rmtree(folder)
+        return True
+
+    def _take_in(self, records: Records, folder: Path) -> None:
+        """What processes wrote down whose run was cut short."""
+        records.follow(leftover(folder))
+        records.look(last=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _routes(self, addresses: dict[Endpoint, Address], served: dict[Endpoint, list[dict[str, Any]]]) -> Routes:
+        def names(target: Endpoint) -> list[str]:
+            if target not in served:
+                addresses[target] = address_of(target)
+                served[target] = served_models(target, dial_of(target, addresses[target], self.engine.ca))
+            return [str(m["id"]) for m in served[target]]
+
+        return targets.routes(self.trace, self.engine.urls, self.engine.models, names)
+
+    def _recipes(
+        self,
+        routes: Routes,
+        addresses: dict[Endpoint, Address],
+        served: dict[Endpoint, list[dict[str, Any]]],
+    ) -> list[Recipe]:
+        """How to ask each endpoint, by a probe of the first model it serves for us; what it can do goes to run.json."""
+        start = Recipe(block_tokens=self.info.block_tokens or 16)
+        found: list[Found] = []
+        said = []
+        for i, target in enumerate(routes.endpoints):
+            model = next(m for at, m in routes.table if at == i)
+            probed = Probe(target, dial_of(target, addresses[target], self.engine.ca), model).run(
+                start, self.engine.api
+            )
+            found.append(probed)
+            said.append({"url": target.url, **limits(served[target], model), **probed.capabilities})
+        described = {**self.engine.describe(), "capabilities": said}
+        self.writer.update(engine=described)
+        return [f.recipe for f in found]
+
+    def _plan(self, folder: Path, routes: Routes, waiting: Waits) -> float:
+        engine = self.engine
+        asked = engine.most is not None or engine.send_priority
+        orders = orders_of(self.scheduler, self.trace, waiting, engine.send_priority) if asked else None
+        return write_plans(
+            folder,
+            self.trace,
+            waiting,
+            workers=engine.workers,
+            route=routes.of,
+            orders=orders,
+            answered=answered(self.writer),
+            session_blocks=self.info.block_scope == "session",
+        )
+
+    def _settings(
+        self, folder: Path, routes: Routes, addresses: dict[Endpoint, Address], recipes: list[Recipe]
+    ) -> list[Path]:
+        """A file of settings for each worker; no secret is in it."""
+        engine, files = self.engine, []
+        for k in range(engine.workers):
+            settings = {
+                "plan": str(folder / f"plan-{k}.jsonl"),
+                "turns": str(folder / f"turns-{k}.jsonl"),
+                "journal": str(folder / f"journal-{k}.jsonl"),
+                "endpoints": [asdict(e) for e in routes.endpoints],
+                "addresses": [addresses[e] for e in routes.endpoints],
+                "recipes": [asdict(r) for r in recipes],
+                "routes": routes.table,
+                "timeouts": asdict(engine.limits),
+                "retries": engine.retries,
+                "reuse": engine.reuse,
+                "most": _share(engine.most, engine.workers, k),
+                "ca": engine.ca,
+            }
+            path = folder / f"worker-{k}.json"
+            path.write_bytes(orjson.dumps(settings))
+            files.append(path)
+        return files
+
+    def _send(self, settings: list[Path], from_s: float, records: Records) -> bool:
+        records.follow([path.parent / f"journal-{k}.jsonl" for k, path in enumerate(settings)])
+        with crew(settings) as workers, Live(len(self.trace)) as live:
+            began_s = workers.start(from_s)
+
+            def look() -> None:
+                records.look()
+                live.show(workers.states)
+                self.watch.progress(records.count, len(self.trace))
+
+            finished = workers.watch(look, self.watch.stopped)
+            records.look(last=True)
+            wall_s = time.monotonic() - began_s
+        self._note(workers, from_s, wall_s)
+        if not finished or records.count < len(self.trace):
+            return False
+        self.writer.finish(**self._results([w for w in workers.done if w], wall_s))
+        return True
+
+    def _note(self, workers: Crew, from_s: float, wall_s: float) -> None:
+        """Each stretch of sending, for a run may have several."""
+        before = self.writer.info.get("stretches", [])
+        keys = ("sent", "ended", "retries", "connections", "connections_refused", "circuit_opened", "cpu_s")
+        done = [w for w in workers.done if w]
+        stretch = {"from_s": from_s, "wall_s": wall_s, **{key: sum(w[key] for w in done) for key in keys}}
+        self.writer.update(stretches=[*before, stretch], sender=[w for w in workers.ready if w])
+
+    def _results(self, done: list[dict[str, Any]], wall_s: float) -> dict[str, Any]:
+        span_s = float(self.trace["arrival_s"].max() or 0.0)  # type: ignore[arg-type]
+        return {
+            "requests": len(self.trace),
+            "offered_per_s": len(self.trace) / span_s if span_s else None,
+            "utilisation": None,
+            "statuses": statuses(self.writer),
+            "lengths": lengths_kept(self.trace, self.writer),
+            **validity(self.writer, done, self.engine.lag_bound_s, wall_s),
+        }
+
+
+def _share(most: int | None, workers: int, k: int) -> int | None:
+    """A worker's part of what may be in flight."""
+    return None if most is None else most // workers + (k < most % workers)
+
+
+def from_options(options: dict[str, Any]) -> OpenAI:
+    """The engine that the command's options describe."""
+    models = options["models_file"]
+    return OpenAI(
+        urls=tuple(options["urls"]),
+        models=read_models(Path(models)) if models else {},
+        api=options["api"],
+        limits=timeouts(options["timeout"]),
+        closed=options["sessions"] == "closed",
+        most=options["max_inflight"],
+        send_priority=options["send_priority"],
+        workers=options["workers"],
+        reuse=options["connections"] == "pooled",
+        retries=options["retries"],
+        lag_bound_s=options["lag_bound_s"],
+        ca=options["ca"],
+    )

@@ -1,0 +1,52 @@
+"""The options of `trace replay --engine openai`."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+OPTIONS = (
+    click.option(
+        "--url", "urls", multiple=True, metavar="URL", help="Endpoint of --engine openai; several take turns."
+    ),
+    click.option("--models", "models_file", metavar="YAML", help="Trace models to served models and URLs."),
+    click.option("--api", type=click.Choice(["completions", "chat"]), help="API to use; by default the first it has."),
+    click.option(
+        "--max-inflight", type=click.IntRange(min=1), metavar="N", help="Let in only so many, the scheduler's first."
+    ),
+    click.option(
+        "--send-priority/--no-send-priority",
+        default=False,
+        show_default=True,
+        help="Send the scheduler's rank as the requests' priority.",
+    ),
+    click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Sending processes."),
+    click.option(
+        "--connections",
+        type=click.Choice(["pooled", "fresh"]),
+        default="pooled",
+        show_default=True,
+        help="Use connections again, or one a request.",
+    ),
+    click.option("--retries", type=click.IntRange(min=0), default=2, show_default=True, help="Only where it is safe."),
+    click.option(
+        "--timeout", "timeout", default="", metavar="KEY=S,…", help="Limits: connect=10, first=300, gap=60, total=3600."
+    ),
+    click.option(
+        "--lag-bound-s",
+        type=click.FloatRange(min=0, min_open=True),
+        default=0.01,
+        show_default=True,
+        help="P99 of send lag above which a run is CLIENT-BOUND.",
+    ),
+    click.option("--ca", metavar="PEM", help="Certificates to trust instead of the system's."),
+)
+
+
+def endpoint_options(command: Command) -> Command:
+    """Add them."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command

@@ -1,0 +1,1 @@
+"""Sending a trace to OpenAI-compatible HTTP endpoints, on time."""

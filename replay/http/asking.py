@@ -1,0 +1,52 @@
+"""One request at a time, for what is asked before and beside a replay."""
+
+import asyncio
+from typing import Any
+
+import orjson
+
+from replay.http.endpoint import Endpoint, tls
+from replay.http.exchange import Exchange
+from replay.http.pool import Address, Dial, Pool
+from replay.http.rows import Row
+
+WAIT_S = 120.0
+
+
+def dial_of(target: Endpoint, address: Address, ca: str | None, connect_s: float = 10.0) -> Dial:
+    return Dial(address, target.host, tls(ca) if target.scheme == "https" else None, connect_s)
+
+
+def get(target: Endpoint, dial: Dial, path: str) -> Exchange:
+    return asyncio.run(_ask(dial, target.head("GET", path)))
+
+
+def post(target: Endpoint, dial: Dial, path: str, body: dict[str, Any]) -> Exchange:
+    data = orjson.dumps(body)
+    return asyncio.run(_ask(dial, target.head("POST", path, len(data)) + data))
+
+
+def parsed(exchange: Exchange) -> Any:
+    """The JSON of a 200 reply; null for anything else."""
+    if exchange.failure is not None or exchange.status_code != 200:
+        return None
+    try:
+        return orjson.loads(b"".join(exchange.parts))
+    except orjson.JSONDecodeError:
+        return None
+
+
+async def _ask(dial: Dial, data: bytes) -> Exchange:
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Exchange] = loop.create_future()
+    pool = Pool(loop, dial, reuse=False, ended=lambda e: None if answer.done() else answer.set_result(e))
+    exchange = Exchange(Row(0, 0.0, None, None), data, loop.time())
+    pool.send(exchange)
+    try:
+        return await asyncio.wait_for(answer, WAIT_S)
+    except TimeoutError:
+        exchange.failure = ("timeout", f"no answer within {WAIT_S:g} s")
+        return exchange
+    finally:
+        pool.close()
+        await asyncio.sleep(0)

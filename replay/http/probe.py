@@ -1,0 +1,141 @@
+"""What an endpoint can do, found by asking it: engines ignore, refuse or honour different fields.
+
+An engine that ignores a field takes any value of it, one that knows the field refuses a value of the wrong type.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from replay.http import asking, replies
+from replay.http.bodies import PATHS, Recipe
+from replay.http.endpoint import Endpoint, redacted, secrets
+from replay.http.exchange import Exchange
+from replay.http.pool import Dial
+from replay.http.prompts import Units
+from replay.http.sse import Reply
+from toolkit.errors import SettingFailure, printable
+
+RANGES = ((1000, 9999), (100, 999), (100, 350), (10, 99))  # of token ids, all with as many digits
+ID_UNITS, SHORT, LONG = 24, 32, 256  # units of the prompts it asks with
+OUTPUT = 4
+HONOURED, ACCEPTED, IGNORED, REFUSED, UNKNOWN = "honoured", "accepted", "ignored", "refused", "unknown"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the probe found: what requests are made of, and what is said of it."""
+
+    recipe: Recipe
+    capabilities: dict[str, Any] = field(default_factory=dict)
+
+
+def served_models(target: Endpoint, dial: Dial) -> list[dict[str, Any]]:
+    """What `/v1/models` lists; nothing where the endpoint has no such list. SettingFailure where it refuses."""
+    exchange = asking.get(target, dial, "/v1/models")
+    if exchange.failure is not None or exchange.status_code in (401, 403):
+        what = replies.settle(exchange).error or "refused"
+        raise SettingFailure(redacted(what, secrets()) or "", where=target.url, hint="see TRACE_API_KEY, --ca")
+    listed = asking.parsed(exchange)
+    data = listed.get("data") if isinstance(listed, Mapping) else None
+    return [m for m in data if isinstance(m, dict) and "id" in m] if isinstance(data, list) else []
+
+
+class Probe:
+    """Asks one endpoint for one served model, a handful of short requests in all."""
+
+    def __init__(self, target: Endpoint, dial: Dial, model: str):
+        self._target, self._dial, self._model = target, dial, model
+        self._words = Units()
+
+    def run(self, start: Recipe, api: str | None) -> Found:
+        """What it can do, beginning from `start`; SettingFailure when it answers no request at all."""
+        recipe = self._base(start, [api] if api else list(PATHS))
+        said: dict[str, Any] = {"api": recipe.api, "usage": HONOURED if recipe.usage else REFUSED}
+        for name in ("ignore_eos", "min_tokens"):
+            said[name] = self._forcing(recipe, name)
+        recipe = replace(recipe, **{n: said[n] != REFUSED for n in ("ignore_eos", "min_tokens")})
+        said["priority"] = self._priority(recipe)
+        recipe = self._prompts(recipe, said)
+        return Found(recipe, said)
+
+    def _base(self, start: Recipe, apis: list[str]) -> Recipe:
+        """The first way to ask that is answered, with as many of the usual fields as it takes."""
+        errors = []
+        for api in apis:
+            for user, usage in ((True, True), (False, True), (False, False)):
+                recipe = replace(start, api=api, user=user, usage=usage)
+                reply = self._ask(recipe, {"max_tokens": OUTPUT})
+                if reply.status == "ok":
+                    return replace(recipe, usage=usage and reply.output_tokens is not None)
+                errors.append(f"{api}: {reply.error}")
+        raise SettingFailure(f"answers no request ({errors[0]})", where=self._target.url)
+
+    def _forcing(self, recipe: Recipe, name: str) -> str:
+        """Whether a field that forces the length is taken: with a value, and with one of the wrong type."""
+        value: Any = True if name == "ignore_eos" else OUTPUT
+        reply = self._ask(recipe, {"max_tokens": OUTPUT, name: value})
+        if reply.status != "ok":
+            return REFUSED
+        if reply.output_tokens is not None and reply.output_tokens != OUTPUT:
+            return IGNORED
+        return ACCEPTED if self._refuses(recipe, name, "wrong") else IGNORED
+
+    def _priority(self, recipe: Recipe) -> str:
+        if self._ask(recipe, {"max_tokens": 1, "priority": 1}).status != "ok":
+            return REFUSED
+        return ACCEPTED if self._refuses(recipe, "priority", "wrong") else IGNORED
+
+    def _refuses(self, recipe: Recipe, name: str, wrong: Any) -> bool:
+        return self._ask(recipe, {"max_tokens": 1, name: wrong}).status != "ok"
+
+    def _prompts(self, recipe: Recipe, said: dict[str, Any]) -> Recipe:
+        """Token ids where they are taken and counted as such, else words whose tokens are measured."""
+        if recipe.api == "completions" and recipe.usage:
+            for first, last in RANGES:
+                units = Units(first, last)
+                ids = [int(i) for i in units.run(1, ID_UNITS - 1).split(b",")[:-1]] + [last]
+                reply = self._ask(recipe, {"max_tokens": 1}, prompt=ids)
+                if reply.status == "ok" and reply.prompt_tokens in (ID_UNITS, ID_UNITS + 1):
+                    said["prompts"] = f"token ids {first} to {last}"
+                    overhead = float(reply.prompt_tokens - ID_UNITS)
+                    return replace(recipe, first_id=first, last_id=last, overhead_tokens=overhead)
+        return self._calibrated(recipe, said)
+
+    def _calibrated(self, recipe: Recipe, said: dict[str, Any]) -> Recipe:
+        short, long = (
+            self._ask(recipe, {"max_tokens": 1}, prompt=self._words.run(n, n)[1:].decode()) for n in (SHORT, LONG)
+        )
+        if short.prompt_tokens is None or long.prompt_tokens is None or long.prompt_tokens <= short.prompt_tokens:
+            said["prompts"] = "words, taken as a token each: the endpoint does not count them"
+            return recipe
+        per_unit = (long.prompt_tokens - short.prompt_tokens) / (LONG - SHORT)
+        overhead = short.prompt_tokens - per_unit * SHORT
+        said["prompts"] = f"words, {per_unit:.4g} tokens each and {overhead:.4g} more a prompt, as usage counts them"
+        return replace(recipe, tokens_per_unit=per_unit, overhead_tokens=overhead)
+
+    def _ask(self, recipe: Recipe, settings: dict[str, Any], prompt: Any = "once more with feeling") -> Reply:
+        body: dict[str, Any] = {"model": self._model, **recipe.extra, **settings, "stream": True}
+        body |= {"prompt": prompt} if recipe.api == "completions" else _message(prompt)
+        if recipe.usage:
+            body["stream_options"] = {"include_usage": True}
+        if recipe.user:
+            body["user"] = "probe"
+        reply = replies.settle(self._post(PATHS[recipe.api], body))
+        reply.error = redacted(reply.error, secrets())
+        return reply
+
+    def _post(self, path: str, body: dict[str, Any]) -> Exchange:
+        return asking.post(self._target, self._dial, path, body)
+
+
+def _message(prompt: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": prompt}]}
+
+
+def limits(models: list[dict[str, Any]], model: str) -> dict[str, Any]:
+    """What the list of models says of one: its context length and who serves it."""
+    entry = next((m for m in models if m["id"] == model), {})
+    length = entry.get("max_model_len") or (entry.get("meta") or {}).get("n_ctx_train")
+    owner = entry.get("owned_by")
+    return {"max_model_len": length, "owned_by": None if owner is None else printable(str(owner)[:80])}

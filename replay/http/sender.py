@@ -1,0 +1,347 @@
+"""Sends a plan on time: each request at its instant, nothing in between but a connection."""
+
+import asyncio
+import heapq
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from replay.http import pacing, replies
+from replay.http.admission import Admission
+from replay.http.bodies import Bodies
+from replay.http.breaker import Breaker
+from replay.http.connection import UNSENT
+from replay.http.deadlines import TICK_S, Deadlines, Timeouts
+from replay.http.endpoint import redacted
+from replay.http.exchange import Exchange
+from replay.http.gauges import Gauges
+from replay.http.pool import Dial, Pool
+from replay.http.retrying import retry_after_s
+from replay.http.rows import Row
+
+AHEAD_S = 0.25  # requests are made this long before they are due …
+AHEAD_ROWS, AHEAD_BYTES = 64, 1 << 24  # … at least so many of them, and never more bytes than this
+WARM_S = 0.12  # connections are opened this long before they are needed
+SLACK_S = 0.0004  # nothing else is begun this shortly before a request is due
+SLICE_S = 0.001  # how long other work goes on at a time
+BACKLOG = 512  # replies that may wait to be read, however little time there is
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where a request goes and how its bytes are made."""
+
+    dial: Dial
+    bodies: Bodies
+
+
+class Sender:
+    """Sends a plan's rows and reports every outcome once, as a line of the journal."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        routes: Sequence[Route],
+        rows: Iterator[Row],
+        *,
+        turns: Callable[[list[int]], list[Row]] = lambda places: [],
+        write: Callable[[list[dict[str, Any]]], None],
+        limits: Timeouts,
+        hidden: Sequence[str] = (),
+        retries: int = 2,
+        reuse: bool = True,
+        most: int | None = None,
+        breaker: Breaker | None = None,
+    ):
+        self._loop, self._rows, self._turns, self._write = loop, rows, turns, write
+        self._bodies = [route.bodies for route in routes]
+        pools = {id(d): Pool(loop, d, reuse=reuse, ended=self._ended) for d in (r.dial for r in routes)}
+        self._pools = [pools[id(route.dial)] for route in routes]
+        self._all_pools = list(pools.values())
+        self._retries, self._hidden = retries, list(hidden)
+        self._admission, self._breaker = Admission(most), breaker or Breaker()
+        self._deadlines = Deadlines(limits)
+        self.gauges = Gauges()
+        self._agenda: list[tuple[float, int, Exchange]] = []  # what is to be sent, by when
+        self._made_rows = self._made_bytes = 0  # of the agenda, those that come from the plan
+        self._made_until_s = 0.0
+        self._exhausted = False
+        self._flying: set[Exchange] = set()
+        self._ended_unread: deque[Exchange] = deque()
+        self._working = False
+        self._origin_s = 0.0
+        self._stopping = False
+        self._alarm = pacing.alarm(loop, self._ring)
+        self._tick: asyncio.TimerHandle | None = None
+        self._expected_s = 0.0
+        self.done: asyncio.Future[None] = loop.create_future()
+
+    @property
+    def pacing(self) -> str:
+        return self._alarm.name
+
+    def prepare(self) -> None:
+        """Make the first requests and open the first connections before the start."""
+        self._make(0.0)
+        for pool in self._all_pools:
+            pool.warm(1)
+
+    def start(self, at_s: float, from_s: float) -> None:
+        """Begin: the trace's second `from_s` is the instant `at_s` (time.monotonic)."""
+        self._origin_s = at_s - from_s
+        self._agenda = [(at + self._origin_s, n, self._shifted(e)) for at, n, e in self._agenda]
+        self.gauges.start()
+        self._set()
+        self._expected_s = time.monotonic()
+        self._watch()
+
+    def stop(self, grace_s: float) -> None:
+        """Send nothing more; what is under way may end within `grace_s`, and is else left without an outcome."""
+        self._stopping = self._exhausted = True
+        self._agenda.clear()
+        self._admission.empty()
+        self._loop.call_later(grace_s, self._abandon)
+        self._check_done()
+
+    def _shifted(self, exchange: Exchange) -> Exchange:
+        exchange.arrival_s += self._origin_s
+        exchange.due_s += self._origin_s
+        return exchange
+
+    # When it is time.
+
+    def _ring(self) -> None:
+        agenda = self._agenda
+        while agenda and agenda[0][0] <= time.monotonic() + pacing.EARLY_S:
+            due_s, _, exchange = heapq.heappop(agenda)
+            if exchange.admitted:
+                self._launch(exchange)
+                continue
+            self._made_rows -= 1
+            self._made_bytes -= len(exchange.data)
+            if self._admission.admit(exchange):
+                pacing.wait_out(due_s)
+                self._launch(exchange)
+        self._set()
+        self._work_soon()
+
+    def _set(self) -> None:
+        self._alarm.set(self._agenda[0][0] if self._agenda else pacing.NEVER_S)
+
+    def _launch(self, exchange: Exchange) -> None:
+        now_s = time.monotonic()
+        if not self._breaker.lets(now_s):
+            exchange.failure = ("cancelled", f"not sent: {self._breaker.in_a_row} failures in a row before it")
+            self._finish(exchange)
+            return
+        exchange.attempts += 1
+        exchange.launched_s = now_s
+        self.gauges.sent += 1
+        self._flying.add(exchange)
+        self._deadlines.watch(exchange)
+        self._pools[exchange.route].send(exchange)
+
+    # When a reply has ended.
+
+    def _ended(self, exchange: Exchange) -> None:
+        if exchange not in self._flying:
+            return
+        self._flying.discard(exchange)
+        self._deadlines.forget(exchange)
+        now_s = time.monotonic()
+        answered = exchange.failure is None or exchange.first_byte_s is not None
+        if self._breaker.heard(answered, now_s):
+            self._write([self._event("circuit", exchange, now_s, "open" if self._breaker.open else "closed")])
+        wait_s = retry_after_s(exchange) if exchange.attempts <= self._retries and not self._stopping else None
+        if wait_s is not None:
+            self._again(exchange, now_s, wait_s)
+        else:
+            self._finish(exchange)
+
+    def _again(self, exchange: Exchange, now_s: float, wait_s: float) -> None:
+        why = exchange.failure[1] if exchange.failure else f"HTTP {exchange.status_code}"
+        self.gauges.retries += 1
+        self._write([self._event("retry", exchange, now_s, f"{why}; again after {wait_s:.3g} s")])
+        exchange.clear()
+        exchange.due_s = now_s + wait_s
+        self._put(exchange)
+
+    def _put(self, exchange: Exchange) -> None:
+        heapq.heappush(self._agenda, (exchange.due_s, exchange.row.id, exchange))
+        self._set()
+
+    def _finish(self, exchange: Exchange) -> None:
+        """The request's last attempt has ended; its reply is read when there is time."""
+        self._ended_unread.append(exchange)
+        if (following := self._admission.leave()) is not None:
+            following.due_s = time.monotonic()
+            self._put(following)
+        self._work_soon()
+
+    # What is done in between.
+
+    def _work_soon(self) -> None:
+        if not self._working:
+            self._working = True
+            self._loop.call_soon(self._work)
+
+    def _work(self) -> None:
+        """Read replies and make requests until the next one is due; at least what cannot wait."""
+        self._working = False
+        now_s = time.monotonic()
+        until_s = min(now_s + SLICE_S, self._agenda[0][0] - SLACK_S if self._agenda else pacing.NEVER_S)
+        lines: list[dict[str, Any]] = []
+        while (busy := self._must()) or now_s < until_s:
+            if self._ended_unread and (len(self._ended_unread) > BACKLOG or not busy):
+                lines.append(self._settled(self._ended_unread.popleft()))
+            elif not self._make_one(now_s):
+                break
+            now_s = time.monotonic()
+        if lines:
+            self._write(lines)
+        room = not self._agenda or now_s < self._agenda[0][0] - SLACK_S
+        if room and (self._ended_unread or self._wants(now_s)):
+            self._work_soon()
+        self._check_done()
+
+    def _must(self) -> bool:
+        """Whether there is work that cannot wait for a better moment."""
+        return len(self._ended_unread) > BACKLOG or (not self._made_rows and not self._exhausted)
+
+    def _wants(self, now_s: float) -> bool:
+        if self._exhausted or self._made_bytes > AHEAD_BYTES:
+            return False
+        return self._made_rows < AHEAD_ROWS or self._made_until_s < now_s + AHEAD_S
+
+    def _make(self, now_s: float) -> None:
+        while self._wants(now_s) and self._make_one(now_s):
+            pass
+
+    def _make_one(self, now_s: float) -> bool:
+        """Make the next of the plan's requests, if it is wanted."""
+        if not self._wants(now_s):
+            return False
+        row = next(self._rows, None)
+        if row is None:
+            self._exhausted = True
+            return False
+        self._schedule(row)
+        return True
+
+    def _schedule(self, row: Row) -> None:
+        assert row.arrival_s is not None
+        exchange = Exchange(row, self._bodies[row.route].request(row), row.arrival_s + self._origin_s)
+        heapq.heappush(self._agenda, (exchange.due_s, row.id, exchange))
+        self._made_rows += 1
+        self._made_bytes += len(exchange.data)
+        self._made_until_s = max(self._made_until_s, exchange.due_s)
+        if self._agenda[0][2] is exchange and self._origin_s:
+            self._set()
+
+    # Outcomes.
+
+    def _settled(self, exchange: Exchange) -> dict[str, Any]:
+        """The journal's line for a request that has ended; the turns that waited for it are scheduled."""
+        reply = replies.settle(exchange)
+        if reply.status == UNSENT:
+            reply.status = "error"
+        self.gauges.note(reply.status)
+        if exchange.sent_s is not None:
+            self.gauges.lag_s.append(exchange.sent_s - exchange.due_s)
+        if reply.first_token_s is not None:
+            self.gauges.ttft_s.append(reply.first_token_s - exchange.arrival_s)
+        self._release(exchange, reply.last_token_s or time.monotonic())
+        return {
+            "id": exchange.row.id,
+            "status": reply.status,
+            "error": redacted(reply.error, self._hidden),
+            "attempts": exchange.attempts,
+            "arrival_s": exchange.arrival_s - self._origin_s,
+            "due_s": exchange.due_s - self._origin_s,
+            "sent_s": self._trace_s(exchange.sent_s),
+            "first_byte_s": self._trace_s(exchange.first_byte_s),
+            "first_token_s": self._trace_s(reply.first_token_s),
+            "finish_s": self._trace_s(reply.last_token_s),
+            "prompt_tokens": reply.prompt_tokens,
+            "cached_tokens": reply.cached_tokens,
+            "output_tokens": reply.output_tokens,
+            "chunks": reply.chunks,
+            "disagrees": reply.disagrees,
+        }
+
+    def _trace_s(self, at_s: float | None) -> float | None:
+        return None if at_s is None else at_s - self._origin_s
+
+    def _release(self, exchange: Exchange, end_s: float) -> None:
+        """Schedule the turns that waited for this request to end."""
+        if self._stopping:
+            return
+        for row in self._turns(exchange.row.turns):
+            row.arrival_s = end_s - self._origin_s + row.think_s
+            self._schedule(row)
+        self._set()
+
+    def _event(self, kind: str, exchange: Exchange, now_s: float, detail: str) -> dict[str, Any]:
+        return {
+            "event": kind,
+            "id": exchange.row.id,
+            "time_s": now_s - self._origin_s,
+            "detail": redacted(detail, self._hidden),
+        }
+
+    # A few times a second.
+
+    def _watch(self) -> None:
+        now_s = time.monotonic()
+        self.gauges.loop_lag_s.append(now_s - self._expected_s)
+        for exchange, why in self._deadlines.late(now_s):
+            self._late(exchange, why)
+        self._warm(now_s)
+        self._expected_s = now_s + TICK_S
+        self._tick = self._loop.call_later(TICK_S, self._watch)
+        self._work_soon()
+
+    def _late(self, exchange: Exchange, why: str) -> None:
+        if exchange.connection is not None:
+            exchange.connection.fail("timeout", why)
+        elif self._pools[exchange.route].drop(exchange):
+            exchange.failure = ("timeout", why)
+            self._ended(exchange)
+
+    def _warm(self, now_s: float) -> None:
+        """Open the connections that will be needed soon."""
+        soon: dict[int, int] = {}
+        for due_s, _, exchange in self._agenda:
+            if due_s < now_s + WARM_S:
+                key = id(self._pools[exchange.route])
+                soon[key] = soon.get(key, 0) + 1
+        for pool in self._all_pools:
+            pool.warm(soon.get(id(pool), 0))
+
+    def _abandon(self) -> None:
+        for pool in self._all_pools:
+            pool.close()
+        self._flying.clear()
+        self._check_done()
+
+    def _check_done(self) -> None:
+        idle = self._exhausted and not (self._agenda or self._flying or self._ended_unread or len(self._admission))
+        if idle and not self.done.done():
+            self._alarm.close()
+            if self._tick is not None:
+                self._tick.cancel()
+            for pool in self._all_pools:
+                pool.close()
+            self.done.set_result(None)
+
+    def state(self) -> dict[str, Any]:
+        """What progress shows."""
+        opened, refused = (sum(getattr(p, name) for p in self._all_pools) for name in ("opened", "refused"))
+        return self.gauges.state(len(self._flying), len(self._admission)) | {
+            "connections": opened,
+            "connections_refused": refused,
+            "circuit_opened": self._breaker.opened,
+            "by_status": self.gauges.by_status,
+        }

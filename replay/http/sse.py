@@ -1,0 +1,129 @@
+"""What a reply says, read from its stamped parts after it has ended: off the path where time is taken.
+
+A chunk is not a token: tokens are counted by `usage`, or token ids, never by chunks. Nor does the first token show as
+the first text: servers stream empty text for special tokens, so it is the first chunk with choices that is no mere
+announcement of the role.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from toolkit.errors import printable
+
+EVENT_STREAM = "text/event-stream"
+SHOWN = 200  # characters of what a server says
+Status = tuple[str, str | None]
+
+
+@dataclass(slots=True)
+class Reply:
+    """A reply as the server produced it. Times are those of the parts; null is unknown."""
+
+    status: str = "ok"
+    error: str | None = None
+    first_token_s: float | None = None
+    last_token_s: float | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    chunks: int = 0  # with tokens in them
+    disagrees: str | None = None  # what `usage` says and the stream does not
+
+
+def read(parts: Sequence[bytes], times: Sequence[float], *, ended: bool = True) -> Reply:
+    """Read a stream of server-sent events; `ended` is false where the connection was cut before the body's end."""
+    reply, token_ids, finished = Reply(), 0, False
+    for at_s, payload in events(parts, times):
+        if payload == b"[DONE]":
+            finished = True
+            continue
+        try:
+            event = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            return _failed(reply, f"malformed event: {shown(payload)}")
+        if not isinstance(event, dict):
+            return _failed(reply, f"malformed event: {shown(payload)}")
+        if event.get("error"):
+            return _failed(reply, f"error in the stream: {message(event)}")
+        choices = event.get("choices")
+        if choices:
+            finished |= _take(reply, choices[0], at_s)
+            token_ids += len(choices[0].get("token_ids") or ())
+        if event.get("usage"):
+            _count(reply, event["usage"])
+    if not finished or not ended:
+        return _failed(reply, "truncated: the stream ended without finish_reason or [DONE]")
+    return _checked(reply, token_ids)
+
+
+def events(parts: Sequence[bytes], times: Sequence[float]) -> Iterator[tuple[float, bytes]]:
+    """The data of each event and when the part with its end arrived."""
+    rest = b""
+    for part, at_s in zip(parts, times, strict=True):
+        lines = (rest + part if rest else part).split(b"\n")
+        rest = lines.pop()
+        for line in lines:
+            if line.startswith(b"data:"):
+                yield at_s, line[5:].strip()
+
+
+def _take(reply: Reply, choice: dict[str, Any], at_s: float) -> bool:
+    """Note a chunk with choices; whether it is the last."""
+    ends = choice.get("finish_reason") is not None
+    if _has_token(choice):
+        if reply.first_token_s is None:
+            reply.first_token_s = at_s
+        reply.last_token_s = at_s
+        reply.chunks += 1
+    elif ends and reply.last_token_s is None:
+        reply.last_token_s = at_s  # no chunk for its tokens: they came with the end, if there were any
+    return ends
+
+
+def _has_token(choice: dict[str, Any]) -> bool:
+    delta = choice.get("delta")
+    if delta is None:
+        return choice.get("finish_reason") is None or bool(choice.get("text"))
+    if delta.get("content") or delta.get("reasoning_content") or delta.get("reasoning") or delta.get("tool_calls"):
+        return True
+    return "role" not in delta and choice.get("finish_reason") is None
+
+
+def _count(reply: Reply, usage: dict[str, Any]) -> None:
+    reply.prompt_tokens, reply.output_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    reply.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+
+
+def _checked(reply: Reply, token_ids: int) -> Reply:
+    if reply.output_tokens is None and token_ids:
+        reply.output_tokens = token_ids
+    if reply.first_token_s is None and reply.output_tokens:
+        reply.first_token_s = reply.last_token_s
+    if reply.output_tokens is not None and reply.output_tokens < reply.chunks - 1:
+        reply.disagrees = f"usage says {reply.output_tokens} output tokens, but {reply.chunks} chunks came"
+    elif token_ids and reply.output_tokens != token_ids:
+        reply.disagrees = f"usage says {reply.output_tokens} output tokens, but {token_ids} token ids came"
+    return reply
+
+
+def _failed(reply: Reply, error: str) -> Reply:
+    reply.status, reply.error = "error", error
+    return reply
+
+
+def message(body: Any) -> str:
+    """The text of an error as servers word it: {"error": {"message"}}, {"error": text}, {"message"}, {"detail"}."""
+    if isinstance(body, dict):
+        for key in ("error", "message", "detail"):
+            if body.get(key):
+                return message(body[key])
+    return shown(body if isinstance(body, bytes | str) else orjson.dumps(body))
+
+
+def shown(text: bytes | str) -> str:
+    """What a server said, cut and printable."""
+    said = text.decode(errors="replace") if isinstance(text, bytes) else text
+    return printable(said[:SHOWN]) + ("…" if len(said) > SHOWN else "")
