@@ -83,6 +83,9 @@ BUILTIN: dict[str, dict[str, str]] = {
         "driftsched-sjf": "replay.schedulers.driftsched:ShortestBudget",
         "driftsched-aging": "replay.schedulers.driftsched:Aging",
     },
+    "placement": {
+        "static": "replay.placements.static:Static",
+    },
     "latency_model": {
         "roofline": "replay.latency_models.roofline:Roofline",
         "profile": "replay.latency_models.profile:Profile",

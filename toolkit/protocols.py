@@ -196,6 +196,7 @@ class ServiceCosts:
     decode_s_per_token: float
     step_s: float  # a full decode step: what a running request waits for its next token
     restore_s_per_token: float  # to bring a preempted request's context back
+    models: "Mapping[str, ServiceCosts]" = field(default_factory=dict)  # by the trace's model, where several are served
 
 
 class Waiting(Protocol):

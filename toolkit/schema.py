@@ -77,6 +77,7 @@ TIMELINE = pl.Schema(
         "running": pl.Int32(),
         "kv_used_blocks": pl.Int64(),
         "kv_total_blocks": pl.Int64(),
+        "kv_bytes": pl.Int64(),  # mapped for KV on this GPU
         "resident_bytes": pl.Int64(),
         "batch_tokens": pl.Int32(),
         "step_s": pl.Float64(),

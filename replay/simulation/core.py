@@ -77,7 +77,7 @@ def _route(settings, state, r):
 
 
 @compiled
-def _why_not(settings, q):
+def why_not(settings, q):
     """Why a request can never run here; 0 when it can."""
     if q.reason != 0:
         return q.reason + 0
@@ -96,7 +96,7 @@ def arrive(settings, state, r):
     else:
         world.next_open += 1
     q.rank += q.rank_rise * (q.arrival / PS)
-    q.reason = _why_not(settings, q)
+    q.reason = why_not(settings, q)
     if q.reason != 0:
         q.status = REJECTED
         end(settings, state, r, np.int64(q.arrival))

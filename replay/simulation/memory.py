@@ -111,6 +111,16 @@ def claim(settings, state, r, shared, own):
 
 
 @compiled
+def unpark(settings, state, i, r):
+    """Forget the blocks of its own that a waiting request left in the cache of instance `i`: it goes elsewhere."""
+    q, me = state.requests[r], state.instances[i]
+    if q.parked > 0:
+        _unlink(state, i, settings.own_nodes + r)
+        me.idle += q.parked
+        q.parked = 0
+
+
+@compiled
 def register(settings, state, r, tokens):
     """Let later requests find the prefix blocks that are full at `tokens` tokens.
 

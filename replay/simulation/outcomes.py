@@ -9,6 +9,8 @@ from replay.simulation.state import (
     FINISHED,
     I32,
     I64,
+    NEVER_PLACED,
+    NO_ROOM_BESIDE,
     NOTHING_TO_DO,
     PS,
     TOO_LONG_FOR_MEMORY,
@@ -121,6 +123,8 @@ def _errors(reason: np.ndarray, prompt: I32, output: I32, limits: Limits) -> pl.
         TOO_LONG_FOR_MEMORY: pl.format(f"needs {{}} KV blocks, the engine has {limits.kv_blocks}", blocks),
         UNKNOWN_LENGTH: pl.lit("the trace does not tell its prompt_tokens or output_tokens"),
         NOTHING_TO_DO: pl.lit("asks for no prompt or no output tokens"),
+        NEVER_PLACED: pl.lit("the placement brought its model to no GPU"),
+        NO_ROOM_BESIDE: pl.format("needs {} KV blocks, more than other models' weights leave on the GPU", blocks),
     }
     known = [pl.when(code == number).then(text) for number, text in texts.items()]
     return pl.select(pl.coalesce(*known)).to_series()

@@ -16,7 +16,7 @@ STRIDE = 256.0  # and the distance to the next: two numbers of this size differ 
 
 
 @compiled
-def _give_ranks_back(settings, state, i):
+def give_ranks_back(settings, state, i):
     it = state.lanes[i]
     while it.root != NONE and state.requests[it.root].order < ORDERED / 2:
         r = it.root + 0
@@ -29,7 +29,7 @@ def _give_ranks_back(settings, state, i):
 def ask(settings, state, i):
     """Take the requests that rank first at instance `i` out of its queue, and put them into `queue`."""
     world, it = state.world[0], state.lanes[i]
-    _give_ranks_back(settings, state, i)
+    give_ranks_back(settings, state, i)
     world.asking = i
     world.asked = min(settings.window, state.instances[i].waiting)
     for position in range(world.asked):

@@ -22,7 +22,7 @@ WHOLE = 1024  # of INSTANCE.contention
 # Where a request is (REQUEST.status).
 PENDING, WAITING, PREFILLING, DECODING, FINISHED, REJECTED = range(6)
 # Why one was rejected (REQUEST.reason).
-TOO_LONG_FOR_MODEL, TOO_LONG_FOR_MEMORY, UNKNOWN_LENGTH, NOTHING_TO_DO = range(1, 5)
+TOO_LONG_FOR_MODEL, TOO_LONG_FOR_MEMORY, UNKNOWN_LENGTH, NOTHING_TO_DO, NEVER_PLACED, NO_ROOM_BESIDE = range(1, 7)
 # How requests are spread over instances.
 ROUND_ROBIN, LEAST_LOADED, PREFIX_AWARE = range(3)
 # The two orders of what decodes at an instance (State.heap): what is due first, and what ranks last.

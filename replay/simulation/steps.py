@@ -53,7 +53,7 @@ def _next_chunk(settings, state, r, budget):
 
 
 @compiled
-def _fits(settings, state, i, r, running, free):
+def fits(settings, state, i, r, running, free):
     """Whether all of `r` so far has a place and memory, when so many run and so many blocks are free."""
     return running < settings.max_num_seqs and _missing(settings, state, i, r) <= free
 
@@ -94,9 +94,9 @@ def _displace(settings, state, i, r):
         return False
     if not _enough(settings, state, i, r, rank):
         return False
-    while not _fits(settings, state, i, r, me.running, me.free) and rank < last_rank(settings, state, i):
+    while not fits(settings, state, i, r, me.running, me.free) and rank < last_rank(settings, state, i):
         preempt(settings, state, i, state.heap[i, LAST, 0], r)
-    return _fits(settings, state, i, r, me.running, me.free)
+    return fits(settings, state, i, r, me.running, me.free)
 
 
 @compiled
@@ -175,7 +175,7 @@ def _fill(settings, latency, state, i, evicted):
             r = head(settings, state, i)
             if state.requests[r].order > me.bar:
                 break
-            if not _fits(settings, state, i, r, me.running, me.free) and not _displace(settings, state, i, r):
+            if not fits(settings, state, i, r, me.running, me.free) and not _displace(settings, state, i, r):
                 break
             _admit(settings, state, i, r)
         left = settings.max_num_batched_tokens - active(me) - tokens

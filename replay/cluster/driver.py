@@ -1,0 +1,285 @@
+"""Drives a cluster's compiled core, and asks the placement when there is something to decide."""
+
+import time
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import polars as pl
+
+from replay.cluster import setup
+from replay.cluster.changes import GIVE_UP, ROUSE, change
+from replay.cluster.controller import Controller
+from replay.cluster.events import EventLog
+from replay.cluster.hosting import Hosting
+from replay.cluster.moves import advance
+from replay.cluster.outcomes import outcomes_frame, preemptions_frame, timeline_frame
+from replay.cluster.state import ABSENT, EMPTIED, LOADING, MISSED, STUCK
+from replay.cluster.tables import TableBook
+from replay.cluster.views import facts_of, view_of
+from replay.simulation.driver import BITE, MOVES_A_QUESTION, OUTCOMES_A_PART
+from replay.simulation.feedback import Feedback
+from replay.simulation.latency import Latency
+from replay.simulation.policies import Policy, tell
+from replay.simulation.reorder import rerank
+from replay.simulation.sessions import think_times
+from replay.simulation.state import ASKS, EVENT_ROWS, MORE, NEVER, NEVER_PLACED, NO_ROOM_BESIDE, NONE, PAUSED, PS
+from replay.simulation.warming import announced
+from toolkit.placing import Placement, Why
+from toolkit.protocols import Scheduler, ServiceCosts, Watch
+from toolkit.runs import RunWriter
+from toolkit.traces import TraceInfo
+
+IDLE_TICKS = 1_000  # ticks at which a placement may do nothing for those that wait before they are given up
+
+
+@dataclass
+class ClusterDriver:
+    """One replay on a cluster."""
+
+    hosting: Hosting
+    controller: Controller
+    placement: Placement
+    feedback: Feedback
+    span_s: float
+    every: int  # picoseconds between ticks; NEVER: none
+    scale: float
+    tick: int = 0
+    idle_ticks: int = 0
+    cpu_s: float = 0.0
+    decisions: int = 0
+    deciding_s: float = 0.0
+    _written: tuple[int, Any] = (0, None)
+
+    @classmethod
+    def prepare(
+        cls,
+        hosting: Hosting,
+        info: TraceInfo,
+        scheduler: Scheduler,
+        placement: Placement,
+        who: str,
+        *,
+        closed: bool,
+        jump: bool = True,
+        scale: float = 1.0,
+    ) -> "ClusterDriver":
+        """A replay that has not begun; every step takes `scale` times its time."""
+        trace = hosting.trace
+        think = think_times(trace) if closed else np.full(len(trace), -1, np.int64)
+        hash_tokens = info.block_tokens or 0
+        blocks = setup.shared_blocks(hosting, hash_tokens)
+        tables = TableBook(hosting, scale)
+        tell(scheduler, _costs(hosting, tables))
+        policy = Policy.of(scheduler, trace, think)
+        span_s = float(info.span_s or 1.0)
+        waits = bool((think >= 0).any())
+        settings = setup.settings_of(hosting, policy, span_s, (hash_tokens, blocks[2]), jump=jump, closed=waits)
+        state = setup.first_state(hosting, policy, think, blocks)
+        pool = setup.first_pool(hosting, think, arbitrates=bool(getattr(placement, "arbitrates", False)))
+        method = str(getattr(placement, "loading", None) or hosting.cluster.loading)
+        controller = Controller(
+            hosting=hosting,
+            settings=settings,
+            state=state,
+            pool=pool,
+            tables=tables,
+            log=EventLog(hosting.gpu_names, [r.name for r in hosting.replicas]),
+            who=who,
+            method=method,
+            least_kv_share=float(getattr(placement, "least_kv_share", 0.05)),
+        )
+        interval_s = getattr(placement, "interval_s", None)
+        every = int(NEVER) if not interval_s else max(1, round(float(interval_s) * PS))
+        made = cls(hosting, controller, placement, Feedback(scheduler, trace, state), span_s, every, scale)
+        facts = facts_of(hosting, tables, method)
+        controller.apply(placement.begin(facts), 0, at_once=True)
+        made.tick = every
+        return made
+
+    @property
+    def finished(self) -> bool:
+        return int(self.controller.state.world[0].done) == len(self.hosting.trace)
+
+    def run(self, writer: RunWriter | None, watch: Watch | None) -> bool:
+        """Go on until the end, or until `watch` says stop. True when finished; nothing is written without a writer."""
+        self._compile()
+        more = True
+        while more:
+            if watch is not None and watch.stopped():
+                return False
+            began = time.thread_time()
+            more = self._advance(writer)
+            self.cpu_s += time.thread_time() - began
+            if writer is not None:
+                self._write(writer, at_least=OUTCOMES_A_PART if more else 1)
+            if watch is not None:
+                watch.progress(int(self.controller.state.world[0].done), len(self.hosting.trace))
+        return True
+
+    def _compile(self) -> None:
+        c = self.controller
+        with announced():
+            advance(c.settings, c.tables.stacked, c.state, c.pool, NEVER, 0)
+            change(c.settings, c.state, c.pool, ROUSE, 0, 0, 0)
+            if self.feedback.pause != NEVER:
+                rerank(c.settings[0], c.state, np.zeros(0, np.int64), np.zeros(0), False)
+
+    def _advance(self, writer: RunWriter | None) -> bool:
+        """Move on for a while. False when nothing is left to do."""
+        c, left = self.controller, BITE
+        while left > 0:
+            left -= MOVES_A_QUESTION
+            pause = min(self.feedback.pause, c.next_event, self.tick)
+            why = advance(c.settings, c.tables.stacked, c.state, c.pool, pause, max(left, 1))
+            if why == ASKS:
+                self.feedback.order()
+            elif why == MORE:
+                self._empty(writer)
+                return True
+            elif self.finished or not self._react(why, pause):
+                return False
+            self._make_space(writer)
+        return True
+
+    def _react(self, why: int, pause: int) -> bool:
+        """Do what the core stopped for. False when nothing more can happen."""
+        cluster, c = self.controller.pool.cluster, self.controller
+        about, now = int(cluster["about"][0]), int(cluster["when"][0])
+        if why == MISSED:
+            self._decide("miss", about, now)
+        elif why == STUCK:
+            self._stuck(about, now)
+        elif why == EMPTIED:
+            self._emptied(int(cluster["notice"][0]))
+        elif why == PAUSED:
+            self._paused(pause)
+        else:
+            return self._starved()
+        self._note_starving()
+        return True
+
+    def _decide(self, why: Why, model: int, now: int) -> int:
+        """Ask the placement and do what it says; how many things that were."""
+        began = time.perf_counter()
+        actions = list(self.placement.decide(view_of(self.controller, now, why, model)))
+        self.deciding_s += time.perf_counter() - began
+        self.decisions += 1
+        self.controller.apply(actions, now)
+        return len(actions)
+
+    def _paused(self, now: int) -> None:
+        c = self.controller
+        if self.feedback.pause <= now:
+            self.feedback.observe(c.settings[0], c.state)
+            c.apply([], now)
+        for m in c.finish_loads(now):
+            self._decide("loaded", m, now)
+        if self.tick <= now:
+            self.tick += self.every
+            acted = self._decide("tick", NONE, now)
+            waits_only = not acted and not c.pending and self._nothing_moves()
+            self.idle_ticks = self.idle_ticks + 1 if waits_only else 0
+            if self.idle_ticks > IDLE_TICKS:
+                self._give_up_all(now)
+
+    def _nothing_moves(self) -> bool:
+        c = self.controller
+        world = c.state.world[0]
+        return bool(
+            c.pool.cluster["awake"][0] == 0 and world.next_open >= len(self.hosting.trace) and world.released == NONE
+        )
+
+    def _emptied(self, now: int) -> None:
+        c = self.controller
+        c.pool.cluster["notice"][0] = NEVER
+        c.retire(now)
+        if c.pool.cluster["starving"][0]:
+            self._decide("idle", NONE, now)
+
+    def _stuck(self, e: int, now: int) -> None:
+        c = self.controller
+        if not self._decide("memory", int(c.pool.engines["model"][e]), now) and c.state.instances["waiting"][e]:
+            change(c.settings, c.state, c.pool, GIVE_UP, e, NO_ROOM_BESIDE, now)
+        c.apply([], now)
+
+    def _starved(self) -> bool:
+        """Nothing moves, and requests wait for models that are nowhere: ask for each, then give up."""
+        c = self.controller
+        now = int(c.state.instances["clock"].max())
+        for m in self._starving():
+            self._decide("miss", m, now)
+        if not c.pending and c.pool.cluster["awake"][0] == 0:
+            self._give_up_all(now)
+        return True
+
+    def _starving(self) -> list[int]:
+        """Models that have requests and are neither on a GPU nor on their way."""
+        c = self.controller
+        at = c.pool.models["engine"]
+        nowhere = (c.pool.engines["status"][at] == ABSENT) & (c.state.instances["waiting"][at] > 0)
+        return [int(m) for m in np.flatnonzero(nowhere)]
+
+    def _note_starving(self) -> None:
+        c = self.controller
+        c.pool.cluster["starving"][0] = bool(self._starving())
+
+    def _give_up_all(self, now: int) -> None:
+        c = self.controller
+        for e in np.flatnonzero(c.state.instances["waiting"] > 0):
+            reason = NEVER_PLACED if c.pool.engines["status"][e] in (ABSENT, LOADING) else NO_ROOM_BESIDE
+            while c.state.instances["waiting"][e]:
+                change(c.settings, c.state, c.pool, GIVE_UP, int(e), reason, now)
+
+    def _make_space(self, writer: RunWriter | None) -> None:
+        """Keep room in the buffers for what the next decision may leave."""
+        if self.controller.state.world[0].events > EVENT_ROWS // 2:
+            self._empty(writer)
+
+    def _empty(self, writer: RunWriter | None) -> None:
+        if writer is not None:
+            self._write(writer)
+        world = self.controller.state.world[0]
+        world.samples = world.events = 0
+
+    def _write(self, writer: RunWriter, at_least: int = OUTCOMES_A_PART) -> None:
+        """Empty the buffers into the run folder; outcomes once there are `at_least` new ones."""
+        c = self.controller
+        state, world = c.state, c.state.world[0]
+        writer.append("timeline", timeline_frame(c, state.sample[: world.samples]))
+        writer.append(
+            "events", pl.concat([c.log.take(), preemptions_frame(c, state.event[: world.events])], how="diagonal")
+        )
+        world.samples = world.events = 0
+        if world.done - world.written >= at_least:
+            frame = outcomes_frame(self.hosting, state, state.done[world.written : world.done], self._alone())
+            writer.append("outcomes", self.feedback.with_predictions(frame))
+            world.written = world.done
+
+    def _alone(self) -> list[Latency]:
+        c, gpu = self.controller, self.hosting.gpu_types[0]
+        return [c.tables.at(c.tables.row(m, gpu, 1.0)) for m in range(len(self.hosting.replicas))]
+
+    def summary(self) -> dict[str, Any]:
+        """What run.json says of a finished replay."""
+        state, c = self.controller.state, self.controller
+        return {
+            "requests": len(self.hosting.trace),
+            "steps": int(state.instances["steps"].sum()),
+            "preemptions": int(state.requests["preemptions"].sum()),
+            "busy_s": float(state.instances["busy"].sum() / PS),
+            "loads": c.loads,
+            "decisions": self.decisions,
+            "simulation_cpu_s": round(self.cpu_s, 6),
+        }
+
+
+def _costs(hosting: Hosting, tables: TableBook) -> ServiceCosts:
+    """What service takes of each model, and of all together: the mean over requests."""
+    each = [hosting.costs(m, tables.at(tables.row(m, hosting.gpu_types[0], 1.0))) for m in range(len(hosting.replicas))]
+    weight = np.bincount(hosting.model_of, minlength=len(each)).astype(float)
+    names = ("prefill_s_per_token", "decode_s_per_token", "step_s", "restore_s_per_token")
+    mean = {n: float(np.average([getattr(c, n) for c in each], weights=weight)) for n in names}
+    served = pl.DataFrame({"name": hosting.trace["model"], "m": hosting.model_of}).unique("name", keep="first")
+    models = {str(name): each[m] for name, m in served.iter_rows()}
+    return cast(ServiceCosts, ServiceCosts(**mean, models=models))

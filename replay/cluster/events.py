@@ -1,0 +1,30 @@
+"""What happened to models and requests, as EVENTS rows."""
+
+import polars as pl
+
+from replay.simulation.state import PS
+
+
+class EventLog:
+    """Collects what the controller does until it is written."""
+
+    def __init__(self, gpu_names: tuple[str, ...], models: list[str]):
+        self._gpus, self._models = gpu_names, models
+        self._rows: list[tuple[float, str, str, str, int | None, float, str]] = []
+        self.count = 0
+
+    def add(
+        self, time: int, kind: str, gpus: tuple[int, ...], model: int, size: float | None, duration: int, detail: str
+    ) -> None:
+        """An action on a model: a row for each of its GPUs, with the bytes there."""
+        for g in gpus:
+            each = None if size is None else round(size / len(gpus))
+            self._rows.append((time / PS, kind, self._gpus[g], self._models[model], each, duration / PS, detail))
+        self.count += 1
+
+    def take(self) -> pl.DataFrame:
+        """The rows since the last time."""
+        names = ("time_s", "kind", "gpu", "model", "bytes", "duration_s", "detail")
+        rows, self._rows = self._rows, []
+        schema = dict(zip(names, (pl.Float64, pl.String, pl.String, pl.String, pl.Int64, pl.Float64, pl.String)))
+        return pl.DataFrame(rows, schema=schema, orient="row")

@@ -1,0 +1,105 @@
+"""What a placement is told and shown (toolkit.placing), from the hosting and the state."""
+
+import numpy as np
+
+from replay.cluster.controller import Controller
+from replay.cluster.hosting import Hosting
+from replay.cluster.setup import SLOTS
+from replay.cluster.state import ABSENT, LOADING
+from replay.cluster.tables import TableBook
+from replay.simulation.state import F64, I64, PS, WAITING
+from toolkit import placing
+from toolkit.placing import Facts, View, Why
+
+
+def facts_of(hosting: Hosting, tables: TableBook, method: str) -> Facts:
+    """What does not change during a replay."""
+    trace, machine = hosting.trace, hosting.machine
+    models, gpus = len(hosting.replicas), len(hosting.gpu_types)
+    arrival = trace["arrival_s"].fill_null(0.0).to_numpy()
+    future = tuple(np.sort(arrival[hosting.model_of == m]) for m in range(models))
+    span = max(float(arrival.max(initial=0.0)), 1e-9)
+    tokens = (trace["prompt_tokens"].fill_null(0) + trace["output_tokens"].fill_null(0)).to_numpy()
+    longest = np.zeros(models)
+    np.maximum.at(longest, hosting.model_of, tokens)
+    costs = [hosting.costs(m, tables.at(tables.row(m, hosting.gpu_types[0], 1.0))) for m in range(models)]
+    kv = np.array([r.hosted.kv_bytes_per_gpu for r in hosting.replicas])
+    loads = np.array([hosting.load_s(m, method) for m in range(models)])
+    fits = hosting.weight_bytes[:, None] < hosting.memory_bytes[None, :]
+    return Facts(
+        models=tuple(r.name for r in hosting.replicas),
+        gpus=hosting.gpu_names,
+        host=np.arange(gpus) // hosting.cluster.gpus_per_host,
+        memory_bytes=hosting.memory_bytes,
+        weight_bytes=hosting.weight_bytes,
+        width=np.array([r.width for r in hosting.replicas]),
+        kv_bytes_per_token=kv,
+        least_kv_bytes=kv * longest,
+        slo_ttft_s=_objective(hosting, "slo_ttft_s"),
+        slo_tpot_s=_objective(hosting, "slo_tpot_s"),
+        load_s=np.where(fits, loads[:, None], np.inf),
+        prefill_s_per_token=np.array([c.prefill_s_per_token for c in costs]),
+        decode_s_per_token=np.array([c.decode_s_per_token for c in costs]),
+        requests_per_s=np.array([len(f) for f in future]) / span,
+        tokens_per_s=np.bincount(hosting.model_of, weights=tokens, minlength=models) / span,
+        future=future,
+        peer_links=machine.peer_links,
+    )
+
+
+def _objective(hosting: Hosting, name: str) -> F64:
+    """[m] the median of what its requests ask for; NaN where they ask for nothing."""
+    values = hosting.trace[name].to_numpy()
+    made = np.full(len(hosting.replicas), np.nan)
+    for m in range(len(made)):
+        mine = values[hosting.model_of == m]
+        mine = mine[~np.isnan(mine)]
+        made[m] = np.median(mine) if len(mine) else np.nan
+    return made
+
+
+def view_of(controller: Controller, now: int, why: Why, model: int) -> View:
+    """What stands at `now`."""
+    state, pool = controller.state, controller.pool
+    engines, instances = pool.engines, state.instances.view(np.ndarray)
+    at = pool.models["engine"].copy()
+    shown = {ABSENT: placing.ABSENT, LOADING: placing.LOADING}
+    status = np.array([shown.get(int(s), placing.READY) for s in engines["status"][at]])
+    moving = engines["status"][at ^ 1] == LOADING
+    counts = ("waiting", "running", "prefilled", "emitted")
+    both = {name: instances[name].reshape(-1, SLOTS).sum(axis=1) for name in counts}
+    free = pool.gpus["free"] * float(controller.hosting.cluster.sharing.page_bytes)
+    active = pool.models["active"]
+    busy = both["waiting"] + both["running"] > 0
+    return View(
+        now_s=now / PS,
+        why=why,
+        model=model,
+        state=status,
+        gpus=tuple(controller.gpus_of(int(e)) for e in at),
+        resident=controller.resident[at],
+        moving=moving,
+        waiting=both["waiting"],
+        running=both["running"],
+        oldest_s=_oldest(controller, both["waiting"]),
+        last_active_s=np.where(busy, now / PS, np.where(active < 0, -np.inf, np.minimum(active, now) / PS)),
+        ready_s=controller.ready[at],
+        kv_bytes=controller.kv_bytes().reshape(-1, SLOTS).sum(axis=1),
+        kv_limit=controller.kv_limit[at],
+        arrived=pool.models["arrived"].copy(),
+        prompt_tokens=both["prefilled"],
+        output_tokens=both["emitted"],
+        weight_bytes=controller.weights.copy(),
+        free_bytes=free,
+    )
+
+
+def _oldest(controller: Controller, waiting: I64) -> F64:
+    """[m] arrival of the request that waits longest."""
+    oldest = np.full(len(waiting), np.nan)
+    requests = controller.state.requests.view(np.ndarray)
+    for m in np.flatnonzero(waiting):
+        ids = controller.live(int(m))
+        waits = ids[requests["status"][ids] == WAITING]
+        oldest[m] = requests["arrival"][waits].min() / PS
+    return oldest

@@ -1,0 +1,1 @@
+"""Which model lives on which GPU: a policy a file."""
