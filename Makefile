@@ -60,6 +60,10 @@ which-scheduler: .venv/.core  ## sweep schedulers over traffic, load and memory 
 reproduce-uniboost: .venv/.core  ## replay UniBoost and its baselines into docs/papers (TRACES=folder of public traces)
 	$(BIN)/python -m benchmarks.reproductions.uniboost --traces $(TRACES) $(QUICK)
 
+.PHONY: reproduce-offload
+reproduce-offload: .venv/.core  ## work out preemption and offloading costs into docs/papers
+	$(BIN)/python -m benchmarks.reproductions.offload
+
 .PHONY: findings
 findings: .venv/.core  ## analyse every public trace in TRACES=folder into docs/findings.md
 	$(BIN)/python -m benchmarks.findings --traces $(TRACES)
