@@ -20,6 +20,7 @@ COMMANDS = {
     "calibrate": "replay.calibrate:calibrate",
     "report": "reports.commands:report",
     "query": "toolkit.commands.query:query",
+    "serve": "replay.serve.command:serve",
     "plugins": "toolkit.commands.plugins:plugins",
 }
 

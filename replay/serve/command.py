@@ -1,0 +1,41 @@
+"""`trace serve`."""
+
+import os
+from typing import Any
+
+import click
+
+
+@click.command(short_help="Serve the simulated engine over HTTP in real time, as a rehearsal.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 is any free one.")
+@click.option("--gpu", default="h100", show_default=True, help="GPU preset.")
+@click.option("--model-preset", default="llama-3.1-8b", show_default=True, help="Served model's preset.")
+@click.option("--served-model-name", metavar="NAME", help="What the model is called; the preset by default.")
+@click.option("--latency", default="roofline", show_default=True, metavar="MODEL", help="Step times, as for replay.")
+@click.option("--tensor-parallel", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--kv-blocks", type=click.IntRange(min=1), help="KV blocks; worked out from GPU and model by default.")
+@click.option("--block-tokens", type=click.IntRange(min=1), default=16, show_default=True, help="Tokens in a KV block.")
+@click.option("--max-num-seqs", type=click.IntRange(min=1), default=256, show_default=True)
+@click.option("--max-num-batched-tokens", type=click.IntRange(min=1), default=2048, show_default=True)
+@click.option("--max-model-len", type=click.IntRange(min=2), help="Longest prompt plus output; the model's by default.")
+@click.option("--prefix-caching/--no-prefix-caching", default=True, show_default=True)
+@click.option(
+    "--time-scale",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    metavar="X",
+    help="Real seconds a simulated one takes.",
+)
+@click.option("--fault", default="", metavar="KIND:CHANCE,…", help="Faults on purpose, as in reset:0.01,stall:0.002.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of faults and of lengths that are not forced.")
+def serve(**options: Any) -> None:
+    """Serve the simulated engine over HTTP in real time: completions, chat, streaming, usage, priority, /metrics.
+
+    Example: trace serve --port 8000 --gpu h100 --model-preset llama-3.1-8b
+    """
+    os.environ["NUMBA_DISABLE_JIT"] = "1"  # a step is a few calls: the core's own source runs them uncompiled
+    from replay.serve.running import Settings, run
+
+    run(Settings(**options))

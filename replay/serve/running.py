@@ -1,0 +1,104 @@
+"""From settings to a server that runs until it is told to stop."""
+
+import asyncio
+import errno
+import os
+import random
+import signal
+from dataclasses import dataclass
+
+import click
+
+from replay.latency_models.choosing import served_by
+from replay.serve.batching import Batching
+from replay.serve.faults import faults
+from replay.serve.metrics import Metrics
+from replay.serve.pace import Pace
+from replay.serve.server import Connection, House
+from replay.simulation.hardware import gpu_preset, kv_blocks, model_preset
+from replay.simulation.lowering import lower
+from replay.simulation.setup import Limits
+from toolkit.errors import SettingFailure
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `trace serve` was told."""
+
+    host: str
+    port: int
+    gpu: str
+    model_preset: str
+    latency: str
+    tensor_parallel: int
+    kv_blocks: int | None
+    block_tokens: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    max_model_len: int | None
+    prefix_caching: bool
+    served_model_name: str | None
+    time_scale: float
+    fault: str
+    seed: int
+
+
+def engine(settings: Settings) -> Batching:
+    """The engine that serves."""
+    gpu, model = gpu_preset(settings.gpu), model_preset(settings.model_preset)
+    blocks = settings.kv_blocks or kv_blocks(
+        gpu, model, settings.block_tokens, tensor_parallel=settings.tensor_parallel
+    )
+    limits = Limits(
+        kv_blocks=blocks,
+        block_tokens=settings.block_tokens,
+        max_num_seqs=settings.max_num_seqs,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        max_model_len=min(
+            settings.max_model_len or model.max_position_embeddings, blocks * settings.block_tokens
+        ),  # what does not fit alone is refused, for it could never run
+        prefix_caching=settings.prefix_caching,
+    )
+    latency = served_by(settings.latency, settings.gpu, settings.model_preset, settings.tensor_parallel)
+    tables = lower(latency, limits.max_num_batched_tokens, limits.max_num_seqs, limits.max_model_len)
+    return Batching(limits, tables)
+
+
+def run(settings: Settings) -> None:
+    """Serve until Ctrl-C or SIGTERM."""
+    drawn = faults(settings.fault, settings.seed)
+    made = engine(settings)
+    try:
+        import uvloop
+
+        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    except ImportError:
+        loop = asyncio.new_event_loop()
+    name = settings.served_model_name or settings.model_preset
+    house = House(name, Pace(loop, made, settings.time_scale), drawn, random.Random(settings.seed), Metrics(name))
+    try:
+        loop.run_until_complete(_serve(loop, house, settings))
+    finally:
+        loop.close()
+
+
+async def _serve(loop: asyncio.AbstractEventLoop, house: House, settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        server = await loop.create_server(lambda: Connection(house), settings.host, settings.port, backlog=4096)
+    except OSError as error:
+        said = errno.errorcode.get(error.errno or 0, "")
+        why = os.strerror(error.errno) if error.errno else str(error)
+        hint = "choose another --port" if said == "EADDRINUSE" else None
+        raise SettingFailure(why, where=f"{settings.host}:{settings.port}", hint=hint) from error
+    port = server.sockets[0].getsockname()[1]
+    limits = house.pace.engine.limits
+    click.echo(
+        f"serving {house.model} on one simulated {settings.gpu} ({limits.kv_blocks:,} KV blocks of "
+        f"{limits.block_tokens}) at http://{settings.host}:{port}; Ctrl-C ends it"
+    )
+    await stop.wait()
+    server.close()
+    house.pace.close()
