@@ -3,13 +3,13 @@
 import numpy as np
 
 from replay.cluster.state import READY
-from replay.simulation.compiled import compiled
+from replay.simulation.compiled import called
 from replay.simulation.heaps import pop, push
 from replay.simulation.reorder import ORDERED, STRIDE, give_ranks_back
 from replay.simulation.state import NONE
 
 
-@compiled
+@called
 def _together(pool, e, position, other):
     """The engine at a place of one of `e`'s GPUs when it shares `e`'s queue and was not met on an earlier GPU."""
     o = pool.hosted[pool.places[e, position], other]
@@ -22,7 +22,7 @@ def _together(pool, e, position, other):
     return o
 
 
-@compiled
+@called
 def asks_together(all_settings, state, pool, e):
     """Whether somebody could be admitted from queues of several that have changed since they were ordered."""
     me = state.instances[e]
@@ -38,7 +38,7 @@ def asks_together(all_settings, state, pool, e):
     return stale and waiting > 1
 
 
-@compiled
+@called
 def _first_together(state, pool, e):
     """The engine whose first waiting request ranks before the others'; NONE where nobody waits."""
     best = np.int64(NONE)
@@ -58,7 +58,7 @@ def _first_together(state, pool, e):
     return best
 
 
-@compiled
+@called
 def ask_together(settings, state, pool, e):
     """Take the requests that rank first at the engines that share `e`'s queue out of it, into `queue`."""
     world = state.world[0]
@@ -80,7 +80,7 @@ def ask_together(settings, state, pool, e):
         world.asked += 1
 
 
-@compiled
+@called
 def take_answer_together(state, pool):
     """Let the requests in `queue` run in that order, before the rest, each at its own engine."""
     world = state.world[0]

@@ -5,7 +5,7 @@ import numpy as np
 from replay.cluster.moves import sleep, wake
 from replay.cluster.pages import drop_cache, drop_caches, settle, show
 from replay.cluster.state import ABSENT
-from replay.simulation.compiled import compiled, entry
+from replay.simulation.compiled import called, compiled, entry
 from replay.simulation.memory import unpark
 from replay.simulation.places import end, preempt, victim
 from replay.simulation.queues import forget_turn, head, join, leave
@@ -14,16 +14,26 @@ from replay.simulation.state import NONE, REJECTED
 CLEAR, MAKE_ROOM, SQUEEZE, MOVE_QUEUE, GIVE_UP, ROUSE = range(6)
 
 
-@compiled
-def _lose_one(all_settings, state, pool, e):
-    """Preempt the request of an engine that loses its place first."""
-    settings = all_settings[pool.engines[e].model]
+@called
+def _show(state, pool, e):
     show(state, pool, e)
-    preempt(settings, state, e, victim(settings, state, e), NONE)
+
+
+@called
+def _settle(all_settings, state, pool, e):
     settle(all_settings, state, pool, e)
 
 
-@compiled
+@called
+def _lose_one(all_settings, state, pool, e):
+    """Preempt the request of an engine that loses its place first."""
+    settings = all_settings[pool.engines[e].model]
+    _show(state, pool, e)
+    preempt(settings, state, e, victim(settings, state, e), NONE)
+    _settle(all_settings, state, pool, e)
+
+
+@called
 def _clear(all_settings, state, pool, e):
     """Take everything off an engine: what runs waits again, its cache is gone. Returns tokens of KV to be moved out."""
     it, me = pool.engines[e], state.instances[e]
@@ -51,7 +61,7 @@ def _largest(state, pool, g):
     return best
 
 
-@compiled
+@called
 def _make_room(all_settings, state, pool, g):
     """Take KV memory from the engines of a GPU until no page is owed."""
     drop_caches(all_settings, state, pool, g, NONE)
@@ -64,7 +74,7 @@ def _make_room(all_settings, state, pool, g):
         drop_caches(all_settings, state, pool, g, NONE)
 
 
-@compiled
+@called
 def _squeeze(all_settings, state, pool, e):
     """Take KV memory from an engine until it is within its limit."""
     it, me = pool.engines[e], state.instances[e]
@@ -77,31 +87,31 @@ def _squeeze(all_settings, state, pool, e):
             drop_cache(all_settings[it.model], state, pool, e, it.cached + 0)
 
 
-@compiled
+@called
 def _move_queue(all_settings, state, pool, a, b, now):
     """Let everything that waits at engine `a` wait at `b`."""
     settings = all_settings[pool.engines[a].model]
-    show(state, pool, a)
+    _show(state, pool, a)
     while state.instances[a].waiting > 0:
         r = head(settings, state, a)
         leave(settings, state, a, r)
         unpark(settings, state, a, r)
         state.requests[r].instance = b
         join(settings, state, b, r)
-    settle(all_settings, state, pool, a)
+    _settle(all_settings, state, pool, a)
     wake(state, pool, b, now)
 
 
-@compiled
+@called
 def _give_up(all_settings, state, pool, e, reason, now):
     """Reject the first request that waits at an engine."""
     settings = all_settings[pool.engines[e].model]
     r = head(settings, state, e)
-    show(state, pool, e)
+    _show(state, pool, e)
     leave(settings, state, e, r)
     forget_turn(state, r)
     unpark(settings, state, e, r)
-    settle(all_settings, state, pool, e)
+    _settle(all_settings, state, pool, e)
     state.requests[r].status = REJECTED
     state.requests[r].reason = reason
     end(settings, state, r, now)

@@ -10,7 +10,7 @@ from replay.cluster.arbitration import ask_together, asks_together, take_answer_
 from replay.cluster.pages import serves, settle, show
 from replay.cluster.sharing import neighbours_running, next_beside, set_bar
 from replay.cluster.state import ABSENT, EMPTIED, LEAVING, MISSED, STUCK, latency_of
-from replay.simulation.compiled import compiled, entry
+from replay.simulation.compiled import called, compiled, entry
 from replay.simulation.core import next_arrival, why_not
 from replay.simulation.heaps import heap_add, heap_move, heap_remove, pop
 from replay.simulation.notes import ARRIVED, note
@@ -60,7 +60,7 @@ def wake_beside(state, pool, e, now):
                 wake(state, pool, o, now)
 
 
-@compiled
+@called
 def _arrive(all_settings, state, pool, r):
     """Let `r` arrive at the engine of its model. True when that model is nowhere."""
     world, q = state.world[0], state.requests[r]
@@ -92,7 +92,7 @@ def _arrive(all_settings, state, pool, r):
     return False
 
 
-@compiled
+@called
 def _sample(settings, state, pool, e):
     me, it, world = state.instances[e], pool.engines[e], state.world[0]
     me.next_sample = (me.clock // settings.sample_every + 1) * settings.sample_every

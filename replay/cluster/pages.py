@@ -9,7 +9,7 @@ fill (kvcached prefers partly filled pages; what a long life scatters is not mod
 import numpy as np
 
 from replay.cluster.state import LEAVING, READY
-from replay.simulation.compiled import compiled
+from replay.simulation.compiled import called, compiled
 from replay.simulation.memory import take
 from replay.simulation.state import NEVER
 
@@ -63,7 +63,7 @@ def _hold(pool, e, pages):
     it.pages = pages
 
 
-@compiled
+@called
 def drop_cache(settings, state, pool, e, blocks):
     """Take `blocks` blocks out of an engine's cache, least recently used first, and give back their pages."""
     it, me = pool.engines[e], state.instances[e]
@@ -74,7 +74,7 @@ def drop_cache(settings, state, pool, e, blocks):
     _hold(pool, e, pages_of(pool, e, it.held + it.cached))
 
 
-@compiled
+@called
 def drop_caches(all_settings, state, pool, g, sparing):
     """Take pages from the caches of a GPU's engines but `sparing` until nothing is owed."""
     gpu = pool.gpus[g]

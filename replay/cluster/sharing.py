@@ -4,7 +4,7 @@ import numpy as np
 
 from replay.cluster.pages import serves, show
 from replay.cluster.state import READY
-from replay.simulation.compiled import compiled
+from replay.simulation.compiled import called, compiled
 from replay.simulation.queues import head
 from replay.simulation.state import NEVER
 from replay.simulation.steps import fits
@@ -25,7 +25,7 @@ def neighbours_running(state, pool, e):
     return most
 
 
-@compiled
+@called
 def _first_order(all_settings, state, pool, o):
     """The rank of an engine's first waiting request, if it could be admitted now; infinite if not."""
     me, it = state.instances[o], pool.engines[o]

@@ -24,6 +24,12 @@ def compiled(function: Function) -> Function:
     return made
 
 
+def called(function: Function) -> Function:
+    """Compile `function` once, to be called: for what is large, used in several places and not in the innermost loop."""
+    made: Function = numba.njit(**COMMON, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    return made
+
+
 def entry(function: Function) -> Function:
     """Compile `function` at its first call from Python, and keep the result on disk."""
     made: Function = numba.njit(cache=True, **COMMON)(function)
