@@ -200,18 +200,24 @@ class _Replay:
             finished = workers.watch(look, self.watch.stopped)
             records.look(last=True)
             wall_s = time.monotonic() - began_s
-        self._note(workers, from_s, wall_s)
+        self._note(workers, from_s, began_s, wall_s)
         if not finished or records.count < len(self.trace):
             return False
         self.writer.finish(**self._results([w for w in workers.done if w], wall_s))
         return True
 
-    def _note(self, workers: Crew, from_s: float, wall_s: float) -> None:
-        """Each stretch of sending, for a run may have several."""
+    def _note(self, workers: Crew, from_s: float, began_s: float, wall_s: float) -> None:
+        """Each stretch of sending, for a run may have several; `epoch_s` is the trace's second 0 by the calendar."""
+        epoch_s = time.time() - time.monotonic() + began_s - from_s
         before = self.writer.info.get("stretches", [])
         keys = ("sent", "ended", "retries", "connections", "connections_refused", "circuit_opened", "cpu_s")
         done = [w for w in workers.done if w]
-        stretch = {"from_s": from_s, "wall_s": wall_s, **{key: sum(w[key] for w in done) for key in keys}}
+        stretch = {
+            "from_s": from_s,
+            "epoch_s": epoch_s,
+            "wall_s": wall_s,
+            **{key: sum(w[key] for w in done) for key in keys},
+        }
         self.writer.update(stretches=[*before, stretch], sender=[w for w in workers.ready if w])
 
     def _results(self, done: list[dict[str, Any]], wall_s: float) -> dict[str, Any]:

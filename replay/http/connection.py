@@ -120,6 +120,10 @@ class Connection(asyncio.Protocol):
 
     # What httptools calls.
 
+    def on_message_begin(self) -> None:
+        if self.exchange is None:
+            self.abort()  # a reply that nobody asked for
+
     def on_header(self, name: bytes, value: bytes) -> None:
         exchange, key = self.exchange, name.lower()
         if exchange is None:
@@ -140,7 +144,7 @@ class Connection(asyncio.Protocol):
             key, _, number = item.strip().partition(b"=")
             if key == b"max":
                 with suppress(ValueError):
-                    self.served_at_most = self.served + int(number)
+                    self.served_at_most = self.served_at_most or max(1, int(number))  # servers count down, or do not
 
     def on_headers_complete(self) -> None:
         if self.exchange is not None:

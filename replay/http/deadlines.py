@@ -23,12 +23,11 @@ class Timeouts:
             if not getattr(self, field.name) > 0:
                 raise SettingFailure("must be above 0", where=f"--timeout {field.name}")
 
-    def next_s(self, exchange: Exchange) -> float:
-        """When the exchange is late next, unless something comes before."""
-        wait = self.gap if exchange.times else self.first
-        return min(
-            (exchange.times[-1] if exchange.times else exchange.launched_s) + wait, exchange.launched_s + self.total
-        )
+    def next_s(self, exchange: Exchange, now_s: float) -> float:
+        """When to look at the exchange next: by then it may be late."""
+        if exchange.times:
+            return min(exchange.times[-1] + self.gap, exchange.launched_s + self.total)
+        return min(exchange.launched_s + min(self.first, self.total), now_s + self.gap)
 
     def exceeded(self, exchange: Exchange, now_s: float) -> str | None:
         """Which limit the exchange has passed, in words."""
@@ -63,7 +62,7 @@ class Deadlines:
         self._buckets: dict[int, set[Exchange]] = defaultdict(set)
 
     def watch(self, exchange: Exchange) -> None:
-        exchange.deadline_s = self.limits.next_s(exchange)
+        exchange.deadline_s = self.limits.next_s(exchange, exchange.launched_s)
         self._buckets[_bucket(exchange.deadline_s)].add(exchange)
 
     def forget(self, exchange: Exchange) -> None:
@@ -76,7 +75,7 @@ class Deadlines:
             for exchange in self._buckets.pop(bucket):
                 why = self.limits.exceeded(exchange, now_s)
                 if why is None:
-                    exchange.deadline_s = max(self.limits.next_s(exchange), now_s + TICK_S)
+                    exchange.deadline_s = max(self.limits.next_s(exchange, now_s), now_s + TICK_S)
                     self._buckets[_bucket(exchange.deadline_s)].add(exchange)
                 else:
                     found.append((exchange, why))

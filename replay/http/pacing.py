@@ -42,10 +42,13 @@ class TimerFd:
         self._fd = self._libc.timerfd_create(CLOCK_MONOTONIC, NONBLOCKING)
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create")
-        self._loop, self._ring, self._spec = loop, ring, _Spec()
+        self._loop, self._ring, self._spec, self._at_s = loop, ring, _Spec(), NEVER_S
         loop.add_reader(self._fd, self._rang)
 
     def set(self, at_s: float) -> None:
+        if at_s == self._at_s:
+            return
+        self._at_s = at_s
         at_ns = 0 if at_s == NEVER_S else max(1, int((at_s - EARLY_S) * 1e9))
         self._spec.at_s, self._spec.at_ns = divmod(at_ns, 1_000_000_000)
         self._libc.timerfd_settime(self._fd, ABSOLUTE, ctypes.byref(self._spec), None)
@@ -59,6 +62,7 @@ class TimerFd:
             os.read(self._fd, 8)
         except BlockingIOError:
             return  # it was set again after it had rung
+        self._at_s = NEVER_S
         self._ring()
 
 

@@ -1,6 +1,7 @@
 """Connections to one endpoint: opened ahead of time, and used once or again."""
 
 import asyncio
+import os
 import socket
 import ssl
 import time
@@ -89,7 +90,7 @@ class Pool:
         except ssl.SSLError as error:
             self._failed("error", f"TLS: {error.reason or error}")
         except OSError as error:
-            self._failed(UNSENT, f"connect: {error.strerror or error}")
+            self._failed(UNSENT, f"connect: {os.strerror(error.errno) if error.errno else error}")
         else:
             self.opened += 1
             self._ready(connection)

@@ -46,12 +46,16 @@ class Units:
         return len(self.alphabet[0])
 
     @cached_property
+    def digits(self) -> list[bytes]:
+        """The units that spell out a byte: one each, or two where there are too few for that."""
+        if len(self.alphabet) >= 256:
+            return self.alphabet[:256]
+        return [self.alphabet[n >> 4] + self.alphabet[n & 15] for n in range(256)]
+
+    @cached_property
     def spelt(self) -> int:
         """Units that spell out a 64-bit number."""
-        count, reach = 0, 1
-        while reach <= MASK:
-            count, reach = count + 1, reach * len(self.alphabet)
-        return count
+        return 8 * len(self.digits[0]) // self.width
 
     @cached_property
     def pool(self) -> bytes:
@@ -59,12 +63,8 @@ class Units:
         return b"".join(self.alphabet[mixed(n) % len(self.alphabet)] for n in range(POOL_UNITS))
 
     def spell(self, number: int) -> bytes:
-        """`number` (64 bits) in units, its lowest digit first."""
-        digits, base = [], len(self.alphabet)
-        for _ in range(self.spelt):
-            number, digit = divmod(number, base)
-            digits.append(self.alphabet[digit])
-        return b"".join(digits)
+        """`number` (64 bits) in units."""
+        return b"".join([self.digits[byte] for byte in number.to_bytes(8, "little")])
 
     def run(self, number: int, units: int) -> bytes:
         """`units` units that begin with `number` spelt out, and are the same for the same number."""

@@ -276,7 +276,7 @@ class Sender:
 
     def _release(self, exchange: Exchange, end_s: float) -> None:
         """Schedule the turns that waited for this request to end."""
-        if self._stopping:
+        if self._stopping or not exchange.row.turns:
             return
         for row in self._turns(exchange.row.turns):
             row.arrival_s = end_s - self._origin_s + row.think_s

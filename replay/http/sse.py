@@ -14,8 +14,8 @@ import orjson
 from toolkit.errors import printable
 
 EVENT_STREAM = "text/event-stream"
+Alike = tuple[bytes, bytes]
 SHOWN = 200  # characters of what a server says
-Status = tuple[str, str | None]
 
 
 @dataclass(slots=True)
@@ -36,7 +36,12 @@ class Reply:
 def read(parts: Sequence[bytes], times: Sequence[float], *, ended: bool = True) -> Reply:
     """Read a stream of server-sent events; `ended` is false where the connection was cut before the body's end."""
     reply, token_ids, finished = Reply(), 0, False
+    alike: Alike | None = None
     for at_s, payload in events(parts, times):
+        if alike is not None and payload.startswith(alike[0]) and payload.endswith(alike[1]):
+            reply.last_token_s = at_s
+            reply.chunks += 1
+            continue
         if payload == b"[DONE]":
             finished = True
             continue
@@ -51,6 +56,7 @@ def read(parts: Sequence[bytes], times: Sequence[float], *, ended: bool = True) 
         choices = event.get("choices")
         if choices:
             finished |= _take(reply, choices[0], at_s)
+            alike = _shape(payload) if reply.chunks and not finished else None
             token_ids += len(choices[0].get("token_ids") or ())
         if event.get("usage"):
             _count(reply, event["usage"])
@@ -63,11 +69,30 @@ def events(parts: Sequence[bytes], times: Sequence[float]) -> Iterator[tuple[flo
     """The data of each event and when the part with its end arrived."""
     rest = b""
     for part, at_s in zip(parts, times, strict=True):
+        if not rest and part.endswith(b"\n\n") and part.startswith(b"data: ") and part.count(b"\n") == 2:
+            yield at_s, part[6:-2]  # as nearly all are
+            continue
         lines = (rest + part if rest else part).split(b"\n")
         rest = lines.pop()
         for line in lines:
             if line.startswith(b"data:"):
                 yield at_s, line[5:].strip()
+
+
+def _shape(payload: bytes) -> Alike | None:
+    """What stands before and after a plain chunk's text: others that differ in it alone need not be parsed.
+
+    A quote within a JSON string is escaped, so neither part can be matched by a text.
+    """
+    if b'"finish_reason":null' not in payload or b'"usage":{' in payload or b'"role"' in payload:
+        return None
+    for key in (b'"content":"', b'"text":"'):
+        start = payload.find(key)
+        if start >= 0:
+            start += len(key)
+            end = payload.find(b'"', start)
+            return None if b"\\" in payload[start:end] else (payload[:start], payload[end:])
+    return None
 
 
 def _take(reply: Reply, choice: dict[str, Any], at_s: float) -> bool:
