@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from toolkit.analysis.drift import Drift
 from toolkit.traces import Trace, read_trace
 
 DATASETS = Path(__file__).parents[1] / "datasets"
@@ -86,6 +87,20 @@ def test_outputs_drift_for_one_model_and_tenant_only(frame: pl.DataFrame, truth:
 
     assert growth(one) == pytest.approx(drift["factor"], rel=0.15)
     assert growth(other) == pytest.approx(1, rel=0.2)
+
+
+def test_drift_of_one_model_and_tenant_is_found_over_all_traffic(
+    trace: Trace, frame: pl.DataFrame, truth: dict
+) -> None:  # type: ignore[type-arg]
+    planted = truth["drift"]
+    tables = Drift().run(frame.select(Drift.columns), trace.info)
+    found = tables["strata_points"].filter(pl.col("column") == "output_tokens")
+    assert found.select("model", "tenant").rows() == [(planted["model"], planted["tenant"])]
+    row = found.row(0, named=True)
+    assert row["time_low_s"] <= planted["at_s"] <= row["time_high_s"]
+    assert row["ratio"] == pytest.approx(planted["factor"], rel=0.15)
+    verdicts = dict(tables["summary"].select("column", "verdict").iter_rows())
+    assert (verdicts["output_tokens"], verdicts["prompt_tokens"]) == ("drift", "none")
 
 
 def test_predictions_err_as_said_and_miss_the_drift(frame: pl.DataFrame, truth: dict) -> None:  # type: ignore[type-arg]

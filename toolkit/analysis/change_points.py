@@ -136,21 +136,21 @@ def pulse_scan(sums: Singles) -> Singles:
     return scanned
 
 
-def stretch(features: Floats, long_run: float = 0.0, blocks: int = BLOCKS) -> float:
+def stretch(features: Floats, long_run: float = 0.0, blocks: int = BLOCKS, scales: tuple[int, ...] = SCALES) -> float:
     """How much larger the variance of long means is than if `blocks` blocks were independent; at least 1.
 
     `long_run` is what is known of the variance that a chunk adds to a long sum. The rest is from differences of
     neighbouring blocks, and of those one apart, at several block lengths. Blocks that wander like an AR(1) with
     correlation ρ have E d₂² ∕ E d₁² = 1 + ρ; a step or a ramp touches few differences, or each by little.
     """
-    scales = [scale for scale in SCALES if scale <= len(features)]
-    if not scales:
+    usable = [scale for scale in scales if scale <= len(features)]
+    if not usable:
         return 1.0
     base = _scaled_blocks(features, min(blocks, len(features)))
     total = (base**2).sum() / (len(base) - 1)
     if total <= 0:
         return 1.0
-    measured = (_long_run(_scaled_blocks(features, scale)) for scale in scales)
+    measured = (_long_run(_scaled_blocks(features, scale)) for scale in usable)
     return max(1.0, max(long_run, *measured) / float(total))
 
 

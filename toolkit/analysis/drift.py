@@ -1,5 +1,6 @@
 """Do token lengths drift: over time, from their estimates, and why."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -8,12 +9,13 @@ import polars as pl
 from toolkit.analysis import detectors, drift_bins, drift_cause, drift_estimate, drift_strata, drift_windows
 from toolkit.analysis.change_places import distance, interval
 from toolkit.analysis.change_points import BLOCKS, CUT_ALPHA, PULSE_ALPHA, Segmentation, segment
-from toolkit.analysis.drift_bins import Binned, Values
+from toolkit.analysis.drift_bins import Binned, Names, Values
 from toolkit.analysis.drift_sessions import session_variance
 from toolkit.analysis.drift_strata import Strata
 from toolkit.traces import TraceInfo
 
 SEED = 0
+THREADS = 2  # columns at once: NumPy lets go of the interpreter, and each column needs memory of its own
 DAY_S = 86400.0
 LENGTHS = ("prompt_tokens", "output_tokens")
 RATIOS = {"ratio": "prompt_tokens", "estimate": "predicted_output_tokens"}  # of output tokens to these
@@ -60,14 +62,19 @@ class Drift:
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
-        frame = frame.rechunk().with_columns(pl.col("request_id").fill_null(pl.int_range(pl.len())))
-        splits, parts = splits_of(frame), drift_strata.strata(frame)
+        empty = [c for c in frame.columns if frame[c].null_count() == frame.height]
+        frame = frame.drop(empty).rechunk().with_columns(pl.lit(None, dtype=frame.schema[c]).alias(c) for c in empty)
+        frame = frame.with_columns(pl.col("request_id").fill_null(pl.int_range(pl.len())))
+        names = {column: drift_bins.names_of(frame[column]) for column in SPLITS}
+        splits, parts = splits_of(frame, names), drift_strata.strata(names)
         found = series_of(frame, splits)
         binned = [series for series, _ in found]
-        answers = [
-            self._series(series, values, frame, splits_for(series, splits, binned), parts, info)
-            for series, values in found
-        ]
+
+        def asked(series: tuple[Binned, Values | None]) -> dict[str, pl.DataFrame]:
+            return self._series(*series, frame, splits_for(series[0], splits, binned), parts, info)
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            answers = list(pool.map(asked, found))
         tables = {
             name: pl.concat([answer[name] for answer in answers]) if answers else schema.to_frame()
             for name, schema in TABLES.items()
@@ -119,9 +126,9 @@ TABLES = {
 }
 
 
-def splits_of(frame: pl.DataFrame) -> list[Binned]:
+def splits_of(frame: pl.DataFrame, names: dict[str, Names]) -> list[Binned]:
     """Models, tenants and kinds, where there are two and more."""
-    found = [drift_bins.of_names(frame, column) for column in SPLITS if frame[column].null_count() < frame.height]
+    found = [drift_bins.of_names(frame, column, names[column]) for column in SPLITS]
     return [binned for binned in found if binned is not None]
 
 
@@ -156,7 +163,9 @@ def _in_strata(
         return drift_strata.STRATA.to_frame(), STRATA_POINTS.to_frame()
     time_s, request_id = drift_bins.where(frame)
     known = np.flatnonzero(values.numbers >= 0) if changes else np.zeros(0, dtype=np.int64)
-    column = drift_strata.Column(values, time_s, request_id, frame["session_id"], known[changes])
+    sessions = frame["session_id"]
+    sessions_known = sessions if sessions.null_count() < frame.height else None
+    column = drift_strata.Column(values, time_s, request_id, sessions_known, known[changes])
     answer = drift_strata.changed(column, parts, rng)
     p_values = {
         (model, tenant): p for model, tenant, p in answer.table.select("model", "tenant", "p_value").iter_rows()
@@ -213,7 +222,7 @@ def summary(
     about: dict[str, Any],
 ) -> pl.DataFrame:
     """One row; `p_value` is that of all requests together."""
-    level = CUT_ALPHA + PULSE_ALPHA + (2 * drift_strata.ALPHA if strata.height else 0)
+    level = CUT_ALPHA + PULSE_ALPHA + (drift_strata.ALPHA if strata.height else 0)
     row: dict[str, Any] = {
         "column": binned.name,
         "verdict": "drift" if found.points or in_strata.height else "none",

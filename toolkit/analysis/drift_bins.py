@@ -132,22 +132,54 @@ def of_tokens(frame: pl.DataFrame, column: str) -> Binned | None:
     return binned(token_values(frame, column), *where(frame))
 
 
-def of_names(frame: pl.DataFrame, column: str) -> Binned | None:
+@dataclass(frozen=True)
+class Names:
+    """A column of names as numbers, one a row; `busiest` are the numbers that occur, most requests first."""
+
+    numbers: NDArray[np.integer]
+    counts: Ints
+    busiest: Ints
+    labels: list[str | None]  # of the busiest
+
+    def table(self, own: int, rest: int) -> Codes:
+        """For each number the place of its name among the `own` busiest, for all others `rest`."""
+        table = np.full(len(self.counts), rest, dtype=np.uint8)
+        table[self.busiest[:own]] = np.arange(min(own, len(self.busiest)))
+        return table
+
+
+def names_of(column: pl.Series) -> Names:
+    """The names of a column; null is one of them."""
+    physical = column.cast(pl.Categorical).to_physical()
+    if physical.null_count():
+        physical = physical.cast(pl.Int64).fill_null(-1) + 1
+    numbers = physical.to_numpy()
+    counts = _counts(numbers, int(numbers.max(initial=0)) + 1)
+    row = np.zeros(len(counts), dtype=np.int64)
+    row[numbers] = np.arange(len(numbers))  # any row that has the name
+    found = np.flatnonzero(counts)
+    labels = column.gather(row[found]).cast(pl.String)
+    named = pl.DataFrame({"number": found, "name": labels, "len": counts[found]})
+    named = named.sort("len", "name", descending=[True, False])
+    return Names(numbers, counts, named["number"].to_numpy(), named["name"].to_list())
+
+
+def _counts(numbers: NDArray[np.integer], most: int) -> Ints:
+    """How often each number below `most` occurs; a slice at a time, as NumPy counts wide integers only."""
+    slices = (numbers[i : i + SLICE] for i in range(0, len(numbers), SLICE))
+    return sum((np.bincount(each, minlength=most) for each in slices), start=np.zeros(most, dtype=np.int64))
+
+
+def of_names(frame: pl.DataFrame, column: str, names: Names | None = None) -> Binned | None:
     """The bins of a column of names, the busiest 63 and all others; null where there is but one name."""
-    names = frame[column].cast(pl.Categorical)
-    number = (pl.first().to_physical().cast(pl.Int32) + 1).fill_null(0)
-    known = pl.DataFrame({"name": names.unique()}).select(pl.col("name").cast(pl.String), number=number)
-    numbers = names.to_frame().select(number).to_series().to_numpy()
-    counts = np.bincount(numbers)
-    busiest = known.with_columns(len=counts[known["number"].to_numpy()]).sort("len", "name", descending=[True, False])
-    if busiest.height < 2:
+    names = names or names_of(frame[column])
+    distinct = len(names.busiest)
+    if distinct < 2:
         return None
-    own = busiest.height if busiest.height <= BINS else BINS - 1
-    table = np.full(len(counts), BINS - 1, dtype=np.uint8)
-    table[busiest["number"][:own].to_numpy()] = np.arange(own)
-    labels = (*busiest["name"][:own], *(["others"] if own < busiest.height else []))
+    own = distinct if distinct <= BINS else BINS - 1
+    labels = (*names.labels[:own], *(["others"] if own < distinct else []))
     middles = np.arange(len(labels), dtype=np.float64)
-    return Binned(column, table[numbers], middles, False, *where(frame), labels)
+    return Binned(column, names.table(own, BINS - 1)[names.numbers], middles, False, *where(frame), labels)
 
 
 def binned(values: Values, time_s: Floats | None, request_id: Ints, most: int = BINS) -> Binned | None:
@@ -157,10 +189,7 @@ def binned(values: Values, time_s: Floats | None, request_id: Ints, most: int = 
         known = numbers >= 0
         numbers, request_id = numbers[known], request_id[known]
         time_s = None if time_s is None else time_s[known]
-    counts = sum(
-        (np.bincount(numbers[i : i + SLICE], minlength=len(values.meaning)) for i in range(0, len(numbers), SLICE)),
-        start=np.zeros(len(values.meaning), dtype=np.int64),
-    )
+    counts = _counts(numbers, len(values.meaning))
     distinct = np.flatnonzero(counts)
     if len(distinct) < 2:
         return None

@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.analysis.coincidences import together
 from toolkit.analysis.groups_activity import MOST_IN_BLOCK, Scale
 from toolkit.analysis.groups_communities import upper_pairs
 
@@ -91,16 +92,6 @@ def turned(words: Words, in_block: int, rng: np.random.Generator) -> Words:
     over = np.where(shift > 0, words >> (back % np.uint64(64)), np.uint64(0))
     result: Words = ((words << shift) | over) & np.uint64(2**in_block - 1)
     return result
-
-
-def together(words: Words, edges: Ints, into: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """Windows in which both of a pair are active, parts × pairs; `edges` are the blocks at which parts begin."""
-    place = 0
-    for i in range(len(words) - 1):
-        both = np.bitwise_count(words[i] & words[i + 1 :])
-        into[:, place : place + len(both)] = np.add.reduceat(both, edges[:-1], axis=1, dtype=np.uint16).T
-        place += len(both)
-    return into
 
 
 def expected(a: Blocks, b: Blocks, edges: Ints) -> Pairs:
