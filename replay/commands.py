@@ -24,6 +24,24 @@ ROUTINGS = ("round-robin", "least-loaded", "prefix-aware")
     metavar="NAME[:KEY=VALUE,…]",
     help="Who runs first; several with commas or by repeating. Default fcfs.",
 )
+@click.option(
+    "--cluster",
+    type=click.Path(),
+    help="Several models on several GPUs, as CLUSTER.yaml describes them; its settings replace those of one engine.",
+)
+@click.option(
+    "--placement",
+    "placements",
+    multiple=True,
+    metavar="NAME[:KEY=VALUE,…]",
+    help="On a cluster, which model lives where; several with commas or by repeating. Default static.",
+)
+@click.option(
+    "--slo-scale",
+    type=(click.FloatRange(min=0, min_open=True), click.FloatRange(min=0, min_open=True)),
+    metavar="TTFT TPOT",
+    help="On a cluster, objectives are each model's P95 on GPUs of its own times these.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the runs, one below it for each scheduler.")
 @click.option("--resume", type=click.Path(path_type=Path), help="Finish the unfinished runs in this folder.")
 @click.option("--gpu", default="h100", show_default=True, help="GPU preset.")

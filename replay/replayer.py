@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,17 +35,21 @@ class Meter:
 
 @dataclass(frozen=True)
 class Job:
-    """A scheduler's spec and the run folder its outcomes go to."""
+    """A scheduler's spec, the engine it runs on and the run folder its outcomes go to."""
 
     spec: str
     writer: RunWriter
+    engine: Engine
+
+    @property
+    def name(self) -> str:
+        return str(self.writer.info["name"])
 
 
 @dataclass
 class Replayer:
-    """Replays `trace` on `engine`; `report(spec, done, total)` hears how far each replay is."""
+    """Replays `trace`; `report(name, done, total)` hears how far each replay is."""
 
-    engine: Engine
     trace: pl.DataFrame
     info: TraceInfo
     report: Callable[[str, int, int], None] = lambda spec, done, total: None
@@ -67,12 +71,12 @@ class Replayer:
 
     def _replay(self, job: Job) -> bool:
         scheduler = plugins.create("scheduler", job.spec)
-        meter = Meter(lambda done, total: self.report(job.spec, done, total), self.stop)
-        return self.engine.replay(self.trace, self.info, scheduler, job.writer, meter)
+        meter = Meter(lambda done, total: self.report(job.name, done, total), self.stop)
+        return job.engine.replay(self.trace, self.info, scheduler, job.writer, meter)
 
 
-def split_schedulers(values: Sequence[str]) -> list[str]:
-    """Scheduler specs from `--scheduler` values: `a,b:key=value,key=value` names two.
+def split_specs(values: Sequence[str], option: str) -> list[str]:
+    """Plugin specs from an option's values: `a,b:key=value,key=value` names two.
 
     A piece that is `key=value` without a colon belongs to the spec before it.
     """
@@ -87,7 +91,7 @@ def split_schedulers(values: Sequence[str]) -> list[str]:
             fresh = False
     if len(set(specs)) < len(specs):
         twice = next(s for s in specs if specs.count(s) > 1)
-        raise SettingFailure(f"'{twice}' is named twice", where="--scheduler")
+        raise SettingFailure(f"'{twice}' is named twice", where=option)
     return specs
 
 
@@ -99,19 +103,40 @@ def label_of(spec: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-") or "scheduler"
 
 
-def open_jobs(out: Path, specs: Sequence[str], settings: dict[str, Any]) -> list[Job]:
-    """A run folder under `out` for each scheduler; nothing is created unless all can be."""
+def open_jobs(
+    out: Path, specs: Sequence[str], engines: Mapping[str | None, Engine], settings: dict[str, Any]
+) -> list[Job]:
+    """A run folder under `out` for each engine (by its placement's spec, None where it has none) and scheduler.
+
+    Nothing is created unless all can be.
+    """
+    pairs = [(placement, spec) for placement in engines for spec in specs]
+    folders = [out / _folder(placement, spec) for placement, spec in pairs]
     for spec in specs:
         plugins.create("scheduler", spec)
-        if (out / label_of(spec) / "run.json").exists():
+    for folder in folders:
+        if (folder / "run.json").exists():
             hint = f"continue it with `trace replay --resume {out}`, or choose another --out"
-            raise RunFailure("holds a run already", where=str(out / label_of(spec)), hint=hint)
-    if len({label_of(spec) for spec in specs}) < len(specs):
-        raise SettingFailure("two schedulers would share a folder", where="--scheduler", hint="replay them apart")
-    return [Job(spec, _open(out / label_of(spec), spec, settings)) for spec in specs]
+            raise RunFailure("holds a run already", where=str(folder), hint=hint)
+    if len(set(folders)) < len(folders):
+        raise SettingFailure("two replays would share a folder", where="--scheduler", hint="replay them apart")
+    return [
+        Job(spec, _open(folder, placement, spec, engines[placement], settings), engines[placement])
+        for folder, (placement, spec) in zip(folders, pairs, strict=True)
+    ]
 
 
-def _open(path: Path, spec: str, settings: dict[str, Any]) -> RunWriter:
+def _folder(placement: str | None, spec: str) -> str:
+    return label_of(spec) if placement is None else f"{label_of(placement)}-{label_of(spec)}"
+
+
+def _open(path: Path, placement: str | None, spec: str, engine: Engine, settings: dict[str, Any]) -> RunWriter:
+    said = {"engine": engine.describe(), "run_id": path.name, "name": spec, "scheduler": _named(spec)}
+    if placement is not None:
+        said |= {"name": f"{placement} {spec}", "placement": _named(placement)}
+    return RunWriter.create(path, {**settings, **said})
+
+
+def _named(spec: str) -> dict[str, Any]:
     name, options = plugins.split_spec(spec)
-    scheduler = {"name": name, "parameters": options, "spec": spec}
-    return RunWriter.create(path, {**settings, "run_id": label_of(spec), "name": spec, "scheduler": scheduler})
+    return {"name": name, "parameters": options, "spec": spec}

@@ -2,7 +2,7 @@
 
 import shlex
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from replay.engines import openai
 from replay.explain import checked_request, story
 from replay.latency_models.choosing import served_by
 from replay.progress import progress
-from replay.replayer import Job, Replayer, open_jobs, split_schedulers
+from replay.replayer import Job, Replayer, open_jobs, split_specs
 from replay.simulation.hardware import gpu_preset, kv_blocks, model_preset
 from replay.simulation.setup import Limits
 from toolkit import plugins
@@ -30,20 +30,19 @@ NOT_REPLAYED = ("source_status", "source_ttft_s", "source_e2e_s")
 def begin(options: dict[str, Any]) -> bool:
     """Start the replays the options ask for; True when all are finished."""
     given = {**options, "traces": [str(path) for path in options["traces"]], "out": str(options["out"])}
-    engine = build_engine(options)
+    engines = build_engines(options)
     trace = open_trace(options["traces"], dict(options))
     requests = replayable(trace, options["session_gap_s"])
     hardware = {name: options[name] for name in ("gpu", "latency", "tensor_parallel")}
     settings = {
         "trace": trace.info.to_dict(),
-        "engine": engine.describe(),
         "hardware": None if options["engine"] == "openai" else {**hardware, "model": options["model_preset"]},
         "seed": None,
         "options": given,
         "command": command_line(given),
     }
-    jobs = open_jobs(options["out"], split_schedulers(options["schedulers"]), settings)
-    return _run(engine, requests, trace, jobs)
+    jobs = open_jobs(options["out"], split_specs(options["schedulers"], "--scheduler"), engines, settings)
+    return _run(requests, trace, jobs)
 
 
 def explain(options: dict[str, Any], request: int) -> None:
@@ -55,7 +54,7 @@ def explain(options: dict[str, Any], request: int) -> None:
         )
     trace = open_trace(options["traces"], dict(options))
     requests = replayable(trace, options["session_gap_s"])
-    for spec in split_schedulers(options["schedulers"]):
+    for spec in split_specs(options["schedulers"], "--scheduler"):
         rows = engine.explain(
             requests, trace.info, plugins.create("scheduler", spec), checked_request(requests, request)
         )
@@ -70,9 +69,29 @@ def resume(folder: Path) -> bool:
         options = dict(group[0].info["options"])
         trace = open_trace([Path(p) for p in options["traces"]], dict(options))
         _check_same(trace, group[0])
-        jobs = [Job(run.info["scheduler"]["spec"], RunWriter(run.path, run.info)) for run in group]
-        finished &= _run(build_engine(options), replayable(trace, options["session_gap_s"]), trace, jobs)
+        engines = build_engines(options)
+        jobs = [_job(run, engines) for run in group]
+        finished &= _run(replayable(trace, options["session_gap_s"]), trace, jobs)
     return finished
+
+
+def _job(run: Run, engines: Mapping[str | None, Engine]) -> Job:
+    placement = run.info.get("placement", {}).get("spec")
+    return Job(run.info["scheduler"]["spec"], RunWriter(run.path, run.info), engines[placement])
+
+
+def build_engines(options: dict[str, Any]) -> dict[str | None, Engine]:
+    """The engines the options describe: one for each placement on a cluster, else one (None)."""
+    if options["cluster"] is None:
+        if options["placements"]:
+            raise SettingFailure("needs a cluster", where="--placement", hint="describe it with --cluster CLUSTER.yaml")
+        return {None: build_engine(options)}
+    from replay.engines.cluster import from_options
+
+    if options["engine"] != "simulated":
+        raise SettingFailure(f"is simulated, not --engine {options['engine']}", where="--cluster")
+    specs = split_specs(options["placements"] or ("static",), "--placement")
+    return {spec: from_options(options, spec) for spec in specs}
 
 
 def build_engine(options: dict[str, Any]) -> Engine:
@@ -148,10 +167,10 @@ def command_line(options: dict[str, Any]) -> str:
     return shlex.join(words)
 
 
-def _run(engine: Engine, requests: pl.DataFrame, trace: Trace, jobs: Sequence[Job]) -> bool:
-    bars = [] if getattr(engine, "shows_progress", False) else [job.spec for job in jobs]
+def _run(requests: pl.DataFrame, trace: Trace, jobs: Sequence[Job]) -> bool:
+    bars = [job.name for job in jobs if not getattr(job.engine, "shows_progress", False)]
     with progress(bars, len(requests)) as report, interrupted_by_sigterm():
-        finished = Replayer(engine, requests, trace.info, report).run(jobs)
+        finished = Replayer(requests, trace.info, report).run(jobs)
     for job in jobs:
         click.echo(_line(job.writer))
     return finished

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -144,7 +144,7 @@ class ClusterDriver:
 
     def _react(self, why: int, pause: int) -> bool:
         """Do what the core stopped for. False when nothing more can happen."""
-        cluster, c = self.controller.pool.cluster, self.controller
+        cluster = self.controller.pool.cluster
         about, now = int(cluster["about"][0]), int(cluster["when"][0])
         if why == MISSED:
             self._decide("miss", about, now)
@@ -282,4 +282,4 @@ def _costs(hosting: Hosting, tables: TableBook) -> ServiceCosts:
     mean = {n: float(np.average([getattr(c, n) for c in each], weights=weight)) for n in names}
     served = pl.DataFrame({"name": hosting.trace["model"], "m": hosting.model_of}).unique("name", keep="first")
     models = {str(name): each[m] for name, m in served.iter_rows()}
-    return cast(ServiceCosts, ServiceCosts(**mean, models=models))
+    return ServiceCosts(**mean, models=models)

@@ -3,6 +3,10 @@
 import polars as pl
 
 from replay.simulation.state import PS
+from toolkit.schema import EVENTS
+
+COLUMNS = ("time_s", "kind", "gpu", "model", "bytes", "duration_s", "detail")
+SCHEMA = {name: EVENTS[name] for name in COLUMNS}
 
 
 class EventLog:
@@ -24,7 +28,5 @@ class EventLog:
 
     def take(self) -> pl.DataFrame:
         """The rows since the last time."""
-        names = ("time_s", "kind", "gpu", "model", "bytes", "duration_s", "detail")
         rows, self._rows = self._rows, []
-        schema = dict(zip(names, (pl.Float64, pl.String, pl.String, pl.String, pl.Int64, pl.Float64, pl.String)))
-        return pl.DataFrame(rows, schema=schema, orient="row")
+        return pl.DataFrame(rows, schema=SCHEMA, orient="row")

@@ -43,8 +43,16 @@ def utilisation(hosting: Hosting, info: TraceInfo) -> dict[str, Any]:
     return {"offered_per_s": len(arrival) / span_s, "utilisation": busy_s / (span_s * len(hosting.gpu_types))}
 
 
-def objectives(cluster: Cluster, trace: pl.DataFrame, info: TraceInfo, quantile: float = 0.95) -> pl.DataFrame:
-    """`slo_ttft_s` and `slo_tpot_s` for each request: its model's `quantile` on GPUs of its own (Prism, section 7)."""
+def with_objectives(
+    cluster: Cluster, trace: pl.DataFrame, info: TraceInfo, ttft_scale: float, tpot_scale: float
+) -> pl.DataFrame:
+    """The trace with each model's P95 TTFT and TPOT on GPUs of its own, times a scale, as objectives (as Prism)."""
+    p95 = _objectives(cluster, trace, info, 0.95)
+    return trace.with_columns(slo_ttft_s=p95["slo_ttft_s"] * ttft_scale, slo_tpot_s=p95["slo_tpot_s"] * tpot_scale)
+
+
+def _objectives(cluster: Cluster, trace: pl.DataFrame, info: TraceInfo, quantile: float) -> pl.DataFrame:
+    """`slo_ttft_s` and `slo_tpot_s` for each request: its model's `quantile` on GPUs of its own."""
     driver = alone(cluster, trace, info)
     q, model_of = driver.controller.state.requests, driver.hosting.model_of
     ended = q["status"] == FINISHED

@@ -31,6 +31,7 @@ class GPUs:
 class Hosted:
     """A model that the cluster serves: `serves` names the trace's models whose requests it answers, by default its own.
 
+    Or it serves the trace's model of popularity `rank` (1: the most popular), its requests `shift_s` later.
     Bytes are worked out from the preset where they are not given; `kv_bytes_per_token` is of the whole model, as are
     `weight_bytes`. `replicas` are placed apart from each other, and share its requests in turn.
     """
@@ -45,10 +46,14 @@ class Hosted:
     weight_bytes: float | None = None
     kv_bytes_per_token: float | None = None
     latency: str = "roofline"
+    rank: int | None = None
+    shift_s: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("tensor_parallel", "replicas"):
-            if getattr(self, name) < 1:
+        if self.rank is not None and self.serves:
+            raise ValueError("a model has a rank or says what it serves, not both")
+        for name in ("tensor_parallel", "replicas", "rank"):
+            if (getattr(self, name) or 1) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("slo_ttft_s", "slo_tpot_s", "weight_bytes", "kv_bytes_per_token"):
             value = getattr(self, name)

@@ -2,14 +2,16 @@
 
 import copy
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from replay.cluster.driver import ClusterDriver
 from replay.cluster.hosting import Hosting
-from replay.cluster.load import utilisation
-from replay.cluster.spec import Cluster
+from replay.cluster.load import utilisation, with_objectives
+from replay.cluster.mapping import mapped
+from replay.cluster.spec import Cluster, load_cluster
 from replay.simulation.sensitivity import SCALES, quantile_rows
 from toolkit import plugins
 from toolkit.protocols import Scheduler, Watch
@@ -20,12 +22,22 @@ from toolkit.traces import TraceInfo
 class ClusterEngine:
     """GPUs that hold several models in virtual time: elastic KV pages, loads, evictions and migrations by a placement.
 
-    `placement` is a spec (NAME:key=value,…). A replay that is resumed starts over: placements keep a memory of their
+    `placement` is a spec (NAME:key=value,…). With `slo_scale`, objectives are each model's P95 TTFT and TPOT on GPUs of
+    its own times these two. A replay that is resumed starts over: placements keep a memory of their
     own.
     """
 
-    def __init__(self, cluster: Cluster, placement: str, closed: bool = True, jump: bool = True, band: bool = True):
+    def __init__(
+        self,
+        cluster: Cluster,
+        placement: str,
+        closed: bool = True,
+        jump: bool = True,
+        band: bool = True,
+        slo_scale: tuple[float, float] | None = None,
+    ):
         self.cluster, self.placement, self.closed, self.jump, self.band = cluster, placement, closed, jump, band
+        self.slo_scale = slo_scale
         plugins.create("placement", placement)
 
     def describe(self) -> dict[str, Any]:
@@ -41,7 +53,10 @@ class ClusterEngine:
         self, trace: pl.DataFrame, info: TraceInfo, scheduler: Scheduler, writer: RunWriter, watch: Watch
     ) -> bool:
         """Replay `trace` into the run folder. True when finished."""
-        hosting, untouched = Hosting(self.cluster, trace), copy.deepcopy(scheduler)
+        served, left_out = mapped(self.cluster, trace)
+        if self.slo_scale is not None:
+            served = with_objectives(self.cluster, served, info, *self.slo_scale)
+        hosting, untouched = Hosting(self.cluster, served), copy.deepcopy(scheduler)
         writer.truncate({})
         driver = self._driver(hosting, info, scheduler)
         if not driver.run(writer, watch):
@@ -55,7 +70,7 @@ class ClusterEngine:
                     return False
                 rows.append(quantile_rows(again.controller.state, scale))
             writer.append("sensitivity", pl.concat(rows))
-        writer.finish(**summary, **utilisation(hosting, info))
+        writer.finish(**summary, **utilisation(hosting, info), left_out=left_out)
         return True
 
     def _driver(self, hosting: Hosting, info: TraceInfo, scheduler: Scheduler, scale: float = 1.0) -> ClusterDriver:
@@ -64,3 +79,14 @@ class ClusterEngine:
         return ClusterDriver.prepare(
             hosting, info, scheduler, placement, who, closed=self.closed, jump=self.jump, scale=scale
         )
+
+
+def from_options(options: dict[str, Any], placement: str) -> ClusterEngine:
+    """The engine that `trace replay`'s options describe, under one placement."""
+    return ClusterEngine(
+        load_cluster(Path(options["cluster"])),
+        placement,
+        closed=options["sessions"] == "closed",
+        band=options["band"],
+        slo_scale=options["slo_scale"],
+    )

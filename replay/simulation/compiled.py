@@ -15,7 +15,8 @@ from replay.lean_numba import numba
 
 Function = Callable[..., Any]
 COMMON: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
-INNER: dict[str, Any] = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+CALLED: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+INNER: dict[str, Any] = {"forceinline": True, **CALLED}
 
 
 def compiled(function: Function) -> Function:
@@ -25,8 +26,8 @@ def compiled(function: Function) -> Function:
 
 
 def called(function: Function) -> Function:
-    """Compile `function` once, to be called: for what is large, used in several places and not in the innermost loop."""
-    made: Function = numba.njit(**COMMON, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    """Compile `function` once, to be called: for what is large, has several callers and is not in an inner loop."""
+    made: Function = numba.njit(**COMMON, **CALLED)(function)
     return made
 
 

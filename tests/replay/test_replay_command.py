@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from replay.replayer import label_of, split_schedulers
+from replay.replayer import label_of, split_specs
 from tests.replay.simulations import make_trace
 from toolkit.cli import main
 from toolkit.errors import SettingFailure
@@ -193,13 +193,13 @@ def test_usage_errors_exit_with_2(trace_file):
 
 
 def test_scheduler_values_split_at_commas_but_not_inside_settings():
-    assert split_schedulers(["fcfs,trail:predictor=column,hold_share=0.6,sjf"]) == [
+    assert split_specs(["fcfs,trail:predictor=column,hold_share=0.6,sjf"], "--scheduler") == [
         "fcfs",
         "trail:predictor=column,hold_share=0.6",
         "sjf",
     ]
     with pytest.raises(SettingFailure):
-        split_schedulers(["fcfs", "fcfs"])
+        split_specs(["fcfs", "fcfs"], "--scheduler")
 
 
 def test_a_label_is_never_a_path():
