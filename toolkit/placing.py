@@ -96,7 +96,7 @@ class View:
     state: Ints  # [m] ABSENT, LOADING, READY
     gpus: tuple[tuple[int, ...], ...]  # [m] where it lives or will (while it migrates: where it still serves)
     resident: Floats  # [m] share of its layers on its GPUs; 0 where absent
-    moving: NDArray[np.bool_]  # [m] it migrates
+    moving: NDArray[np.bool_]  # [m] it migrates, or has and still runs requests where it was
     waiting: Ints  # [m] requests
     running: Ints  # [m]
     oldest_s: Floats  # [m] arrival of the request that waits longest; NaN: none waits

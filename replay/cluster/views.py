@@ -65,7 +65,7 @@ def view_of(controller: Controller, now: int, why: Why, model: int) -> View:
     at = pool.models["engine"].copy()
     shown = {ABSENT: placing.ABSENT, LOADING: placing.LOADING}
     status = np.array([shown.get(int(s), placing.READY) for s in engines["status"][at]])
-    moving = engines["status"][at ^ 1] == LOADING
+    moving = engines["status"][at ^ 1] != ABSENT
     counts = ("waiting", "running", "prefilled", "emitted")
     both = {name: instances[name].reshape(-1, SLOTS).sum(axis=1) for name in counts}
     free = pool.gpus["free"] * float(controller.hosting.cluster.sharing.page_bytes)

@@ -11,7 +11,7 @@ from replay.cluster.hosting import Hosting
 from replay.cluster.spec import Cluster, EngineLimits, GPUs, Hosted, Sharing
 from replay.schedulers.fcfs import FCFS
 from tests.replay.simulations import Collected, Unwatched, make_trace
-from toolkit.placing import Placement
+from toolkit.placing import ABSENT, READY, Action, Evict, Facts, Load, Migrate, Placement, Resize, View
 from toolkit.protocols import Scheduler
 from toolkit.traces import TraceInfo
 
@@ -66,3 +66,46 @@ def replay_on(
     assert driver.run(writer, Unwatched())  # type: ignore[arg-type]
     ended = writer.table("outcomes").sort("request_id")
     return Outcome(driver, ended, writer.table("timeline"), writer.table("events"))
+
+
+class Chaotic:
+    """Does something that is allowed, at random, whenever it is asked: a placement to test the rules with."""
+
+    def __init__(self, seed: int, interval_s: float | None = 0.7, arbitrates: bool = False):
+        self.rng, self.interval_s, self.arbitrates = np.random.default_rng(seed), interval_s, arbitrates
+        self.least_kv_share = 0.3
+
+    def begin(self, facts: Facts) -> list[Action]:
+        self.facts = facts
+        return []
+
+    def decide(self, view: View) -> list[Action]:
+        models = self.rng.permutation(len(self.facts.models))
+        for m in [view.model, *models.tolist()] if view.model >= 0 else models.tolist():
+            action = self._about(view, int(m))
+            if action is not None:
+                return [action]
+        return []
+
+    def _about(self, view: View, m: int) -> Action | None:
+        settled = view.state[m] == READY and not view.moving[m]
+        if view.state[m] == ABSENT:
+            gpus = self._room(view, m, set())
+            if gpus and (view.waiting[m] or self.rng.random() < 0.3):
+                return Load(m, gpus, kv_bytes=None if self.rng.random() < 0.7 else 4 * self.facts.least_kv_bytes[m])
+        elif settled and self.rng.random() < 0.5:
+            return [Evict(m), self._resized(m), self._moved(view, m), None][self.rng.integers(4)]
+        return None
+
+    def _resized(self, m: int) -> Action:
+        return Resize(m, None if self.rng.random() < 0.5 else self.rng.uniform(1, 4) * self.facts.least_kv_bytes[m])
+
+    def _moved(self, view: View, m: int) -> Action | None:
+        gpus = self._room(view, m, set(view.gpus[m]))
+        return Migrate(m, gpus) if gpus else None
+
+    def _room(self, view: View, m: int, besides: set[int]) -> tuple[int, ...]:
+        free = self.facts.memory_bytes * (1 - self.least_kv_share) - view.weight_bytes
+        fits = [g for g in range(len(free)) if free[g] >= self.facts.weight_bytes[m] and g not in besides]
+        width = int(self.facts.width[m])
+        return tuple(sorted(self.rng.permutation(fits)[:width].tolist())) if len(fits) >= width else ()
