@@ -11,6 +11,7 @@ from replay.http.pool import Address, Dial, Pool
 from replay.http.rows import Row
 
 WAIT_S = 120.0
+CLOSING_S = 0.005  # a few turns of the loop, in which the connection goes
 
 
 def dial_of(target: Endpoint, address: Address, ca: str | None, connect_s: float = 10.0) -> Dial:
@@ -39,7 +40,7 @@ def parsed(exchange: Exchange) -> Any:
 async def _ask(dial: Dial, data: bytes) -> Exchange:
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Exchange] = loop.create_future()
-    pool = Pool(loop, dial, reuse=False, ended=lambda e: None if answer.done() else answer.set_result(e))
+    pool = Pool(loop, dial, reuse=True, ended=lambda e: None if answer.done() else answer.set_result(e))
     exchange = Exchange(Row(0, 0.0, None, None), data, loop.time())
     pool.send(exchange)
     try:
@@ -49,4 +50,4 @@ async def _ask(dial: Dial, data: bytes) -> Exchange:
         return exchange
     finally:
         pool.close()
-        await asyncio.sleep(0)
+        await asyncio.sleep(CLOSING_S)

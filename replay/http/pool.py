@@ -14,6 +14,7 @@ from replay.http.connection import UNSENT, Connection
 from replay.http.exchange import Exchange
 
 IDLE_S = 2.0  # servers close what idles for 5 s; what is about to be closed is not used
+REST_S = 0.005  # … nor what has just served: a server that hangs up after a reply does so by then
 Address = tuple[int, Any]  # family and address, resolved
 
 
@@ -39,7 +40,7 @@ class Pool:
         ended: Callable[[Exchange], None],
     ):
         self._loop, self._dial, self._reuse, self._done = loop, dial, reuse, ended
-        self.idle: list[Connection] = []  # the latest used last
+        self.idle: deque[Connection] = deque()  # the longest idle first
         self.opening: set[asyncio.Task[None]] = set()
         self.waiting: deque[Exchange] = deque()
         self.opened = self.refused = 0
@@ -48,8 +49,11 @@ class Pool:
     def send(self, exchange: Exchange) -> None:
         """Send now, or as soon as a connection is open."""
         while self.idle:
-            connection = self.idle.pop()
-            if time.monotonic() - connection.idle_since_s < IDLE_S and connection.alive():
+            rested_s = time.monotonic() - self.idle[0].idle_since_s
+            if self.idle[0].served and rested_s < REST_S:
+                break
+            connection = self.idle.popleft()
+            if rested_s < IDLE_S and connection.alive():
                 self._use(connection, exchange)
                 return
             connection.abort()
@@ -96,7 +100,7 @@ class Pool:
             self._ready(connection)
 
     def _ready(self, connection: Connection) -> None:
-        if self.waiting:
+        if self.waiting and not connection.served:
             self._use(connection, self.waiting.popleft())
         else:
             connection.idle_since_s = time.monotonic()

@@ -136,6 +136,7 @@ def _message(prompt: Any) -> dict[str, Any]:
 def limits(models: list[dict[str, Any]], model: str) -> dict[str, Any]:
     """What the list of models says of one: its context length and who serves it."""
     entry = next((m for m in models if m["id"] == model), {})
-    length = entry.get("max_model_len") or (entry.get("meta") or {}).get("n_ctx_train")
+    meta = entry.get("meta") or {}
+    length = entry.get("max_model_len") or meta.get("n_ctx") or meta.get("n_ctx_train")
     owner = entry.get("owned_by")
     return {"max_model_len": length, "owned_by": None if owner is None else printable(str(owner)[:80])}

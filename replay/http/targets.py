@@ -72,8 +72,8 @@ def routes(trace: pl.DataFrame, urls: Sequence[str], models: Mapping[str, Served
         entry = models.get(name or ANY) or models.get(ANY) or Served()
         for url in [entry.url] if entry.url else urls:
             target = endpoint(url)
-            at = endpoints.setdefault(target, len(endpoints))
-            key = (at, entry.model or _name_for(name, target, served(target)))
+            at, names_there = endpoints.setdefault(target, len(endpoints)), served(target)
+            key = (at, entry.model or _name_for(name, target, names_there))
             number.setdefault(name, []).append(table.setdefault(key, len(table)))
     turn = trace.select(pl.int_range(pl.len()).over("model")).to_series().to_numpy()
     of = [number[name][t % len(number[name])] for name, t in zip(trace["model"], turn, strict=True)]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -125,13 +126,13 @@ class Server:
 
 
 @contextmanager
-def serving(script: Script, port: int = 0) -> Iterator[Server]:
+def serving(script: Script, port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
     """The server for as long as the block runs."""
     made, up, loop = Server(script), threading.Event(), asyncio.new_event_loop()
     stop = asyncio.Event()
 
     async def run() -> None:
-        server = await asyncio.start_server(made.serve, "127.0.0.1", port)
+        server = await asyncio.start_server(made.serve, "127.0.0.1", port, ssl=tls)
         made.port = server.sockets[0].getsockname()[1]
         up.set()
         await stop.wait()
