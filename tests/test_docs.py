@@ -4,15 +4,19 @@ A line `…` stands for any lines, `…` within a line for any text; a Python bl
 UPDATE_DOCS=1 the outputs that have no line `…` are written anew instead, the seconds that something took as `…`.
 """
 
+import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 import pytest
 
+from toolkit.cli import main
 from toolkit.plugins import BUILTIN, load, parameters
 from toolkit.views import MACROS, VIEWS
 
@@ -21,18 +25,36 @@ GUIDES = ["README.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").g
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 FILE = re.compile(r"`(\w+\.py)`:\n```python\n(.*?)```", re.DOTALL)
 STEP = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
+TERMINAL = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
 UPDATE = bool(os.environ.get("UPDATE_DOCS"))
 
 
 def run(command: str, folder: Path) -> str:
     """What the command prints, both streams, as in a terminal 100 columns wide."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
-    shown = subprocess.run(
-        command, shell=True, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        check=False,
-    ).stdout  # fmt: skip
+    words = command.replace("\\\n", " ") if command.startswith("trace ") else ""
+    shown = called(shlex.split(words)[1:], folder) if words and not UPDATE else of_shell(command, folder)
     return "".join(f"{line.rstrip()}\n" for line in shown.splitlines())
+
+
+def of_shell(command: str, folder: Path) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        command, shell=True, cwd=folder, env=os.environ | TERMINAL | {"PATH": path}, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, check=False,
+    ).stdout  # fmt: skip
+
+
+def called(words: list[str], folder: Path) -> str:
+    """`trace WORDS` in this process, which has read its libraries and compiled code already."""
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(shown), redirect_stderr(shown):
+        patch.chdir(folder)
+        for name, value in TERMINAL.items():
+            patch.setenv(name, value)
+        with suppress(SystemExit):
+            main(words, prog_name="trace")
+    shown.seek(0)
+    return shown.read()
 
 
 def pattern(expected: str) -> str:

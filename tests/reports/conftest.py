@@ -9,7 +9,7 @@ from browser import Browser
 from synthetic_runs import HOSTILE, Recipe, make_run
 
 from reports.attainment import Objectives
-from reports.run_page import Report, compute
+from reports.run_page import Report, compute, draw, render
 from toolkit.runs import find_runs
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -36,6 +36,16 @@ def hostile_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_run(folder, Recipe(HOSTILE[0], 600, models=HOSTILE, state="running"))
     make_run(folder, Recipe(HOSTILE[5], 700, seed=8, models=HOSTILE))
     return folder
+
+
+@pytest.fixture(scope="session")
+def two_page(two: Report) -> str:
+    return draw(two)
+
+
+@pytest.fixture(scope="session")
+def hostile_page(hostile_runs: Path) -> str:
+    return render(find_runs([hostile_runs]))
 
 
 @pytest.fixture(scope="session")

@@ -5,23 +5,20 @@ from pathlib import Path
 import pytest
 from browser import Browser
 
-from reports.run_page import Report, draw, render
-from toolkit.runs import find_runs
-
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def page(two: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page(two_page: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(draw(two), encoding="utf-8")
+    path.write_text(two_page, encoding="utf-8")
     return path
 
 
 @pytest.fixture(scope="module")
-def hostile(hostile_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hostile(hostile_page: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("hostile-page") / "report.html"
-    path.write_text(render(find_runs([hostile_runs])), encoding="utf-8")
+    path.write_text(hostile_page, encoding="utf-8")
     return path
 
 

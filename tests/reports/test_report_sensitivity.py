@@ -22,8 +22,8 @@ METRICS = ("ttft_s", "tpot_s", "e2e_s", "queueing_delay_s", "slowdown")
 
 
 @pytest.fixture(scope="module")
-def page(two: Report) -> str:
-    return unescape(draw(two)).replace("\u202f", " ")
+def page(two_page: str) -> str:
+    return unescape(two_page).replace("\u202f", " ")
 
 
 def tails(report: Report) -> dict[str, Chart]:
