@@ -3,7 +3,8 @@
     python -m benchmarks.drift [SEEDS] [ROWS]
 
 Lengths are lognormal, σ 1. Delay is the distance between the planted and the nearest found change point; for online
-detectors, from the planted change to the first alarm after it.
+detectors, from the planted change to the first alarm after it. Parts: eight models and six tenants of Zipf shares, each
+model with a scale of its own, 10,000 requests; the outputs of one tenant of one model step at 0.6, or none do.
 """
 
 import json
@@ -33,7 +34,10 @@ from toolkit.traces import Trace, TraceInfo, write_trace
 Floats = NDArray[np.float64]
 Lengths = Callable[[int, np.random.Generator], Floats]
 RESULTS = Path(__file__).parent / "results"
-SIZES = (5_000, 20_000)
+SIZES = (5_000, 10_000, 20_000)
+PARTS_SIZE = 10_000
+PARTS = ((2, 0.04), (3, 0.04), (1.5, 0.1), (2, 0.1), (1.5, 0.2))  # factor, and about which share of the requests
+WANDERS = ("independent", "AR(1) 0.9 of all", "AR(1) 0.9 of each model", "sessions of 8 turns")
 ONLINE = 10  # seeds that the detectors are run on too
 MEDIAN = 200.0
 COLUMN = "output_tokens"
@@ -185,6 +189,84 @@ def invention(planted: Planted, n: int, seeds: int) -> dict[str, Any]:
     return row
 
 
+def named(n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Models and tenants of n requests."""
+    shares = (1 / np.arange(1, 9), 1 / np.arange(1, 7))
+    model, tenant = (rng.choice(len(share), n, p=share / share.sum()) for share in shares)
+    return model, tenant
+
+
+def wandering(name: str, n: int, rng: np.random.Generator) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+    """Drift-free log-lengths, and their models and tenants."""
+    model, tenant = named(n, rng)
+    if name == "AR(1) 0.9 of each model":
+        values = np.empty(n)
+        for each in range(8):
+            own = model == each
+            values[own] = ar1(0.9)(int(own.sum()), rng)
+        return values, model, tenant
+    if name == "sessions of 8 turns":
+        session = np.repeat(np.arange(n), rng.geometric(1 / 8, n))
+        at = np.sort(rng.random(n) * n)[session] * 8 + rng.exponential(60, len(session))
+        session = session[np.argsort(at, kind="stable")][:n]
+        model, tenant = (each[session] for each in named(n, rng))
+        return np.sqrt(0.5) * (rng.standard_normal(n)[session] + rng.standard_normal(n)), model, tenant
+    return (ar1(0.9) if name == "AR(1) 0.9 of all" else noise)(n, rng), model, tenant
+
+
+def parts_of(name: str, factor: float, share: float, seed: int) -> tuple[list[tuple[str, str]], dict[str, Any], Any]:
+    """The parts that are named, the planted one's change as it is told, and which part that is."""
+    rng = np.random.default_rng([seed, 77])
+    values, model, tenant = wandering(name, PARTS_SIZE, rng)
+    values += rng.normal(0, 0.5, 8)[model]
+    sizes = np.bincount(model * 6 + tenant, minlength=48) / PARTS_SIZE
+    part = int(np.abs(sizes - share).argmin())
+    late = np.arange(PARTS_SIZE) >= int(0.6 * PARTS_SIZE)
+    values += log(factor) * (late & (model * 6 + tenant == part))
+    columns = {
+        "request_id": np.arange(PARTS_SIZE),
+        "arrival_s": np.arange(PARTS_SIZE) * 1.0,
+        "model": [f"m{each}" for each in model],
+        "tenant": [f"t{each}" for each in tenant],
+        COLUMN: np.maximum(1, np.rint(MEDIAN * np.exp(values))).astype(np.int32),
+    }
+    frame = conform(pl.DataFrame(columns), SCHEMA, source="parts").select(Drift.columns)
+    tables = Drift().run(frame, TraceInfo("parts", "", "", PARTS_SIZE, PARTS_SIZE, span_s=float(PARTS_SIZE)))
+    own = (f"m{part // 6}", f"t{part % 6}")
+    told = tables["strata_points"].filter(pl.col("column") == COLUMN)
+    change = told.filter(pl.col("model") == own[0], pl.col("tenant") == own[1])
+    all_of_them = told.select("model", "tenant").unique(maintain_order=True).rows()
+    return all_of_them, change.row(0, named=True) if change.height else {}, own
+
+
+def planted_part(factor: float, share: float, seeds: int) -> dict[str, Any]:
+    """How often a step in one part is laid to it, when, and by how much."""
+    answers = [parts_of("independent", factor, share, seed) for seed in range(seeds)]
+    changes = [change for _, change, _ in answers if change]
+    off = [abs(change["request_id"] - 0.6 * PARTS_SIZE) for change in changes]
+    return {
+        "step in one part": f"×{factor:g}",
+        "share of requests": share,
+        "part named": len(changes) / seeds,
+        "another named": float(np.mean([any(part != own for part in found) for found, _, own in answers])),
+        "factor told, p50": float(np.median([change["ratio"] for change in changes])) if changes else None,
+        "off p50": float(np.median(off)) if off else None,
+    }
+
+
+def invented_part(name: str, seeds: int) -> dict[str, Any]:
+    """How often any part of a drift-free trace is named."""
+    return {"trace": name, "a part named": float(np.mean([bool(parts_of(name, 1, 0.1, s)[0]) for s in range(seeds)]))}
+
+
+def parts(seeds: int) -> dict[str, list[dict[str, Any]]]:
+    """Both tables, on both cores."""
+    with ProcessPoolExecutor(2) as pool:
+        found = [pool.submit(planted_part, factor, share, seeds) for factor, share in PARTS]
+        invented = [pool.submit(invented_part, name, seeds) for name in WANDERS]
+        return {"parts": [f.result() for f in found], "parts of drift-free traces": [f.result() for f in invented]}
+
+
 def large(path: Path, rows: int, seed: int = 1) -> None:
     """`rows` requests of 100 models (Zipf) and 200 tenants over a day; half-way outputs grow by half."""
     rng = np.random.default_rng(seed)
@@ -209,12 +291,12 @@ def large(path: Path, rows: int, seed: int = 1) -> None:
 
 
 def speed(rows: int) -> list[dict[str, Any]]:
-    """Wall and CPU seconds and memory of `trace analyze`, plain and with --drift."""
+    """Wall and CPU seconds and memory of `trace analyze`, plain, with --drift, with --groups and with both."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.parquet"
         large(path, rows)
         found = []
-        for options in ([], ["--drift"]):
+        for options in ([], ["--drift"], ["--groups"], ["--groups", "--drift"]):
             runs = [spent([*TRACE, "analyze", path, *options, "--json"]) for _ in range(3)]
             best = min(runs, key=lambda run: run.wall_s)
             found.append(
@@ -261,6 +343,7 @@ def main(seeds: int = 50, rows: int = 10_000_000) -> None:
     found = {
         "detection": rows_of(detection, "DRIFTS", seeds),
         "false alarms": rows_of(invention, "STILL", seeds),
+        **parts(seeds),
         "speed": speed(rows) if rows else [],
     }
     online = f"{seeds} seeds a row, the detectors on the first {min(seeds, ONLINE)}."
@@ -275,4 +358,6 @@ def main(seeds: int = 50, rows: int = 10_000_000) -> None:
 
 
 if __name__ == "__main__":
+    from benchmarks.drift import main  # so that the other core's process finds the functions by name
+
     main(*(int(argument) for argument in sys.argv[1:]))
