@@ -47,6 +47,8 @@ def begin(options: dict[str, Any]) -> bool:
 
 def explain(options: dict[str, Any], request: int) -> None:
     """Print the story of one request under each scheduler."""
+    if options["cluster"] is not None:
+        raise SettingFailure("explains requests of one engine", where="--explain", hint="leave out --cluster")
     engine = build_engine(options)
     if not hasattr(engine, "explain"):
         raise SettingFailure(

@@ -17,35 +17,42 @@ AFTER_ALL_S = 1e9
 class MooreHodgson:
     """Moore–Hodgson on TTFT deadlines: the largest set of waiting requests that can all be in time, then the others.
 
-    Prism's GPU-local arbitration (2505.04021, algorithm 2). Prompts take `alpha_prefill` seconds a token (the engine's
-    own by default) one after the other; `slo_ttft_s` is for a request without an objective. What the paper leaves open:
-    those left out stay, are judged again each time, and run when nothing else waits, by deadline; one that can no
-    longer be in time even alone joins them. The `window` earliest deadlines are judged.
+    Prism's GPU-local arbitration (2505.04021, algorithm 2). Prompts take `alpha_prefill` seconds a token (each
+    model's own by default) one after the other; `slo_ttft_s` is for a request without an objective. What the paper
+    leaves open: those left out stay, are judged again each time, and run when nothing else waits, by deadline; one that
+    can no longer be in time even alone joins them. The `window` earliest deadlines are judged.
     """
 
     def __init__(self, slo_ttft_s: float = 1.0, alpha_prefill: float | None = None, window: int = 64):
         if window < 1:
             raise SettingFailure(f"{window} is below 1", where="window")
         self.slo_ttft_s, self.alpha_prefill, self.window = slo_ttft_s, alpha_prefill, window
+        self._alphas = np.array([alpha_prefill or 0.0])  # by model in alphabetical order; one: all alike
 
     def serve_on(self, costs: ServiceCosts) -> None:
-        if self.alpha_prefill is None:
-            self.alpha_prefill = costs.prefill_s_per_token
+        if self.alpha_prefill is not None:
+            return
+        each = [costs.models[name].prefill_s_per_token for name in sorted(costs.models)]
+        self._alphas = np.array(each or [costs.prefill_s_per_token])
 
     def rank(self, requests: pl.DataFrame, now_s: float) -> NDArray[np.float64]:
         return requests["arrival_s"].to_numpy() + ttft_slo_s(requests, self.slo_ttft_s)
 
     def patience(self, requests: pl.DataFrame) -> Patience:
-        takes_s = self._takes_s(requests["prompt_tokens"].fill_null(0).to_numpy())
+        model = requests["model"].rank("dense").fill_null(1).to_numpy().astype(np.int64) - 1
+        takes_s = self._takes_s(requests["prompt_tokens"].fill_null(0).to_numpy(), model)
         return Patience(np.maximum(ttft_slo_s(requests, self.slo_ttft_s) - takes_s, 0.0), AFTER_ALL_S)
 
     def order(self, waiting: Waiting, now_s: float) -> NDArray[np.int64]:
         slo_s = waiting["slo_ttft_s"]
         due_s = waiting["arrival_s"] + np.where(np.isnan(slo_s), self.slo_ttft_s, slo_s)
-        return in_time(due_s, self._takes_s(waiting["prompt_tokens"]), now_s)
+        model = waiting["model"] if len(self._alphas) > 1 else np.zeros(len(waiting), np.int64)
+        return in_time(due_s, self._takes_s(waiting["prompt_tokens"], model), now_s)
 
-    def _takes_s(self, tokens: NDArray[np.int32]) -> NDArray[np.float64]:
-        return (self.alpha_prefill or 0.0) * tokens.astype(np.float64)
+    def _takes_s(self, tokens: NDArray[np.int32], model: NDArray[np.int64]) -> NDArray[np.float64]:
+        alphas = self._alphas if len(self._alphas) == 1 else self._alphas[model]
+        result: NDArray[np.float64] = alphas * tokens.astype(np.float64)
+        return result
 
 
 @numba.njit(cache=True)
