@@ -6,7 +6,7 @@ from replay.cluster.pages import serves, show
 from replay.cluster.state import READY
 from replay.simulation.compiled import called, compiled
 from replay.simulation.queues import head
-from replay.simulation.state import NEVER
+from replay.simulation.state import NEVER, NONE
 from replay.simulation.steps import fits
 
 
@@ -27,8 +27,13 @@ def neighbours_running(state, pool, e):
 
 @called
 def _first_order(all_settings, state, pool, o):
-    """The rank of an engine's first waiting request, if it could be admitted now; infinite if not."""
+    """The rank of the request that an engine prefills, or of its first waiting one that could be admitted now.
+
+    Infinite where there is neither.
+    """
     me, it = state.instances[o], pool.engines[o]
+    if me.partial != NONE:
+        return state.requests[me.partial].order + 0.0
     if it.status != READY or me.waiting == 0:
         return np.inf
     settings = all_settings[it.model]
@@ -39,7 +44,10 @@ def _first_order(all_settings, state, pool, o):
 
 @compiled
 def set_bar(all_settings, state, pool, e):
-    """Admit nobody to `e` before a request of another engine on its GPUs that ranks first and could be admitted."""
+    """Admit nobody to `e` before a request of another engine on its GPUs that ranks first and prefills or could.
+
+    So a GPU prefills one request at a time, in rank order, which is what Moore–Hodgson's sum of times assumes.
+    """
     bar = np.inf
     if pool.cluster[0].arbitrates == 1 and state.instances[e].waiting > 0:
         for position in range(pool.engines[e].width):
