@@ -127,7 +127,7 @@ def _checked(reply: Reply, token_ids: int) -> Reply:
         reply.output_tokens = token_ids
     if reply.first_token_s is None and reply.output_tokens:
         reply.first_token_s = reply.last_token_s
-    if reply.output_tokens is not None and reply.output_tokens < reply.chunks - 1:
+    if reply.output_tokens is not None and reply.output_tokens < reply.chunks:
         reply.disagrees = f"usage says {reply.output_tokens} output tokens, but {reply.chunks} chunks came"
     elif token_ids and reply.output_tokens != token_ids:
         reply.disagrees = f"usage says {reply.output_tokens} output tokens, but {token_ids} token ids came"

@@ -1,29 +1,29 @@
 """Continuous batching a step at a time, in plain Python: what the compiled simulation does in virtual time."""
 
 import heapq
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from replay.serve.jobs import Job
 from replay.serve.memory import Memory
-from replay.simulation import latency as times
-from replay.simulation.latency import Latency
 from replay.simulation.setup import Limits
-from replay.simulation.state import PS
+
+Parts = list[tuple[Job, int]]  # who computes how many tokens
 
 
 @dataclass(frozen=True)
 class Step:
     """One iteration: who computes how many tokens, and how long it takes."""
 
-    parts: list[tuple[Job, int]]
+    parts: Parts
     duration_s: float
 
 
 class Batching:
     """One engine: running first, then waiting by priority, within a token budget, as vLLM does."""
 
-    def __init__(self, limits: Limits, latency: Latency):
-        self.limits, self._latency = limits, latency
+    def __init__(self, limits: Limits, duration_s: Callable[[Parts], float]):
+        self.limits, self._duration_s = limits, duration_s
         self.memory = Memory(limits.kv_blocks, limits.block_tokens, caching=limits.prefix_caching)
         self.running: list[Job] = []
         self._waiting: list[tuple[tuple[int, float, int], Job]] = []
@@ -48,7 +48,7 @@ class Batching:
     def begin(self, now_s: float) -> Step | None:
         """Choose the next step's batch; null when there is nothing to do."""
         budget = self.limits.max_num_batched_tokens
-        parts: list[tuple[Job, int]] = []
+        parts: Parts = []
         for job in list(self.running):
             tokens = min(job.to_compute, budget)
             if tokens and job in self.running and self._room(job, tokens):
@@ -109,17 +109,3 @@ class Batching:
                     self.running.remove(job)
                     self.memory.release(job)
                 job.emit(job)
-
-    def _duration_s(self, parts: list[tuple[Job, int]]) -> float:
-        """What the latency model says of the batch."""
-        table = self._latency
-        contexts = [job.computed + 1 for job, _ in parts if job.decodes]
-        prefills = [(tokens, job.computed) for job, tokens in parts if not job.decodes]
-        sampled = len(contexts) + sum(tokens == job.to_compute for job, tokens in parts if not job.decodes)
-        chunks, tokens = sum(c for c, _ in prefills), sum(t for _, t in parts)
-        time = int(table.dense[tokens]) + int(table.head[sampled])
-        time += sum(int(times.prefill_attention(table, chunk, prior)) for chunk, prior in prefills)
-        priors = sum(chunk * prior for chunk, prior in prefills)
-        low, high = (min(contexts), max(contexts)) if contexts else (0, 0)
-        time += int(times.mixed_attention(table, chunks, priors, len(contexts), sum(contexts), low, high))
-        return time / PS

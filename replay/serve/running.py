@@ -15,6 +15,7 @@ from replay.serve.faults import faults
 from replay.serve.metrics import Metrics
 from replay.serve.pace import Pace
 from replay.serve.server import Connection, House
+from replay.serve.step_time import StepTime
 from replay.simulation.hardware import gpu_preset, kv_blocks, model_preset
 from replay.simulation.lowering import lower
 from replay.simulation.setup import Limits
@@ -61,7 +62,7 @@ def engine(settings: Settings) -> Batching:
     )
     latency = served_by(settings.latency, settings.gpu, settings.model_preset, settings.tensor_parallel)
     tables = lower(latency, limits.max_num_batched_tokens, limits.max_num_seqs, limits.max_model_len)
-    return Batching(limits, tables)
+    return Batching(limits, StepTime(tables))
 
 
 def run(settings: Settings) -> None:

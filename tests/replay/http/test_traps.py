@@ -128,7 +128,7 @@ def test_a_server_says_how_many_requests_a_connection_serves():
         await asked.stream(text(finish="length"), usage(12, 1), head=HEAD + b"Keep-Alive: timeout=5, max=4\r\n")
 
     with serving(five) as server:
-        send(server.port, rows(8, gap_s=0.03))
+        send(server.port, rows(40, gap_s=0.02))
     served = [[a.tag for a in server.asked if a.connection == c] for c in range(server.connections)]
     assert max(len(tags) for tags in served) == 4
 

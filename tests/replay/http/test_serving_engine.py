@@ -1,0 +1,110 @@
+"""The served engine a step at a time: what it may never do."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from replay.serve.batching import Batching, Parts
+from replay.serve.jobs import Job
+from replay.serve.tokens import block_hashes
+from replay.simulation.setup import Limits
+
+BLOCK = 4
+LENGTHS = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 30)), min_size=1, max_size=12)
+
+
+def affine(parts: Parts) -> float:
+    return 0.01 + 0.0001 * sum(tokens for _, tokens in parts)
+
+
+def engine(kv_blocks: int = 30, **more) -> Batching:
+    limits = Limits(kv_blocks, block_tokens=BLOCK, max_num_seqs=4, max_num_batched_tokens=16, **more)
+    return Batching(limits, affine)
+
+
+def job(n: int, prompt: int, output: int, heard: list, priority: int = 0, tokens: list | None = None) -> Job:
+    blocks = block_hashes(tokens or [(n, t) for t in range(prompt)], BLOCK)
+    return Job(n, prompt, output, priority, 0.0, blocks, heard.append)
+
+
+def run(made: Batching, jobs: list[Job], check=lambda step: None) -> float:
+    now_s = 0.0
+    for each in jobs:
+        made.submit(each)
+    while (step := made.begin(now_s)) is not None:
+        check(step)
+        now_s += step.duration_s
+        made.end(step, now_s)
+    return now_s
+
+
+@given(LENGTHS)
+@settings(max_examples=60, deadline=None)
+def test_every_token_comes_once_within_all_limits_and_nothing_stays_held(lengths):
+    made, heard = engine(), []
+    jobs = [job(n, p, o, heard) for n, (p, o) in enumerate(lengths)]
+
+    def check(step) -> None:
+        assert sum(tokens for _, tokens in step.parts) <= 16
+        assert len(made.running) <= 4
+        assert made.memory.used <= 30
+        assert len({id(j) for j, _ in step.parts}) == len(step.parts)
+
+    run(made, jobs, check)
+    assert [heard.count(j) for j in jobs] == [output for _, output in lengths]
+    assert made.memory.used == 0
+    assert made.waiting == 0
+
+
+@given(LENGTHS, st.integers(0, 11), st.integers(0, 20))
+@settings(max_examples=40, deadline=None)
+def test_a_client_that_goes_leaves_nothing_behind(lengths, who, when):
+    made, heard = engine(), []
+    jobs = [job(n, p, o, heard) for n, (p, o) in enumerate(lengths)]
+    gone, steps = jobs[who % len(jobs)], []
+
+    def check(step) -> None:
+        steps.append(step)
+        if len(steps) == when + 1 and not gone.ended:
+            made.cancel(gone)
+
+    run(made, jobs, check)
+    assert made.memory.used == 0
+    assert all(heard.count(j) == j.output for j in jobs if j is not gone)
+
+
+def test_who_lacks_memory_is_preempted_and_still_ends():
+    made, heard = engine(kv_blocks=16), []
+    jobs = [job(n, 8, 40, heard) for n in range(3)]
+    run(made, jobs)
+    assert made.preemptions > 0
+    assert [heard.count(j) for j in jobs] == [40] * 3
+    assert jobs[0].preemptions == 0
+
+
+def test_a_prompt_that_was_there_before_is_found():
+    made, heard = engine(), []
+    same = list(range(21))
+    first, second = (job(n, 21, 2, heard, tokens=same) for n in range(2))
+    run(made, [first])
+    run(made, [second])
+    assert (first.cached, second.cached) == (0, 20)
+
+
+def test_without_a_cache_nothing_is_found():
+    made, heard = engine(prefix_caching=False), []
+    for n in range(2):
+        again = job(n, 21, 2, heard, tokens=list(range(21)))
+        run(made, [again])
+    assert again.cached == 0
+
+
+def test_the_smallest_priority_runs_first():
+    made, heard = engine(), []
+    jobs = [job(n, 16, 1, heard, priority=-n) for n in range(4)]
+    run(made, jobs)
+    assert [j.number for j in heard] == [3, 2, 1, 0]
+
+
+def test_a_step_takes_what_its_tokens_take():
+    heard: list = []
+    assert round(run(engine(), [job(0, 20, 3, heard)]), 6) == round(0.01 * 4 + 0.0001 * (20 + 2), 6)
