@@ -41,7 +41,10 @@ def begin(options: dict[str, Any]) -> bool:
         "options": given,
         "command": command_line(given),
     }
-    jobs = open_jobs(options["out"], split_specs(options["schedulers"], "--scheduler"), engines, settings)
+    specs = split_specs(options["schedulers"], "--scheduler")
+    if isinstance(real := engines.get(None), openai.OpenAI):
+        real.check(requests, specs)
+    jobs = open_jobs(options["out"], specs, engines, settings)
     return _run(requests, trace, jobs)
 
 

@@ -3,7 +3,7 @@
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from replay.http.crew import Crew, crew
 from replay.http.deadlines import Timeouts, timeouts
 from replay.http.endpoint import Endpoint, endpoint, secret_headers
 from replay.http.live import Live
-from replay.http.orders import orders_of
+from replay.http.orders import Orders, asked, orders_of
 from replay.http.plan import Waits, waits, write_plans
 from replay.http.pool import Address
 from replay.http.probe import Found, Probe, limits, served_models
@@ -27,6 +27,7 @@ from replay.http.targets import Routes, address_of, read_models
 from replay.http.verdict import BOUND, lengths_kept, said, statuses, validity
 
 __all__ = ["BOUND", "OpenAI", "from_options", "said"]
+from toolkit import plugins
 from toolkit.errors import SettingFailure
 from toolkit.protocols import Scheduler, Watch
 from toolkit.runs import RunWriter
@@ -76,6 +77,37 @@ class OpenAI:
             "headers": sorted(secret_headers()),
         }
 
+    def check(self, trace: pl.DataFrame, schedulers: Sequence[str]) -> None:
+        """Raise SettingFailure before a run is begun for what would fail at once."""
+        for spec in schedulers:
+            self._check_charge(spec)
+        self.find(trace, {}, {})
+
+    def _check_charge(self, spec: str) -> None:
+        """What a scheduler is in charge of must not be nothing, nor more than it can be."""
+        if self.most is None and not self.send_priority and not spec.startswith("fcfs"):
+            hint = "let it order what waits with --max-inflight N, or send its ranks with --send-priority"
+            raise SettingFailure("has nothing to order here", where=f"--scheduler {spec}", hint=hint)
+        if self.workers > 1 and self.most is not None and asked(plugins.create("scheduler", spec)):
+            what = "is asked while the replay goes on, by one process alone"
+            raise SettingFailure(what, where=f"--scheduler {spec}", hint="send with --workers 1")
+
+    def find(
+        self,
+        trace: pl.DataFrame,
+        addresses: dict[Endpoint, Address],
+        served: dict[Endpoint, list[dict[str, Any]]],
+    ) -> Routes:
+        """Where each request goes; notes the endpoints' addresses and what they serve."""
+
+        def names(target: Endpoint) -> list[str]:
+            if target not in served:
+                addresses[target] = address_of(target)
+                served[target] = served_models(target, dial_of(target, addresses[target], self.ca))
+            return [str(m["id"]) for m in served[target]]
+
+        return targets.routes(trace, self.urls, self.models, names)
+
     def replay(
         self, trace: pl.DataFrame, info: TraceInfo, scheduler: Scheduler, writer: RunWriter, watch: Watch
     ) -> bool:
@@ -101,11 +133,13 @@ class _Replay:
         self._take_in(records, folder)
         addresses: dict[Endpoint, Address] = {}
         served: dict[Endpoint, list[dict[str, Any]]] = {}
-        routes = self._routes(addresses, served)
+        routes = self.engine.find(self.trace, addresses, served)
         recipes = self._recipes(routes, addresses, served)
         waiting = waits(self.trace, closed=self.engine.closed)
-        from_s = self._plan(folder, routes, waiting)
-        settings = self._settings(folder, routes, addresses, recipes)
+        orders = self._orders(waiting)
+        from_s = self._plan(folder, routes, waiting, orders)
+        line = self._line(folder, orders)
+        settings = self._settings(folder, routes, addresses, recipes, line)
         if not self._send(settings, from_s, records):
             return False
         shutil.rmtree(folder)
@@ -116,15 +150,6 @@ class _Replay:
         records.follow(leftover(folder))
         records.look(last=True)
         shutil.rmtree(folder, ignore_errors=True)
-
-    def _routes(self, addresses: dict[Endpoint, Address], served: dict[Endpoint, list[dict[str, Any]]]) -> Routes:
-        def names(target: Endpoint) -> list[str]:
-            if target not in served:
-                addresses[target] = address_of(target)
-                served[target] = served_models(target, dial_of(target, addresses[target], self.engine.ca))
-            return [str(m["id"]) for m in served[target]]
-
-        return targets.routes(self.trace, self.engine.urls, self.engine.models, names)
 
     def _recipes(
         self,
@@ -147,23 +172,39 @@ class _Replay:
         self.writer.update(engine=described)
         return [f.recipe for f in found]
 
-    def _plan(self, folder: Path, routes: Routes, waiting: Waits) -> float:
+    def _orders(self, waiting: Waits) -> Orders | None:
+        """What the scheduler says of the requests, where it is in charge of anything."""
+        if self.engine.most is None and not self.engine.send_priority:
+            return None
+        return orders_of(self.scheduler, self.trace, waiting, self.engine.send_priority)
+
+    def _line(self, folder: Path, orders: Orders | None) -> dict[str, Any]:
+        """How a worker orders what waits: by the plan's columns, or by asking the scheduler, which needs the trace."""
+        if orders is None or self.engine.most is None or not asked(self.scheduler):
+            return {"lanes": orders.lanes if orders else {}}
+        self.trace.write_parquet(folder / "trace.parquet")
+        return {"scheduler": self.writer.info["scheduler"]["spec"], "trace": str(folder / "trace.parquet")}
+
+    def _plan(self, folder: Path, routes: Routes, waiting: Waits, orders: Orders | None) -> float:
         engine = self.engine
-        asked = engine.most is not None or engine.send_priority
-        orders = orders_of(self.scheduler, self.trace, waiting, engine.send_priority) if asked else None
         return write_plans(
             folder,
             self.trace,
             waiting,
             workers=engine.workers,
             route=routes.of,
-            orders=orders,
+            columns=orders.columns if orders else None,
             answered=answered(self.writer),
             session_blocks=self.info.block_scope == "session",
         )
 
     def _settings(
-        self, folder: Path, routes: Routes, addresses: dict[Endpoint, Address], recipes: list[Recipe]
+        self,
+        folder: Path,
+        routes: Routes,
+        addresses: dict[Endpoint, Address],
+        recipes: list[Recipe],
+        line: dict[str, Any],
     ) -> list[Path]:
         """A file of settings for each worker; no secret is in it."""
         engine, files = self.engine, []
@@ -180,6 +221,7 @@ class _Replay:
                 "retries": engine.retries,
                 "reuse": engine.reuse,
                 "most": _share(engine.most, engine.workers, k),
+                "line": line,
                 "ca": engine.ca,
             }
             path = folder / f"worker-{k}.json"

@@ -16,15 +16,6 @@ ROWS_AT_ONCE = 16_384
 
 
 @dataclass(frozen=True)
-class Orders:
-    """What a scheduler said of the trace's requests, one entry each; empty where it is not asked."""
-
-    rank: NDArray[np.float64]
-    rise: NDArray[np.float64]
-    priority: I64 | None = None
-
-
-@dataclass(frozen=True)
 class Waits:
     """Which turns wait for another request to end: `parent` is -1 where a request arrives by the clock."""
 
@@ -68,13 +59,14 @@ def write_plans(
     *,
     workers: int,
     route: I64,
-    orders: Orders | None = None,
+    columns: Mapping[str, NDArray[Any]] | None = None,
     answered: Mapping[int, float] | None = None,
     session_blocks: bool = False,
 ) -> float:
     """Write `plan-K.jsonl` and `turns-K.jsonl` for each worker; the earliest arrival in them (0 without any).
 
-    `answered` are the requests that need not be sent again, with when each ended: its turns arrive by that.
+    `columns` are more of the rows' (replay.http.rows), as a scheduler gave them. `answered` are the requests that need
+    not be sent again, with when each ended: its turns arrive by that.
     """
     folder.mkdir(parents=True, exist_ok=True)
     done = answered or {}
@@ -86,7 +78,7 @@ def write_plans(
     owner = roots(waiting.parent) % workers
     left = np.ones(len(trace), bool)
     left[list(done)] = False
-    write = _Writer(folder, trace, waiting.think_s, route, orders, session_blocks)
+    write = _Writer(folder, trace, waiting.think_s, route, columns or {}, session_blocks)
     places: dict[int, list[int]] = {}
     for turns in rounds(parent):
         for k in range(workers):
@@ -107,7 +99,7 @@ class _Writer:
         trace: pl.DataFrame,
         think_s: NDArray[np.float64],
         route: I64,
-        orders: Orders | None,
+        columns: Mapping[str, NDArray[Any]],
         session_blocks: bool,
     ):
         blocks = pl.col("prefix_blocks")
@@ -119,7 +111,8 @@ class _Writer:
             text="prompt",
             session=pl.col("session_id").hash() if session_blocks else pl.lit(0, pl.UInt64),
         )
-        self._folder, self._think_s, self._route, self._orders = folder, think_s, route, orders
+        self._folder, self._think_s, self._route = folder, think_s, route
+        self._more = {name: values.tolist() for name, values in columns.items()}
 
     def rows(self, worker: int, at: I64, arrival: NDArray[np.float64], places: dict[int, list[int]]) -> None:
         with (self._folder / f"plan-{worker}.jsonl").open("wb") as file:
@@ -144,10 +137,7 @@ class _Writer:
             values["blocks"] = [block ^ session for block in values["blocks"]]
         if not values["blocks"] or values["text"] is not None:
             del values["blocks"]
-        if self._orders is not None:
-            values |= {"rank": float(self._orders.rank[n]), "rise": float(self._orders.rise[n])}
-            if self._orders.priority is not None:
-                values["priority"] = int(self._orders.priority[n])
+        values |= {name: column[n] for name, column in self._more.items()}
         if route := int(self._route[n]):
             values["route"] = route
         if n in places:

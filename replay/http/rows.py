@@ -18,6 +18,9 @@ class Row:
     route: int = 0  # which of the worker's routes
     rank: float = 0.0  # who is let in first; for a waiting turn, if it arrived at 0
     rise: float = 0.0  # what a second of later arrival adds to a waiting turn's rank
+    lane: int = 0  # which of the scheduler's queues it waits in
+    after_s: float | None = None  # its rank changes once, by `shift`, when it has waited so long
+    shift: float = 0.0
     priority: int | None = None
     blocks: list[int] = field(default_factory=list)  # prefix block hashes
     text: str | None = None  # the trace's own prompt

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from replay.http import pacing, replies
-from replay.http.admission import Admission
+from replay.http.admission import Admission, Line
 from replay.http.bodies import Bodies
 from replay.http.breaker import Breaker
 from replay.http.connection import UNSENT
@@ -17,6 +17,7 @@ from replay.http.deadlines import TICK_S, Deadlines, Timeouts
 from replay.http.endpoint import redacted
 from replay.http.exchange import Exchange
 from replay.http.gauges import Gauges
+from replay.http.lines import Ranked
 from replay.http.pool import Dial, Pool
 from replay.http.retrying import retry_after_s
 from replay.http.rows import Row
@@ -53,6 +54,7 @@ class Sender:
         retries: int = 2,
         reuse: bool = True,
         most: int | None = None,
+        line: Line | None = None,
         breaker: Breaker | None = None,
     ):
         self._loop, self._rows, self._turns, self._write = loop, rows, turns, write
@@ -61,7 +63,7 @@ class Sender:
         self._pools = [pools[id(route.dial)] for route in routes]
         self._all_pools = list(pools.values())
         self._retries, self._hidden = retries, list(hidden)
-        self._admission, self._breaker = Admission(most), breaker or Breaker()
+        self._admission, self._breaker = Admission(most, line or Ranked()), breaker or Breaker()
         self._deadlines = Deadlines(limits)
         self.gauges = Gauges()
         self._agenda: list[tuple[float, int, Exchange]] = []  # what is to be sent, by when
@@ -77,6 +79,11 @@ class Sender:
         self._tick: asyncio.TimerHandle | None = None
         self._expected_s = 0.0
         self.done: asyncio.Future[None] = loop.create_future()
+
+    @property
+    def origin_s(self) -> float:
+        """The instant (time.monotonic) of the trace's second 0."""
+        return self._origin_s
 
     @property
     def pacing(self) -> str:
@@ -101,7 +108,7 @@ class Sender:
         """Send nothing more; what is under way may end within `grace_s`, and is else left without an outcome."""
         self._stopping = self._exhausted = True
         self._agenda.clear()
-        self._admission.empty()
+        self._admission.line.clear()
         self._loop.call_later(grace_s, self._abandon)
         self._check_done()
 
@@ -175,8 +182,9 @@ class Sender:
     def _finish(self, exchange: Exchange) -> None:
         """The request's last attempt has ended; its reply is read when there is time."""
         self._ended_unread.append(exchange)
-        if (following := self._admission.leave()) is not None:
-            following.due_s = time.monotonic()
+        now_s = time.monotonic()
+        if (following := self._admission.leave(now_s)) is not None:
+            following.due_s = now_s
             self._put(following)
         self._work_soon()
 
@@ -252,6 +260,7 @@ class Sender:
             self.gauges.lag_s.append(exchange.sent_s - exchange.due_s)
         if reply.first_token_s is not None:
             self.gauges.ttft_s.append(reply.first_token_s - exchange.arrival_s)
+        self._admission.line.ended(exchange, reply.output_tokens)
         self._release(exchange, reply.last_token_s or time.monotonic())
         return {
             "id": exchange.row.id,
@@ -299,6 +308,7 @@ class Sender:
         for exchange, why in self._deadlines.late(now_s):
             self._late(exchange, why)
         self._warm(now_s)
+        self._admission.line.tick(now_s)
         self._expected_s = now_s + TICK_S
         self._tick = self._loop.call_later(TICK_S, self._watch)
         self._work_soon()
@@ -327,7 +337,7 @@ class Sender:
         self._check_done()
 
     def _check_done(self) -> None:
-        idle = self._exhausted and not (self._agenda or self._flying or self._ended_unread or len(self._admission))
+        idle = self._exhausted and not (self._agenda or self._flying or self._ended_unread or len(self._admission.line))
         if idle and not self.done.done():
             self._alarm.close()
             if self._tick is not None:
@@ -339,7 +349,7 @@ class Sender:
     def state(self) -> dict[str, Any]:
         """What progress shows."""
         opened, refused = (sum(getattr(p, name) for p in self._all_pools) for name in ("opened", "refused"))
-        return self.gauges.state(len(self._flying), len(self._admission)) | {
+        return self.gauges.state(len(self._flying), len(self._admission.line)) | {
             "connections": opened,
             "connections_refused": refused,
             "circuit_opened": self._breaker.opened,

@@ -18,10 +18,12 @@ from typing import Any
 
 import orjson
 
+from replay.http.admission import Line
 from replay.http.bodies import Bodies, Recipe
 from replay.http.deadlines import Timeouts
 from replay.http.endpoint import Endpoint, secrets, tls
 from replay.http.journal import Journal
+from replay.http.lines import LaneRule, Ranked
 from replay.http.plan_file import Plan
 from replay.http.pool import Dial
 from replay.http.sender import Route, Sender
@@ -36,7 +38,7 @@ class Worker:
         self._loop = loop
         self._journal = Journal(Path(settings["journal"]))
         plan = Plan(Path(settings["plan"]), Path(settings["turns"]))
-        self.sender = Sender(
+        self.sender: Sender = Sender(
             loop,
             routes(settings),
             plan.rows(),
@@ -47,8 +49,21 @@ class Worker:
             retries=settings["retries"],
             reuse=settings["reuse"],
             most=settings["most"],
+            line=self._line(settings["line"]),
         )
         self._heard = b""
+
+    def _line(self, settings: dict[str, Any]) -> Line:
+        """Who waits, in what order; only a scheduler that wants to be asked needs the trace, and polars for it."""
+        if "scheduler" not in settings:
+            return Ranked(LaneRule(**settings["lanes"]))
+        import polars as pl
+
+        from replay.http.asked import Asked
+        from toolkit import plugins
+
+        scheduler = plugins.create("scheduler", settings["scheduler"])
+        return Asked(scheduler, pl.read_parquet(settings["trace"]), lambda: self.sender.origin_s)
 
     async def run(self) -> None:
         self._loop.set_exception_handler(self._broken)

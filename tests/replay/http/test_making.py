@@ -16,7 +16,7 @@ from replay.http.deadlines import Timeouts, timeouts
 from replay.http.endpoint import endpoint, redacted, secret_headers, secrets
 from replay.http.exchange import Exchange
 from replay.http.journal import Journal, Reader, in_use
-from replay.http.plan import Orders, Waits, roots, rounds, waits, write_plans
+from replay.http.plan import Waits, roots, rounds, waits, write_plans
 from replay.http.plan_file import Plan
 from replay.http.prompts import Units
 from replay.http.retrying import retry_after_s
@@ -168,9 +168,9 @@ def test_a_plan_has_each_request_once_and_finds_the_turns(tmp_path):
 
 def test_a_resumed_plan_goes_on_after_what_was_answered(tmp_path):
     trace = chained()
-    orders = Orders(np.array([0.0, 1.0, 2.0, 3.0]), np.zeros(4), np.array([0, 1, 2, 3]))
+    columns = {"rank": np.array([0.0, 1.0, 2.0, 3.0]), "priority": np.array([0, 1, 2, 3])}
     begins_s = write_plans(
-        tmp_path, trace, waits(trace, closed=True), workers=2, route=np.array([0, 1, 0, 1]), orders=orders,
+        tmp_path, trace, waits(trace, closed=True), workers=2, route=np.array([0, 1, 0, 1]), columns=columns,
         answered={0: 0.5, 1: 1.5},
     )  # fmt: skip
     assert begins_s == 2.5

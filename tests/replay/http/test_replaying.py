@@ -127,6 +127,7 @@ def test_what_cannot_be_is_said_in_one_line(options, env, said, tmp_path):
     assert refused.exit_code == 1
     assert said in refused.output
     assert len(refused.output.strip().splitlines()) == 1
+    assert not (tmp_path / "r").exists()
 
 
 def wait_for(condition) -> None:
