@@ -9,7 +9,10 @@ caller holds the arrays for the length of the call, and compiled code that would
 """
 
 from collections.abc import Callable
-from typing import Any
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, cast
 
 from replay.lean_numba import numba
 
@@ -32,6 +35,19 @@ def called(function: Function) -> Function:
 
 
 def entry(function: Function) -> Function:
-    """Compile `function` at its first call from Python, and keep the result on disk."""
-    made: Function = numba.njit(cache=True, **COMMON)(function)
-    return made
+    """Compile `function` at its first call from Python, and keep the result on disk until any of the core changes.
+
+    Numba looks at the entry's own file only, and would go on with what it had compiled of the others.
+    """
+    made: Any = numba.njit(cache=True, **COMMON)(function)
+    if hasattr(made, "_cache"):  # not where NUMBA_DISABLE_JIT is set
+        made._cache._cache_file._source_stamp = _sources()
+    return cast(Function, made)
+
+
+@cache
+def _sources() -> str:
+    """A hash of every file with compiled code."""
+    here = Path(__file__).parent
+    texts = [path.read_bytes() for folder in (here, here.parent / "cluster") for path in sorted(folder.glob("*.py"))]
+    return sha256(b"".join(text for text in texts if b"simulation.compiled import" in text)).hexdigest()
