@@ -20,9 +20,10 @@ from replay.http.endpoint import Endpoint, endpoint, secret_headers
 from replay.http.live import Live
 from replay.http.orders import Orders, asked, orders_of
 from replay.http.plan import Waits, waits, write_plans
-from replay.http.pool import Address
+from replay.http.pool import Address, Dial
 from replay.http.probe import Found, Probe, limits, served_models
 from replay.http.records import Records, answered, leftover
+from replay.http.scraping import Scraper
 from replay.http.targets import Routes, address_of, read_models
 from replay.http.verdict import BOUND, lengths_kept, said, statuses, validity
 
@@ -140,7 +141,8 @@ class _Replay:
         from_s = self._plan(folder, routes, waiting, orders)
         line = self._line(folder, orders)
         settings = self._settings(folder, routes, addresses, recipes, line)
-        if not self._send(settings, from_s, records):
+        asked_of = [(e, dial_of(e, addresses[e], self.engine.ca)) for e in routes.endpoints]
+        if not self._send(settings, from_s, records, asked_of):
             return False
         shutil.rmtree(folder)
         return True
@@ -229,18 +231,24 @@ class _Replay:
             files.append(path)
         return files
 
-    def _send(self, settings: list[Path], from_s: float, records: Records) -> bool:
+    def _send(
+        self, settings: list[Path], from_s: float, records: Records, endpoints: list[tuple[Endpoint, Dial]]
+    ) -> bool:
         records.follow([path.parent / f"journal-{k}.jsonl" for k, path in enumerate(settings)])
         with crew(settings) as workers, Live(len(self.trace)) as live:
             began_s = workers.start(from_s)
+            scraper = Scraper(endpoints, began_s - from_s)
 
             def look() -> None:
-                records.look()
+                scraper.look()
+                if records.look():
+                    self.writer.append("timeline", scraper.frame())
                 live.show(workers.states)
                 self.watch.progress(records.count, len(self.trace))
 
             finished = workers.watch(look, self.watch.stopped)
             records.look(last=True)
+            self.writer.append("timeline", scraper.frame())
             wall_s = time.monotonic() - began_s
         self._note(workers, from_s, began_s, wall_s)
         if not finished or records.count < len(self.trace):

@@ -18,13 +18,13 @@ def dial_of(target: Endpoint, address: Address, ca: str | None, connect_s: float
     return Dial(address, target.host, tls(ca) if target.scheme == "https" else None, connect_s)
 
 
-def get(target: Endpoint, dial: Dial, path: str) -> Exchange:
-    return asyncio.run(_ask(dial, target.head("GET", path)))
+def get(target: Endpoint, dial: Dial, path: str, wait_s: float = WAIT_S) -> Exchange:
+    return asyncio.run(_ask(dial, target.head("GET", path), wait_s))
 
 
 def post(target: Endpoint, dial: Dial, path: str, body: dict[str, Any]) -> Exchange:
     data = orjson.dumps(body)
-    return asyncio.run(_ask(dial, target.head("POST", path, len(data)) + data))
+    return asyncio.run(_ask(dial, target.head("POST", path, len(data)) + data, WAIT_S))
 
 
 def parsed(exchange: Exchange) -> Any:
@@ -37,16 +37,16 @@ def parsed(exchange: Exchange) -> Any:
         return None
 
 
-async def _ask(dial: Dial, data: bytes) -> Exchange:
+async def _ask(dial: Dial, data: bytes, wait_s: float) -> Exchange:
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Exchange] = loop.create_future()
     pool = Pool(loop, dial, reuse=True, ended=lambda e: None if answer.done() else answer.set_result(e))
     exchange = Exchange(Row(0, 0.0, None, None), data, loop.time())
     pool.send(exchange)
     try:
-        return await asyncio.wait_for(answer, WAIT_S)
+        return await asyncio.wait_for(answer, wait_s)
     except TimeoutError:
-        exchange.failure = ("timeout", f"no answer within {WAIT_S:g} s")
+        exchange.failure = ("timeout", f"no answer within {wait_s:g} s")
         return exchange
     finally:
         pool.close()

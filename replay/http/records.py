@@ -49,14 +49,16 @@ class Records:
         """Read these journals from their start."""
         self._readers = [Reader(path) for path in journals]
 
-    def look(self, *, last: bool = False) -> None:
-        """Take in what is new; write a part when it is time, or the last one."""
+    def look(self, *, last: bool = False) -> bool:
+        """Take in what is new; write a part when it is time, or the last one. Whether it did."""
         for reader in self._readers:
             while lines := list(reader.lines()):
                 self._lines += lines
         if self._lines and (last or time.monotonic() >= self._next_s or len(self._lines) >= PART_ROWS):
             self._write()
             self._next_s = time.monotonic() + PART_S
+            return True
+        return False
 
     def _write(self) -> None:
         events = [line for line in self._lines if "event" in line]

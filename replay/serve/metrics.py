@@ -32,6 +32,7 @@ class Metrics:
     """Counters and histograms of one served model."""
 
     model: str
+    about: str = ""  # a line on the engine itself
     counters: dict[str, int] = field(default_factory=dict)
     ttft: Histogram = field(
         default_factory=lambda: Histogram("vllm:time_to_first_token_seconds", "Time to first token in seconds.")
@@ -55,4 +56,4 @@ class Metrics:
                 lines += [f"# TYPE vllm:{name} {kind}", f"vllm:{name}{{{label}}} {value}"]
         for histogram in (self.ttft, self.queue, self.e2e):
             lines += histogram.lines(label)
-        return "\n".join(lines) + "\n"
+        return self.about + "\n".join(lines) + "\n"

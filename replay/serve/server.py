@@ -45,6 +45,9 @@ class House:
         }
 
     def page(self) -> bytes:
+        limits = self.pace.engine.limits
+        told = f'block_size="{limits.block_tokens}",num_gpu_blocks="{limits.kv_blocks}"'
+        self.metrics.about = f"vllm:cache_config_info{{{told}}} 1.0\n"
         self.metrics.counters["num_preemptions_total"] = self.pace.engine.preemptions
         return self.metrics.text(self.gauges()).encode()
 

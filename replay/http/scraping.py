@@ -1,0 +1,79 @@
+"""What the server says of itself while it is measured: its `/metrics`, once a second, as TIMELINE rows."""
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from replay.http import asking
+from replay.http.endpoint import Endpoint
+from replay.http.pool import Dial
+
+EVERY_S = 1.0
+LINE = re.compile(rb"^([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})? (\S+)", re.MULTILINE)
+LABEL = re.compile(rb'(\w+)="((?:[^"\\]|\\.)*)"')
+MOST_FAILURES = 3  # in a row, after which an endpoint is left alone
+
+# Our column: the names that vLLM, SGLang and llama.cpp have for it.
+NAMES = {
+    "queue": ("vllm:num_requests_waiting", "sglang:num_queue_reqs", "llamacpp:requests_deferred"),
+    "running": ("vllm:num_requests_running", "sglang:num_running_reqs", "llamacpp:requests_processing"),
+    "kv_share": ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "sglang:token_usage",
+                 "llamacpp:kv_cache_usage_ratio"),
+}  # fmt: skip
+BLOCKS = (b"vllm:cache_config_info", b"num_gpu_blocks")
+
+
+def rows(page: bytes, time_s: float, where: str) -> list[dict[str, Any]]:
+    """A TIMELINE row for each model that the page tells of; none where it has nothing of this."""
+    found: dict[str | None, dict[str, float]] = {}
+    blocks = None
+    for name, labels, value in LINE.findall(page):
+        told = dict(LABEL.findall(labels))
+        if name == BLOCKS[0] and told.get(BLOCKS[1], b"").isdigit():
+            blocks = int(told[BLOCKS[1]])
+        for column, names in NAMES.items():
+            if name.decode() in names:
+                model = told.get(b"model_name")
+                found.setdefault(None if model is None else model.decode(errors="replace"), {})[column] = float(value)
+    return [_row(model, values, blocks) | {"time_s": time_s, "gpu": where} for model, values in found.items()]
+
+
+def _row(model: str | None, values: Mapping[str, float], blocks: int | None) -> dict[str, Any]:
+    share = values.get("kv_share")
+    used = round(share * blocks) if share is not None and blocks is not None else None
+    counts = {name: None if (v := values.get(name)) is None else int(v) for name in ("queue", "running")}
+    return {"model": model, **counts, "kv_used_blocks": used, "kv_total_blocks": blocks}
+
+
+@dataclass
+class Scraper:
+    """Asks each endpoint in its turn; one that has no such page is not asked again."""
+
+    endpoints: list[tuple[Endpoint, Dial]]
+    origin_s: float  # the instant (time.monotonic) of the trace's second 0
+    _failures: dict[int, int] = field(default_factory=dict)
+    _rows: list[dict[str, Any]] = field(default_factory=list)
+    _next_s: float = 0.0
+
+    def look(self) -> None:
+        """Ask, if it is time."""
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + EVERY_S
+        for n, (target, dial) in enumerate(self.endpoints):
+            if self._failures.get(n, 0) < MOST_FAILURES:
+                exchange = asking.get(target, dial, "/metrics", wait_s=EVERY_S)
+                known = exchange.failure is None and exchange.status_code == 200
+                found = rows(b"".join(exchange.parts), now_s - self.origin_s, target.url) if known else []
+                self._failures[n] = 0 if found else self._failures.get(n, 0) + 1
+                self._rows += found
+
+    def frame(self) -> pl.DataFrame:
+        """The rows since the last call."""
+        found, self._rows = self._rows, []
+        return pl.DataFrame(found, infer_schema_length=None)

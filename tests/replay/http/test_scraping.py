@@ -1,0 +1,49 @@
+"""What servers say on `/metrics`, as TIMELINE rows."""
+
+import pytest
+
+from replay.http.scraping import rows
+from tests.replay.http.test_replaying import replay, simple, trace_file
+from tests.replay.http.test_serve import served
+from toolkit.runs import Run
+from toolkit.schema import TIMELINE
+
+VLLM = b"""# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="a b \\"c\\""} 3.0
+vllm:num_requests_waiting{engine="0",model_name="a b \\"c\\""} 12.0
+vllm:kv_cache_usage_perc{engine="0",model_name="a b \\"c\\""} 0.25
+vllm:cache_config_info{block_size="16",num_gpu_blocks="400"} 1.0
+"""
+SGLANG = b'sglang:num_running_reqs{model_name="m"} 2.0\nsglang:num_queue_reqs{model_name="m"} 0.0\n'
+LLAMA = b"llamacpp:requests_processing 1\nllamacpp:requests_deferred 4\n"
+
+
+@pytest.mark.parametrize(
+    ("page", "model", "queue", "running", "used", "total"),
+    [
+        (VLLM, 'a b \\"c\\"', 12, 3, 100, 400),
+        (SGLANG, "m", 0, 2, None, None),
+        (LLAMA, None, 4, 1, None, None),
+    ],
+)
+def test_each_engines_names_are_known(page, model, queue, running, used, total):
+    (row,) = rows(page, 1.5, "http://h")
+    assert (row["model"], row["queue"], row["running"]) == (model, queue, running)
+    assert (row["kv_used_blocks"], row["kv_total_blocks"]) == (used, total)
+    assert (row["time_s"], row["gpu"]) == (1.5, "http://h")
+    assert set(row) <= set(TIMELINE)
+
+
+def test_other_pages_tell_nothing():
+    assert rows(b"<html>", 0.0, "h") == rows(b"http_requests_total 5\n", 0.0, "h") == []
+
+
+def test_a_replay_keeps_what_the_server_said(tmp_path):
+    with served("--time-scale", 0.2) as url:
+        done = replay(trace_file(tmp_path, simple(60, 0.03)), tmp_path / "r", "--url", url)
+    assert done.exit_code in (0, 3), done.output
+    timeline = Run.open(tmp_path / "r" / "fcfs").table("timeline").collect()
+    assert len(timeline) >= 2
+    assert timeline["model"].unique().to_list() == ["llama-3.1-8b"]
+    assert (timeline["kv_total_blocks"] > 1000).all()
+    assert timeline["time_s"].is_sorted()
