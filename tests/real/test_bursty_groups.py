@@ -38,4 +38,4 @@ def test_23_days_of_image_generation_hold_no_group(shared_traces: Path) -> None:
     answer = ask(shared_traces / "alibaba_genai_2026" / "lora_request_trace.csv")
     assert (answer["verdict"], answer["groups"]) == ("none", [])
     assert answer["tested"] == 63
-    assert answer["power_group"] > 0.8
+    assert 0.05 < answer["power_group"] < 0.5  # most active windows are no more than noise

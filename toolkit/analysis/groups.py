@@ -53,19 +53,26 @@ class Groups:
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
         timed = frame.filter(pl.col("arrival_s").is_not_null(), pl.col(self.by).is_not_null())
-        if not timed.height:
-            nothing = tables.without(tables.About.nobody(self.by), f"no request names its {self.by}")
+        arrival_s = timed["arrival_s"].to_numpy()
+        if not timed.height or arrival_s[0] == arrival_s[-1]:
+            nothing = tables.without(tables.About.nobody(self.by), self._why_nothing(frame, timed))
             return (nothing if frame.height else tables.empty()) | {
                 "prism": PRISM.to_frame(),
                 "presence": PRESENCE.to_frame(),
                 "active": ACTIVE.to_frame(),
             }
-        arrival_s = timed["arrival_s"].to_numpy()
-        if arrival_s[0] == arrival_s[-1]:
-            return self.run(frame.clear(), info)
         offset_s = float(arrival_s[0])
         lanes = Lanes.of(timed[self.by], arrival_s - offset_s)
         return self._groups(lanes, offset_s, info) | prism(lanes, self.active_s)
+
+    def _why_nothing(self, frame: pl.DataFrame, timed: pl.DataFrame) -> str:
+        if timed.height:
+            return f"all requests that name a {self.by} arrive at once"
+        if frame["arrival_s"].null_count() == frame.height:
+            return "no request has an arrival time"
+        if frame[self.by].null_count() == frame.height:
+            return f"no request names its {self.by}"
+        return f"no request has an arrival time and names its {self.by}"
 
     def _groups(self, lanes: Lanes, offset_s: float, info: TraceInfo) -> dict[str, pl.DataFrame]:
         chosen, named = tested(lanes)

@@ -38,6 +38,7 @@ class Scale:
     window_s: float
     in_block: int  # windows in a block; those after the last whole block are left out
     active: Active
+    noise: NDArray[np.float64]  # how many windows of each name would be active by Poisson counts alone
 
     @property
     def blocks(self) -> int:
@@ -54,8 +55,11 @@ def scales(counts: Floats, finest_s: float, *, shared: bool = False) -> list[Sca
     while window_s <= COARSEST_S and counts.shape[1] >= LEAST_BLOCKS * LEAST_IN_BLOCK:
         in_block = block_length(counts.shape[1], window_s)
         mean = background(counts, min(in_block, max(LEAST_REACH, round(REACH_S / window_s))))
-        active = above(counts, mean * common(counts, mean, in_block // 8 if not shared else 0))
-        found.append(Scale(window_s, in_block, active[:, : active.shape[1] // in_block * in_block]))
+        level = mean * common(counts, mean, in_block // 8 if not shared else 0)
+        kept = counts.shape[1] // in_block * in_block
+        likely = usual(counts, min(in_block, max(LEAST_REACH, round(REACH_S / window_s))))
+        active, noise = above(counts, level)[:, :kept], chance(likely, level)[:, :kept].sum(axis=1)
+        found.append(Scale(window_s, in_block, active, noise))
         whole = counts.shape[1] // COARSER * COARSER
         counts = counts[:, :whole].reshape(len(counts), -1, COARSER).sum(axis=2)
         window_s *= COARSER
@@ -105,17 +109,43 @@ def counted(time_s: Sequence[NDArray[np.float64]], window_s: float, span_s: floa
 
 def background(counts: Floats, reach: int) -> Floats:
     """A name's own mean count over `reach` windows before or after each window, whichever is larger."""
+    clipped = _clipped(counts, reach)
+    return np.maximum(before(clipped, reach), after(clipped, reach))
+
+
+def usual(counts: Floats, reach: int) -> Floats:
+    """The same over both sides together: the mean of the counts, bursts left out, where a background is cautious."""
+    clipped = _clipped(counts, reach)
+    mean: Floats = (before(clipped, reach) + after(clipped, reach)) / np.float32(2)
+    return mean
+
+
+def _clipped(counts: Floats, reach: int) -> Floats:
     clipped = counts
     for _ in range(2):
-        usual = (before(clipped, reach) + after(clipped, reach)) / 2
-        clipped = np.minimum(counts, usual + CLIP * np.sqrt(usual) + 1)
-    return np.maximum(before(clipped, reach), after(clipped, reach))
+        near = (before(clipped, reach) + after(clipped, reach)) / 2
+        clipped = np.minimum(counts, near + CLIP * np.sqrt(near) + 1)
+    return clipped
 
 
 def above(counts: Floats, mean: Floats) -> Active:
     """The windows that stand out of a background of so many requests a window."""
-    active: Active = counts > mean + np.maximum(ABOVE * mean, DEVIATIONS * np.sqrt(mean))
+    active: Active = counts > limit(mean)
     return active
+
+
+def limit(mean: Floats) -> Floats:
+    """The count above which a window stands out."""
+    most: Floats = mean + np.maximum(ABOVE * mean, DEVIATIONS * np.sqrt(mean))
+    return most
+
+
+def chance(mean: Floats, level: Floats) -> Floats:
+    """The probability that a Poisson count of this mean stands out of the background `level`."""
+    from scipy.special import gammainc
+
+    found: Floats = gammainc(np.floor(limit(level)) + 1, mean).astype(np.float32)
+    return found
 
 
 def before(counts: Floats, reach: int) -> Floats:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from toolkit.analysis.groups_communities import Group, communities, inner_pairs, upper_pairs
 from toolkit.analysis.groups_null import PARTS, Draws, Ints, Pairs
+from toolkit.analysis.groups_power import Bursts
 
 Maxima = NDArray[np.float64]  # one a draw
 ALPHA = 0.01  # family-wise error of each of the two tests, and of whatever is added to a group
@@ -56,7 +57,7 @@ class Evidence:
     half_edges: NDArray[np.bool_]  # halves × pairs
     threshold: float
     heavy: list[tuple[float, Group]]  # p-value and names of each cluster that is found
-    scales: int
+    bursts: list[Bursts]  # of every scale
 
     def p_value(self, pairs: Ints, names: Group) -> float:
         """The smaller of the two tests' family-wise p-values."""
@@ -67,8 +68,9 @@ class Evidence:
 def weigh(scales: Iterable[Draws], names: int) -> Evidence:
     """Judge all pairs at all scales together; only one scale's draws are held at a time, and the best one's."""
     best, most = None, -1.0
-    scores, largest, whole, halves = [], [], [], []
+    scores, largest, whole, halves, bursts = [], [], [], [], []
     for draws in scales:
+        bursts.append(Bursts.of(draws))
         scores.append(np.stack([draws.score(parts) for parts in RANGES]))
         largest.append(_largest(draws))
         whole.append(weigh_stretch(draws, RANGES[0], names))
@@ -83,7 +85,7 @@ def weigh(scales: Iterable[Draws], names: int) -> Evidence:
     edges = top > limit
     edges[0] |= clusters.pairs
     half_edges = np.stack([judge(half, HALF_ALPHA, names).pairs for half in zip(*halves, strict=True)])
-    return Evidence(best, top, most_of_each, edges, half_edges, limit, clusters.heavy, len(scores))
+    return Evidence(best, top, most_of_each, edges, half_edges, limit, clusters.heavy, bursts)
 
 
 def _largest(draws: Draws) -> Maxima:

@@ -1,5 +1,6 @@
 """What the trace could have shown: how many of their bursts two names must share to be found."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,28 +26,40 @@ class Power:
     detectable_share: float | None
 
 
-def power(draws: Draws, threshold: float) -> Power:
-    """Against the pair test's threshold, at the scale of `draws`, with coincident bursts as Poisson counts."""
-    from scipy.special import gammainc
+@dataclass(frozen=True)
+class Bursts:
+    """At one scale: each pair's expected coincidences, the windows that make one coincident burst, and how many windows
+    of each name are bursts rather than noise.
+    """
 
-    expected = draws.expected.sum(axis=0).astype(np.float64)
-    names = len(draws.scale.active)
-    busy = draws.scale.active.sum(axis=1).astype(np.float64)
-    upper = upper_pairs(names)
-    rarer = np.minimum(busy[upper[0]], busy[upper[1]])
-    run = draws.run.astype(np.float64)
-    needed = _needed(expected, run, threshold)
-    base, all_of_them = expected / run, np.maximum(rarer - expected, 0) / run
+    expected: Doubles
+    run: Doubles
+    busy: Doubles
 
-    def found(share: float) -> NDArray[np.float64]:
-        result: NDArray[np.float64] = gammainc(np.ceil(needed), base + share * all_of_them)
+    @classmethod
+    def of(cls, draws: Draws) -> "Bursts":
+        busy = np.maximum(draws.scale.active.sum(axis=1) - draws.scale.noise, 0)
+        return cls(draws.expected.sum(axis=0).astype(np.float64), draws.run.astype(np.float64), busy)
+
+    def found(self, share: float, threshold: float) -> Doubles:
+        """The probability that each pair is found, were `share` of the rarer name's bursts shared."""
+        from scipy.special import gammainc
+
+        upper = upper_pairs(len(self.busy))
+        rarer = np.minimum(self.busy[upper[0]], self.busy[upper[1]])
+        needed = np.ceil(_needed(self.expected, self.run, threshold))
+        result: Doubles = gammainc(needed, (self.expected + share * np.maximum(rarer - self.expected, 0)) / self.run)
         return result
 
-    each = found(SHARED)
+
+def power(scales: Sequence[Bursts], threshold: float) -> Power:
+    """Against the pair test's threshold, each pair at the scale that shows most, with coincident bursts as Poisson."""
     shares = np.linspace(0.05, 1, 20)
-    typical = np.array([np.median(found(share)) for share in shares])
-    enough = np.flatnonzero(typical >= FOUND)
-    return Power(float(each.mean()), _of_four(each, names), float(shares[enough[0]]) if len(enough) else None)
+    by_share = np.stack([np.max([scale.found(share, threshold) for scale in scales], axis=0) for share in shares])
+    each = by_share[np.argmin(np.abs(shares - SHARED))]
+    enough = np.flatnonzero(np.median(by_share, axis=1) >= FOUND)
+    detectable = float(shares[enough[0]]) if len(enough) else None
+    return Power(float(each.mean()), _of_four(each, len(scales[0].busy)), detectable)
 
 
 def _needed(expected: Doubles, run: Doubles, threshold: float) -> Doubles:

@@ -116,7 +116,7 @@ def answer(about: About, found: "Found") -> Tables:
 
 def _summary(about: About, found: "Found", groups: int) -> pl.DataFrame:
     evidence, tested = found.evidence, len(about.names)
-    shows = power(evidence.best, evidence.threshold)
+    shows = power(evidence.bursts, evidence.threshold)
     row: dict[str, Any] = {
         "verdict": "groups" if groups else "none",
         "by": about.by,
@@ -125,7 +125,7 @@ def _summary(about: About, found: "Found", groups: int) -> pl.DataFrame:
         "tested": tested,
         "left_out": about.named - tested,
         "window_s": evidence.best.scale.window_s,
-        "windows_tried": evidence.scales,
+        "windows_tried": len(evidence.bursts),
         "draws": len(evidence.largest),
         "family_wise_error": 2 * ALPHA,
         "power_pair": shows.pairs,
@@ -139,9 +139,8 @@ def _summary(about: About, found: "Found", groups: int) -> pl.DataFrame:
 def _note(about: About, found: "Found") -> str | None:
     said = []
     if about.named > len(about.names):
-        said.append(
-            f"{about.named - len(about.names)} of {about.named} {about.by}s with the fewest requests are left out"
-        )
+        rest = f"{about.named - len(about.names)} of {about.named} {about.by}s are left out"
+        said.append(f"{rest}: too few requests, or not among the busiest that are tested")
     if found.shared:
         said.append(f"{found.shared} of {len(about.names)} {about.by}s rise together: that is load, not a group")
     if found.unstable:

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from toolkit import groups_json
-from toolkit.analysis.groups_activity import Scale, above, background, finest_window_s
+from toolkit.analysis.groups_activity import Scale, above, background, finest_window_s, scales
 from toolkit.analysis.groups_communities import communities, upper_pairs
 from toolkit.analysis.groups_membership import likeliest
 from toolkit.analysis.groups_null import draws, expected, in_blocks, packed, part_edges, run, turned
@@ -123,6 +123,10 @@ def test_too_little_to_test_says_so(ask: Ask) -> None:
     assert "fewer than two" in alone["summary"]["note"][0]
     nameless = ask("groups", arrival_s=[0.0, 1.0], model=[None, None])
     assert "no request names its model" in nameless["summary"]["note"][0]
+    timeless = ask("groups", arrival_s=[None, None], model=["a", "b"])
+    assert timeless["summary"]["note"][0] == "no request has an arrival time"
+    together = ask("groups", arrival_s=[3.0, 3.0], model=["a", "b"])
+    assert together["summary"]["note"][0] == "all requests that name a model arrive at once"
     answer = groups_json.shape(nameless)
     assert (answer["verdict"], answer["groups"], answer["prism"]) == ("none", [], None)
 
@@ -145,7 +149,7 @@ def test_a_step_of_the_load_is_no_burst_and_a_burst_is() -> None:
 def scale() -> Scale:
     rng = np.random.default_rng(7)
     active = rng.random((6, 24 * 16)) < 0.15
-    return Scale(60.0, 24, active | np.roll(active, 1, axis=1))
+    return Scale(60.0, 24, active | np.roll(active, 1, axis=1), np.zeros(len(active)))
 
 
 def test_mean_and_variance_of_the_null_are_those_of_all_turns(scale: Scale) -> None:
@@ -186,3 +190,19 @@ def test_one_missed_burst_is_no_departure() -> None:
     assert (likeliest(gain, group, 1) == 0).all()
     gain[40:] = -1.5
     assert np.flatnonzero(likeliest(gain, group, 1)[:, 0] == -1).tolist() == list(range(40, 60))
+
+
+def test_names_that_are_left_out_are_counted_and_said(ask: Ask) -> None:
+    rng = np.random.default_rng(3)
+    names = [*rng.choice(["a", "b", "c"], 6000), *(f"rare-{i}" for i in range(5))]
+    about = ask("groups", arrival_s=np.sort(rng.random(6005) * 40_000), model=names)["summary"].row(0, named=True)
+    assert (about["names"], about["tested"], about["left_out"]) == (8, 3, 5)
+    assert about["note"].startswith("5 of 8 models are left out: too few requests")
+
+
+def test_power_does_not_count_windows_that_noise_alone_would_mark(ask: Ask) -> None:
+    counts = np.random.default_rng(1).poisson(4, (3, 4800)).astype(np.float32)
+    (finest, *_) = scales(counts, 5.0)
+    assert finest.noise == pytest.approx(finest.active.sum(axis=1), rel=0.3)
+    few = traffic([always(0, 1), always(2, 3)], 4, 1.0, 5)
+    assert ask("groups", **few)["summary"]["power_pair"][0] < 0.5
