@@ -1,4 +1,5 @@
-"""The tables at rest: TRACE, OUTCOMES, TIMELINE, EVENTS, WIRE, SENSITIVITY, TRUTH, and the one gate into them.
+"""The tables at rest: TRACE, OUTCOMES, TIMELINE, EVENTS, WIRE, SENSITIVITY, SWEEP, CAPACITY, TRUTH, and the one gate
+into them.
 
 Everything that is stored or handed from one package to another is a polars frame of one of these schemas.
 Unknown is null, never 0 or an empty string. Times are seconds (f64) from the start of the trace.
@@ -122,6 +123,67 @@ SENSITIVITY = pl.Schema(
     }
 )
 
+SWEEP = pl.Schema(
+    {
+        "point": pl.String(),  # a hash of what it was made from
+        "placement": pl.String(),
+        "scheduler": pl.String(),
+        "gpus": pl.Int32(),  # of the cluster's first type
+        "load": pl.Float64(),  # times the trace's own
+        "slo_scale_ttft": pl.Float64(),  # null: the objectives are the trace's or the models' own
+        "slo_scale_tpot": pl.Float64(),
+        "seed": pl.Int32(),
+        "requests": pl.Int64(),
+        "ok": pl.Int64(),
+        "rejected": pl.Int64(),
+        "with_slo": pl.Int64(),  # requests that have an objective
+        "attainment_ttft": pl.Float64(),  # of all offered requests that have the objective
+        "attainment_tpot": pl.Float64(),
+        "attainment": pl.Float64(),  # of every objective a request has
+        "goodput_per_s": pl.Float64(),
+        "offered_per_s": pl.Float64(),
+        "output_tokens_per_s": pl.Float64(),
+        "utilisation": pl.Float64(),  # what the requests take of the GPUs' time, every model by itself
+        **{
+            f"{metric}_{quantile}_s": pl.Float64()
+            for metric in ("ttft", "tpot", "e2e")
+            for quantile in ("p50", "p90", "p95", "p99", "p999")  # p999 from 10,000 requests
+        },
+        "preemptions": pl.Int64(),
+        "loads": pl.Int64(),
+        "evictions": pl.Int64(),
+        "migrations": pl.Int64(),
+        "loaded_bytes": pl.Int64(),  # over the links, by loads and migrations
+        "simulation_cpu_s": pl.Float64(),
+        "error": pl.String(),  # why there are no results; null where there are
+    }
+)
+
+CAPACITY = pl.Schema(
+    {
+        "placement": pl.String(),
+        "scheduler": pl.String(),
+        "gpus": pl.Int32(),  # null where it is what was looked for
+        "load": pl.Float64(),  # likewise
+        "slo_scale_ttft": pl.Float64(),
+        "slo_scale_tpot": pl.Float64(),
+        "over": pl.String(),  # gpus (the fewest) or load (the highest)
+        "metric": pl.String(),  # joint, ttft or tpot
+        "wanted": pl.Float64(),  # attainment
+        "capacity": pl.Float64(),  # null: nothing that was allowed is enough
+        "capacity_low": pl.Float64(),  # by the ends of the attainment's interval; null: not within what was allowed
+        "capacity_high": pl.Float64(),
+        "attainment": pl.Float64(),  # at capacity, mean over seeds
+        "attainment_low": pl.Float64(),
+        "attainment_high": pl.Float64(),
+        "utilisation": pl.Float64(),  # at capacity
+        "seeds": pl.Int32(),
+        "tried": pl.Int32(),  # numbers of GPUs, or loads
+        "monotone": pl.Boolean(),  # whether of all that were tried, more GPUs (or less load) never served worse
+        "said": pl.String(),  # all of this in a sentence
+    }
+)
+
 TRUTH = pl.Schema(
     {
         "what": pl.String(),  # rate, state, episode, member, drift, lengths, popularity, …
@@ -144,6 +206,8 @@ TABLES = {
     "events": EVENTS,
     "wire": WIRE,
     "sensitivity": SENSITIVITY,
+    "sweep": SWEEP,
+    "capacity": CAPACITY,
 }
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)

@@ -20,6 +20,7 @@ class Selection:
     limit: int | None = None
     speed: float = 1.0  # 2 halves every gap
     scale_load: float = 1.0  # 2 sends every request twice, 0.5 keeps half
+    seed: int = 0  # which requests a hash chooses, where a share of them is asked for
 
     def __bool__(self) -> bool:
         return self != Selection()
@@ -66,10 +67,10 @@ class Selection:
 
     def _thinned(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         if self.sample is not None:
-            frame = frame.filter(_share(salt=1) < self.sample)
+            frame = frame.filter(_share(salt=2 * self.seed + 1) < self.sample)
         if self.scale_load != 1.0:
             whole, part = divmod(self.scale_load, 1.0)
-            copies = pl.lit(int(whole), pl.UInt32) + (_share(salt=2) < part).cast(pl.UInt32)
+            copies = pl.lit(int(whole), pl.UInt32) + (_share(salt=2 * self.seed + 2) < part).cast(pl.UInt32)
             frame = _copied(frame, copies)
         return frame
 

@@ -5,10 +5,12 @@
 
 A class is made from a mapping: unknown keys, missing keys, wrong types and a ValueError of the class itself become one
 InputFailure that names the line. Annotations may be float, int, bool, str, Path (relative to the file), Literal,
-X | Y, X | None, tuple[X, ...], tuple[X, Y], dict[str, X], Any and such classes.
+X | Y, X | None, tuple[X, ...], tuple[X, Y], dict[str, X], Any and such classes. An argument `from_` is the key `from`,
+and so with every word that Python keeps for itself.
 """
 
 import inspect
+import keyword
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -106,7 +108,7 @@ def made(node: Node, cls: type[T], *, besides: Iterable[str] = ()) -> T:
             )
     values = {key: build(value, known[key][0]) for key, value in given.items() if key in known}
     try:
-        return cls(**values)
+        return cls(**{f"{key}_" if keyword.iskeyword(key) else key: value for key, value in values.items()})
     except ValueError as error:
         raise node.failure(str(error)) from error
 
@@ -115,7 +117,12 @@ def arguments(cls: type) -> dict[str, tuple[Any, bool]]:
     """What `cls` is made from: name -> (annotation, whether it must be given)."""
     hints = get_type_hints(vars(cls).get("__init__", cls))
     parameters = inspect.signature(cls).parameters.values()
-    return {p.name: (hints.get(p.name, Any), p.default is p.empty) for p in parameters}
+    return {_key(p.name): (hints.get(p.name, Any), p.default is p.empty) for p in parameters}
+
+
+def _key(name: str) -> str:
+    bare = name.removesuffix("_")
+    return bare if keyword.iskeyword(bare) else name
 
 
 def _mapping(node: Node) -> dict[str, Node]:

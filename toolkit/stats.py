@@ -1,4 +1,4 @@
-"""Quantiles with intervals and differences of quantiles between runs.
+"""Quantiles, means and shares with intervals, and differences of quantiles between runs.
 
 A quantile is numpy's `linear` one (position (n − 1)·q between order statistics), here and everywhere in the toolkit.
 """
@@ -30,6 +30,30 @@ class Difference:
     def shown(self) -> bool:
         """Whether the interval of the difference leaves out zero."""
         return bool(self.difference_low > 0 or self.difference_high < 0)
+
+
+def mean_interval(mean: ArrayLike, deviation: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Student's interval of a mean of `n` independent values with this standard deviation (n − 1); NaN below two."""
+    from scipy.special import stdtrit
+
+    counts = np.asarray(n, dtype=np.float64)
+    known = counts > 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        width = stdtrit(np.where(known, counts - 1, 1), (1 + level) / 2) * np.asarray(deviation) / np.sqrt(counts)
+    half = np.where(known, width, np.nan)
+    return np.asarray(mean) - half, np.asarray(mean) + half
+
+
+def share_interval(share: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Wilson's score interval of a share of `n` independent trials; NaN without trials."""
+    from scipy.special import ndtri
+
+    p, counts, z = np.asarray(share, dtype=np.float64), np.asarray(n, dtype=np.float64), ndtri((1 + level) / 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = 1 / (1 + z**2 / counts)
+        middle = scale * (p + z**2 / (2 * counts))
+        half = scale * z * np.sqrt(p * (1 - p) / counts + z**2 / (4 * counts**2))
+    return np.where(p <= 0, np.where(counts > 0, 0.0, np.nan), middle - half), np.where(p >= 1, p, middle + half)
 
 
 def quantile_interval(sorted_values: ArrayLike, q: float, level: float = 0.95) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import polars as pl
 
 from replay.cluster.driver import ClusterDriver
 from replay.cluster.hosting import Hosting
-from replay.cluster.load import utilisation, with_objectives
+from replay.cluster.load import baselines, utilisation, with_objectives
 from replay.cluster.mapping import mapped
 from replay.cluster.spec import Cluster, load_cluster
 from replay.simulation.sensitivity import SCALES, quantile_rows
@@ -55,7 +55,8 @@ class ClusterEngine:
         """Replay `trace` into the run folder. True when finished."""
         served, left_out = mapped(self.cluster, trace)
         if self.slo_scale is not None:
-            served = with_objectives(self.cluster, served, info, *self.slo_scale)
+            found = baselines(self.cluster, served, info)
+            served = with_objectives(self.cluster, served, found, *self.slo_scale)
         hosting, untouched = Hosting(self.cluster, served), copy.deepcopy(scheduler)
         writer.truncate({})
         driver = self._driver(hosting, info, scheduler)
