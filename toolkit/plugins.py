@@ -85,6 +85,13 @@ BUILTIN: dict[str, dict[str, str]] = {
     },
     "placement": {
         "static": "replay.placements.static:Static",
+        "muxserve++": "replay.placements.muxserve:MuxServe",
+        "qlm": "replay.placements.qlm:QLM",
+        "serverlessllm": "replay.placements.serverlessllm:ServerlessLLM",
+        "prism": "replay.placements.prism:Prism",
+        "prism-code": "replay.placements.prism_code:PrismCode",
+        "lru": "replay.placements.lru:LRU",
+        "oracle": "replay.placements.oracle:Oracle",
     },
     "latency_model": {
         "roofline": "replay.latency_models.roofline:Roofline",

@@ -1,0 +1,66 @@
+"""KV pressure: how fast KV memory is asked for, for each byte of it that a GPU has beside weights (Prism)."""
+
+import numpy as np
+
+from replay.placements.plan import Places, Plan
+from replay.placements.rates import Window
+from toolkit.placing import Facts, Floats, View
+
+TIE = 1e-12  # lets GPUs without any pressure be told apart by their weights
+
+
+class Demand:
+    """w_token_rate: tokens a second over a window × bytes a token / TPOT objective, on each of a model's GPUs.
+
+    Tokens are those computed in prefills and those produced. Where there is no objective, `slo_tpot_s` stands for it.
+    """
+
+    def __init__(self, facts: Facts, window_s: float, slo_tpot_s: float):
+        objective = np.where(np.isnan(facts.slo_tpot_s), slo_tpot_s, facts.slo_tpot_s)
+        self._weight = facts.kv_bytes_per_token / objective
+        self._tokens = Window(window_s)
+
+    def now(self, view: View) -> Floats:
+        """[m] bytes a second per second of the objective."""
+        made: Floats = self._tokens.rate(view.now_s, view.prompt_tokens + view.output_tokens) * self._weight
+        return made
+
+
+def ratios(plan: Plan, demand: Floats, m: int | None = None) -> Floats:
+    """[g] demand of the models there for each byte that weights leave; with `m`, as if it were there too."""
+    left = plan.facts.memory_bytes - plan.weights
+    load = plan.here @ demand
+    if m is not None:
+        left, load = left - plan.facts.weight_bytes[m], load + demand[m]
+    against: Floats = np.where(left > 0, load / np.maximum(left, 1.0), np.inf)
+    return np.minimum(against, 1e300) + TIE * plan.weights / plan.facts.memory_bytes
+
+
+def rebalanced(plan: Plan, demand: Floats, tau: float, after: bool) -> dict[int, Places]:
+    """Algorithm 1: where each model would move, of those that would.
+
+    GPUs fill from empty, the largest demand first. A model leaves where it is when the pressure there exceeds that of
+    the best GPU by more than `tau`; pressures are of what was placed before it, or with it (`after`). A model over
+    several GPUs takes the best of those it is not on, and is judged by the worst of either: a part of it cannot move.
+    """
+    facts, moves = plan.facts, {}
+    shared, load = facts.memory_bytes.copy(), np.zeros(len(plan.weights))
+    settled = np.flatnonzero(plan.evictable)
+    for m in settled[np.argsort(-demand[settled], kind="stable")].tolist():
+        weight = facts.weight_bytes[m]
+        pressure = _pressure(load + demand[m], shared - weight) if after else _pressure(load, shared)
+        current = plan.gpus[m]
+        elsewhere = plan.fits(m) & (shared > weight)
+        elsewhere[list(current)] = False
+        best = plan.choose(m, pressure, elsewhere)
+        target = current
+        if best is not None and pressure[list(current)].max() - pressure[list(best)].max() > tau:
+            target = moves[m] = best
+        load[list(target)] += demand[m]
+        shared[list(target)] -= weight
+    return moves
+
+
+def _pressure(load: Floats, shared: Floats) -> Floats:
+    made: Floats = np.where(shared > 0, load / np.maximum(shared, 1.0), np.inf)
+    return np.minimum(made, 1e300)

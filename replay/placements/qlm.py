@@ -1,0 +1,86 @@
+"""Groups of requests in virtual queues, swapped in by deadline (Patke et al., QLM, SoCC 2024)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from replay.placements.plan import Plan, asked_for
+from replay.placements.starting import checked, refuse_misfits, start
+from toolkit.placing import READY, Action, Facts, View
+
+
+class QLM:
+    """One model a GPU at a time; requests of a model are grouped, and groups are served by deadline.
+
+    A group is what waits for a model when its turn begins, at most `group` requests; its deadline is that of its oldest
+    one: arrival + TTFT objective (`slo_ttft_s` where there is none). The next group's model is swapped in when the
+    group that runs is done, or before when its slack is less than its load and the work that is left: requests then
+    lose their place, and wait with the rest. Work is estimated as requests × mean tokens × the time of a token in full
+    batches. A swap restarts the engine. Waiting is looked at every `cycle_s`; `start` = `rate` begins with the most
+    asked models, `empty` with nothing.
+    """
+
+    loading = "naive"
+
+    def __init__(
+        self,
+        group: int = 64,
+        slo_ttft_s: float = 1.0,
+        cycle_s: float = 1.0,
+        start: str = "rate",
+        least_kv_share: float = 0.05,
+    ):
+        checked(start, "qlm")
+        self.group, self.slo_ttft_s, self.interval_s = group, slo_ttft_s, cycle_s
+        self.start, self.least_kv_share = start, least_kv_share
+
+    def begin(self, facts: Facts) -> Sequence[Action]:
+        self.facts = facts
+        refuse_misfits(facts, self.least_kv_share, "qlm")
+        tokens = facts.tokens_per_s / np.maximum(facts.requests_per_s, 1e-12)
+        self.request_s = tokens * facts.decode_s_per_token
+        self.objective_s = np.where(np.isnan(facts.slo_ttft_s), self.slo_ttft_s, facts.slo_ttft_s)
+        self.due_s = np.full(len(facts.models), np.inf)  # of the group whose turn it is
+        self.until = np.zeros(len(facts.models), np.int64)  # requests that will have ended when it is done
+        plan = self._plan(None)
+        start(plan, self.start, exclusive=True)
+        return plan.actions
+
+    def decide(self, view: View) -> Sequence[Action]:
+        plan, here = self._plan(view), view.waiting + view.running
+        ended = view.arrived - here
+        over = (view.state == READY) & (here > 0) & (ended >= self.until)
+        next_due_s = np.fmin(view.oldest_s, view.now_s) + self.objective_s
+        for m in np.flatnonzero(over).tolist():
+            self._begin_turn(m, float(next_due_s[m]), view)
+        asked = asked_for(view)
+        for m in sorted(asked, key=lambda m: (next_due_s[m], m)):
+            giving = [o for o in np.flatnonzero(plan.evictable).tolist() if self._gives(o, m, next_due_s[m], view)]
+            free = np.array([not set(np.flatnonzero(row).tolist()) - set(giving) for row in plan.here])
+            mask = np.isin(np.arange(len(here)), giving)
+            left_s = plan.here @ (here * self.request_s)
+            chosen = plan.choose(m, left_s, free & plan.fits(m, without=mask))
+            if chosen is not None:
+                for o in np.flatnonzero(plan.here[list(chosen)].any(axis=0)).tolist():
+                    plan.evict(o)
+                plan.load(m, chosen)
+                self._begin_turn(m, float(next_due_s[m]), view)
+            elif self.facts.width[m] > 1:
+                break
+        return plan.actions
+
+    def _gives(self, o: int, m: int, due_s: float, view: View) -> bool:
+        """Whether the model `o`, whose turn it is, gives its GPUs to `m`."""
+        left = int(view.waiting[o] + view.running[o])
+        if left == 0:
+            return True
+        slack_s = due_s - view.now_s - np.min(self.facts.load_s[m])
+        group = min(left, int(self.until[o] - (view.arrived[o] - left)))
+        return bool(due_s < self.due_s[o] and slack_s < group * self.request_s[o])
+
+    def _begin_turn(self, m: int, due_s: float, view: View) -> None:
+        here = int(view.waiting[m] + view.running[m])
+        self.due_s[m], self.until[m] = due_s, view.arrived[m] - here + min(here, self.group)
+
+    def _plan(self, view: View | None) -> Plan:
+        return Plan(self.facts, view, self.least_kv_share, but_long=True)
