@@ -1,5 +1,6 @@
 """The real engine: any OpenAI-compatible endpoint over HTTP."""
 
+import secrets
 import shutil
 import threading
 import time
@@ -36,6 +37,7 @@ from toolkit.traces import TraceInfo
 
 ONE_AT_A_TIME = threading.Lock()  # replays under several schedulers must not share an endpoint at the same time
 PLAN = "plan"
+SEED_BITS = 23  # each run has prompts of its own, so that no run finds the cache of another
 
 
 @dataclass
@@ -160,7 +162,9 @@ class _Replay:
         served: dict[Endpoint, list[dict[str, Any]]],
     ) -> list[Recipe]:
         """How to ask each endpoint, by a probe of the first model it serves for us; what it can do goes to run.json."""
-        start = Recipe(block_tokens=self.info.block_tokens or 16)
+        seed = self.writer.info.get("prompt_seed", secrets.randbits(SEED_BITS))
+        self.writer.update(prompt_seed=seed)
+        start = Recipe(block_tokens=self.info.block_tokens or 16, seed=seed)
         found: list[Found] = []
         said = []
         for i, target in enumerate(routes.endpoints):

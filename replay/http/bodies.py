@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from replay.http.endpoint import Endpoint
-from replay.http.prompts import Units
+from replay.http.prompts import Units, mixed
 from replay.http.rows import Row
 
 OWN = 1 << 63  # sets the numbers of requests apart from those of prefix blocks, which often count from 0
@@ -40,6 +40,7 @@ class Bodies:
     def __init__(self, endpoint: Endpoint, model: str, recipe: Recipe, *, close: bool):
         self._recipe = recipe
         self._units = Units(recipe.first_id, recipe.last_id)
+        self._salt = mixed(recipe.seed)  # the blocks of another run may be in the server's cache
         marker = endpoint.head("POST", PATHS[recipe.api], 0)
         before, _, after = marker.partition(b"Content-Length: 0")
         self._before = before + (b"Connection: close\r\n" if close else b"") + b"Content-Length: "
@@ -60,9 +61,9 @@ class Bodies:
         return b',"prompt":' + text
 
     def _made(self, row: Row, ids: bool) -> bytes:
-        made = self._units.prompt(
-            OWN | self._recipe.seed << 40 | row.id, self.units(row), row.blocks, self._block_units
-        )
+        blocks = [block ^ self._salt for block in row.blocks]
+        number = OWN | self._recipe.seed << 40 | row.id
+        made = self._units.prompt(number, self.units(row), blocks, self._block_units)
         return b"[" + made[:-1] + b"]" if ids else b'"' + made[1:] + b'"'
 
     def units(self, row: Row) -> int:

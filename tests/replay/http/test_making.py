@@ -72,6 +72,18 @@ def test_a_body_is_json_of_the_length_it_says():
         assert (parsed["model"], parsed["max_tokens"], parsed["priority"], parsed["stream"]) == ('mo"del', 7, 2, True)
 
 
+def test_another_run_shares_no_prompt_and_no_block():
+    def prompt(seed: int, n: int = 0) -> list[int]:
+        recipe = Recipe(first_id=1000, last_id=9999, seed=seed)
+        data = Bodies(endpoint("h"), "m", recipe, close=False).request(Row(n, 0.0, 40, 1, blocks=[7]))
+        return json.loads(data.partition(b"\r\n\r\n")[2])["prompt"]
+
+    assert prompt(1)[:16] == prompt(1, 5)[:16]
+    assert prompt(1)[:16] != prompt(2)[:16]
+    assert prompt(1)[16:] != prompt(1, 5)[16:]
+    assert prompt(1)[16:] != prompt(2)[16:]
+
+
 def test_the_calibration_is_undone():
     bodies = Bodies(endpoint("h"), "m", Recipe(tokens_per_unit=1.5, overhead_tokens=9.0), close=False)
     assert [bodies.units(Row(0, 0.0, tokens, 1)) for tokens in (9, 12, 309, None)] == [1, 2, 200, 1]
