@@ -136,6 +136,13 @@ def test_a_span_beyond_the_data_and_a_folder_without_any_are_told(folder: Path, 
         plant(600, folder=tmp_path / "empty")
 
 
+@pytest.mark.parametrize(("cv", "n"), [(5.0, 60), (8.0, 200), (12.0, 2_000)])
+def test_a_high_cv_comes_back_even_from_few_gaps(folder: Path, cv: float, n: int) -> None:
+    (folder / "chunk-0-trace.csv").write_text(f"0,{n / 600},{cv},Gamma,1,1\n600,0,0,,,\n1200,0,0,,,\n")
+    found = measured(requests(plant(600, folder=folder), 600))
+    assert found["client-0", 0.0] == (n, pytest.approx(cv, rel=0.05))
+
+
 def test_the_published_day_of_a_reasoning_model_comes_back(shared_traces: Path) -> None:
     """Its clients over half the day: counts exactly; CV of big windows that are not extreme within its error."""
     planted = plant(43_200, folder=shared_traces / "servegen/reason/deepseek-r1", from_s=43_200.0)
@@ -149,6 +156,8 @@ def test_the_published_day_of_a_reasoning_model_comes_back(shared_traces: Path) 
     big = [key for key, (n, cv) in told.items() if n > 1_000 and cv < 3]
     ratio = np.array([found[key][1] / told[key][1] for key in big])
     assert len(big) > 50
+    extreme = [key for key, (n, cv) in told.items() if n > 200 and 8 < cv < 0.8 * np.sqrt(n)]
+    assert all(found[key][1] == pytest.approx(told[key][1], rel=0.1) for key in extreme)
     assert np.median(ratio) == pytest.approx(1.0, abs=0.02)
     assert np.quantile(abs(ratio - 1), 0.9) < 0.1
     assert frame["prompt_tokens"].null_count() == 0

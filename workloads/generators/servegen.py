@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 Part = tuple[Floats, Floats, Floats]
 NOTHING: Part = (np.zeros(0), np.zeros(0), np.zeros(0))
 LEAST_CV, MOST_CV = 0.02, 100.0
+WITHIN = 1 - 1e-6  # of a window: after a tiny gap, rounding must not put the last request into the next one
+UNEVEN, LEAST_UNEVEN = 3.0, 20  # CV above which, and gaps from which, drawn gaps are made as uneven as published
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,19 @@ class _Sender:
         return int(whole * load + self.rng.random())
 
     def _places(self, n: int, index: int) -> Floats:
-        """Where in the window the requests lie, 0 to 1, ascending: `n` gaps laid around a circle, turned by chance."""
+        """Where in the window the requests lie, 0 to 1, ascending: `n` gaps around a circle, one of them cut open.
+
+        Any gap may be the one, long or short: a cut through the longest would leave a window of far too even gaps.
+        """
         cv = float(np.clip(self.cv[index], LEAST_CV, MOST_CV))
         gaps = Gaps("weibull" if self.family[index] == "weibull" else "gamma", cv).draw(self.rng, n)
-        whole = gaps.sum()
-        if not whole > 0:  # gaps so uneven that all of them underflow
+        if not gaps.sum() > 0:  # gaps so uneven that all of them underflow
             return np.sort(self.rng.random(n))
-        return np.sort((np.cumsum(gaps) / whole + self.rng.random()) % 1.0)
+        gaps = as_uneven(gaps, cv)
+        ends = np.cumsum(gaps) / gaps.sum()
+        cut = int(self.rng.integers(n))
+        begin = ends[cut] - self.rng.random() * gaps[cut] / gaps.sum()
+        return np.sort((ends - begin) % 1.0) * WITHIN
 
     def _lengths(self, field: str, start_s: float, n: int) -> Floats:
         pmf, _ = self.client.pmf(field, self.settings.from_s + start_s)
@@ -116,6 +124,24 @@ class _Sender:
                 borrowed += rate * step_s * (other and pmf is not None)
                 missing += rate * step_s * (pmf is None)
         return borrowed * self.settings.load, missing * self.settings.load
+
+
+def as_uneven(gaps: Floats, cv: float) -> Floats:
+    """The gaps raised to the power at which their own CV is `cv`, where few gaps of a high CV happen to have another.
+
+    A published CV is that of one window's gaps. The CV of n gaps is √(n − 1) at the most, and that of a few drawn from
+    a family of CV 8 is half of it; many gaps of a usual CV are left as they are.
+    """
+    if len(gaps) < LEAST_UNEVEN or cv <= UNEVEN or cv >= 0.9 * np.sqrt(len(gaps) - 1):
+        return gaps
+    logs = np.log(np.maximum(gaps / gaps.max(), 1e-300))
+    low, high = 0.0, 16.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        raised = np.exp(middle * logs)
+        low, high = (middle, high) if raised.std() < cv * raised.mean() else (low, middle)
+    found: Floats = np.exp(low * logs)
+    return found
 
 
 def _together(parts: list[Part], names: list[str]) -> pl.DataFrame:
