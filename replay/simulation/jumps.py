@@ -1,7 +1,8 @@
 """How many decode steps are alike: until something is due, runs out, arrives or changes places.
 
 Steps in between decide nothing, so they are taken at once and their times summed in closed form. A jump never changes
-a result: every bound here is the comparison a single step would make.
+a result: every bound here is the comparison a single step would make. While nobody waits that may take another's place,
+ranks are not read, and the bends of their curves cut no jump.
 """
 
 import numpy as np
@@ -10,7 +11,7 @@ from replay.simulation.compiled import compiled
 from replay.simulation.latency import sum_of
 from replay.simulation.places import last_rank
 from replay.simulation.queues import head
-from replay.simulation.state import DUE, LAST, NEVER
+from replay.simulation.state import BEND, DUE, LAST, NEVER
 
 
 @compiled
@@ -48,10 +49,14 @@ def _in_memory(settings, state, i, most):
 
 @compiled
 def _in_order(settings, state, i, most):
-    """How many of `most` steps end no later than the first of the waiting ranks before the last of the running."""
+    """How many of `most` steps end no later than the first of the waiting may rank before the last of the running."""
     me = state.instances[i]
-    slope = settings.victim_slope
-    if settings.displace == 0 or slope <= 0 or me.waiting == 0 or last_rank(settings, state, i) == -np.inf:
+    if settings.displace == 0 or me.waiting == 0:
+        return most
+    slope, nobody = settings.victim_slope, last_rank(settings, state, i) == -np.inf
+    if me.bends > 0:
+        most = min(most, np.int64(state.key[BEND, state.heap[i, BEND, 0]]) - me.decoded)
+    if slope <= 0 or nobody:
         return most
     rank = state.requests[head(settings, state, i)].order + settings.hysteresis
     last = state.key[LAST, state.heap[i, LAST, 0]]

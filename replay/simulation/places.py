@@ -2,7 +2,7 @@
 
 The requests that decode are not touched in a step. Their contexts all grow by one, so a request stores its `origin`:
 context = decoded - origin, output produced = decoded - origin - prompt + 1. It leaves this set only when the decode
-count reaches its key in DUE, or when it loses its place.
+count reaches its key in DUE, or when it loses its place. Its rank is brought up to date only when ranks are read.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from replay.simulation.heaps import heap_add, heap_move, heap_remove, push
 from replay.simulation.memory import cached_prefix, register, release
 from replay.simulation.notes import BOUNDARY, ENDED, FIRST_TOKEN, PREEMPTED, note
 from replay.simulation.queues import await_turn, join
-from replay.simulation.state import DECODING, DUE, FINISHED, LAST, NONE, WAITING
+from replay.simulation.state import BEND, DECODING, DUE, FINISHED, LAST, NONE, WAITING
 
 
 @compiled
@@ -54,27 +54,73 @@ def _produced(state, r):
 
 
 @compiled
-def set_keys(settings, state, r):
-    """When the decode count next matters to `r` (its end, a boundary, when its place is held), and where it ranks.
+def _next_bend(state, q, served):
+    """Output tokens at which a request's rank, or its hold on its place, changes next; its last where neither does."""
+    bend = np.int64(q.output)
+    if q.level < state.boundaries.size:
+        bend = min(bend, np.int64(state.boundaries[q.level]))
+    if served < q.hold_at:
+        bend = min(bend, np.int64(q.hold_at))
+    if served < q.guard:
+        bend = min(bend, np.int64(q.guard))
+    return bend
+
+
+@compiled
+def _set_keys(settings, state, r):
+    """When the decode count next matters to `r` (its end, a bend), and where it ranks.
 
     What all running ranks have in common, a slope times the decode count, is left out, so the order stays as it is.
     """
     q = state.requests[r]
     served = _produced(state, r)
-    until = q.output
-    if q.level < state.boundaries.size:
-        until = min(until, state.boundaries[q.level])
-    if served < q.hold_at:
-        until = min(until, q.hold_at)
-    if served < q.guard:
-        until = min(until, q.guard)
-    state.key[DUE, r] = q.origin + q.prompt - 1 + until
+    bend, empty = _next_bend(state, q, served), q.origin + q.prompt - 1
+    state.key[BEND, r] = empty + bend
+    state.key[DUE, r] = empty + (bend if r == settings.watch else q.output)
     rank = q.rank + state.offsets[q.curve, q.level] + settings.slope * (1 - q.origin - q.prompt)
     rank += settings.context_cost * q.origin
     if settings.latest == 1:
         state.key[LAST, r] = -q.started
     else:
         state.key[LAST, r] = np.inf if served >= q.hold_at or served < q.guard else -rank
+
+
+@compiled
+def _bends(state, r):
+    """Whether a decoding request will come to a bend before its end."""
+    q = state.requests[r]
+    return state.key[BEND, r] < q.origin + q.prompt - 1 + q.output
+
+
+@compiled
+def _leave_bends(state, i, r):
+    if state.slot[BEND, r] != NONE:
+        heap_remove(state.heap[i, BEND], state.key[BEND], state.slot[BEND], r, state.instances[i].bends, 0)
+        state.instances[i].bends -= 1
+        state.slot[BEND, r] = NONE
+
+
+@compiled
+def rank_anew(settings, state, i, r):
+    """Bring the keys of a decoding request up to date."""
+    decodes = state.instances[i].decodes
+    _pass_boundaries(state, r, _produced(state, r))
+    _set_keys(settings, state, r)
+    heap_move(state.heap[i, LAST], state.key[LAST], state.slot[LAST], r, decodes, 1)
+    if r == settings.watch:
+        heap_move(state.heap[i, DUE], state.key[DUE], state.slot[DUE], r, decodes, 0)
+    if not _bends(state, r):
+        _leave_bends(state, i, r)
+    elif state.slot[BEND, r] != NONE:
+        heap_move(state.heap[i, BEND], state.key[BEND], state.slot[BEND], r, state.instances[i].bends, 0)
+
+
+@compiled
+def catch_up(settings, state, i):
+    """Take the bends that what decodes at instance `i` has come to, so that its ranks can be read."""
+    me = state.instances[i]
+    while me.bends > 0 and state.key[BEND, state.heap[i, BEND, 0]] <= me.decoded:
+        rank_anew(settings, state, i, state.heap[i, BEND, 0])
 
 
 @compiled
@@ -105,9 +151,13 @@ def _start_decoding(settings, state, i, r):
     q.started = me.decoded
     _pass_boundaries(state, r, np.int64(q.produced))
     _guard(settings, state, r)
-    set_keys(settings, state, r)
+    _set_keys(settings, state, r)
     heap_add(state.heap[i, DUE], state.key[DUE], state.slot[DUE], r, me.decodes, 0)
     heap_add(state.heap[i, LAST], state.key[LAST], state.slot[LAST], r, me.decodes, 1)
+    state.slot[BEND, r] = NONE
+    if _bends(state, r):
+        heap_add(state.heap[i, BEND], state.key[BEND], state.slot[BEND], r, me.bends, 0)
+        me.bends += 1
     state.residue[i, q.origin % settings.block_tokens] += 1
     me.decodes += 1
     me.origins += q.origin
@@ -122,6 +172,7 @@ def _stop_decoding(settings, state, i, r):
     q.produced = _produced(state, r)
     heap_remove(state.heap[i, DUE], state.key[DUE], state.slot[DUE], r, me.decodes, 0)
     heap_remove(state.heap[i, LAST], state.key[LAST], state.slot[LAST], r, me.decodes, 1)
+    _leave_bends(state, i, r)
     state.residue[i, q.origin % settings.block_tokens] -= 1
     me.decodes -= 1
     me.origins -= q.origin
@@ -173,12 +224,14 @@ def last_rank(settings, state, i):
     """The rank of whoever loses its place first of all that decode; minus infinity where nothing does, or none may."""
     if state.instances[i].decodes == 0:
         return -np.inf
+    catch_up(settings, state, i)
     return settings.victim_slope * state.instances[i].decoded - state.key[LAST, state.heap[i, LAST, 0]]
 
 
 @compiled
 def victim(settings, state, i):
     """The running request that loses its place first."""
+    catch_up(settings, state, i)
     partial, last = state.instances[i].partial, state.heap[i, LAST, 0]
     if state.instances[i].decodes == 0 or (settings.latest == 1 and partial != NONE):
         return partial
@@ -208,7 +261,7 @@ def first_tokens(settings, state, i, complete):
 
 @compiled
 def reach_due(settings, state, i):
-    """Finish what is finished, and move what has reached a boundary of its rank's curve."""
+    """Finish what is finished, and note it when the watched request comes to a bend."""
     me = state.instances[i]
     while me.decodes > 0 and state.key[DUE, state.heap[i, DUE, 0]] <= me.decoded:
         r = state.heap[i, DUE, 0]
@@ -217,8 +270,5 @@ def reach_due(settings, state, i):
             _stop_decoding(settings, state, i, r)
             _finish(settings, state, i, r)
             continue
-        _pass_boundaries(state, r, served)
-        set_keys(settings, state, r)
-        heap_move(state.heap[i, DUE], state.key[DUE], state.slot[DUE], r, me.decodes, 0)
-        heap_move(state.heap[i, LAST], state.key[LAST], state.slot[LAST], r, me.decodes, 1)
+        rank_anew(settings, state, i, r)
         note(settings, state, r, me.clock, BOUNDARY, served, np.int64(state.requests[r].level))

@@ -6,10 +6,10 @@ What the scheduler has ordered stands before everything else, and is given its r
 import numpy as np
 
 from replay.simulation.compiled import compiled, entry
-from replay.simulation.heaps import heap_move, pop, push, remove
-from replay.simulation.places import set_keys
+from replay.simulation.heaps import pop, push, remove
+from replay.simulation.places import rank_anew
 from replay.simulation.queues import waiting_rank
-from replay.simulation.state import DECODING, DUE, LAST, NONE, PREFILLING, WAITING
+from replay.simulation.state import DECODING, NONE, PREFILLING, WAITING
 
 ORDERED = -1e18  # the order of the first of them
 STRIDE = 256.0  # and the distance to the next: two numbers of this size differ by as much
@@ -71,8 +71,4 @@ def rerank(settings, state, live, ranks, all_that_wait):
         elif q.status == PREFILLING:
             q.order = waiting_rank(settings, state, r)
         elif q.status == DECODING:
-            at = np.int64(q.instance)
-            decodes = state.instances[at].decodes
-            set_keys(settings, state, r)
-            heap_move(state.heap[at, DUE], state.key[DUE], state.slot[DUE], r, decodes, 0)
-            heap_move(state.heap[at, LAST], state.key[LAST], state.slot[LAST], r, decodes, 1)
+            rank_anew(settings, state, np.int64(q.instance), r)

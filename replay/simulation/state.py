@@ -25,8 +25,9 @@ PENDING, WAITING, PREFILLING, DECODING, FINISHED, REJECTED = range(6)
 TOO_LONG_FOR_MODEL, TOO_LONG_FOR_MEMORY, UNKNOWN_LENGTH, NOTHING_TO_DO, NEVER_PLACED, NO_ROOM_BESIDE = range(1, 7)
 # How requests are spread over instances.
 ROUND_ROBIN, LEAST_LOADED, PREFIX_AWARE = range(3)
-# The two orders of what decodes at an instance (State.heap): what is due first, and what ranks last.
-DUE, LAST = range(2)
+# The orders of what decodes at an instance (State.heap): what is due first, what ranks last, and what comes first to a
+# bend: output tokens at which its rank, or its hold on its place, changes. A bend is taken when ranks are next read.
+DUE, LAST, BEND = range(3)
 
 # Why the core stopped: nothing is left, enough was done, the time to observe has come, a queue is to be ordered.
 ENDED, MORE, PAUSED, ASKS = range(4)
@@ -85,6 +86,7 @@ INSTANCE = np.dtype(
         ("decoded", "i8"),  # decode steps taken: the count all decoding requests are measured by
         ("origins", "i8"),  # sum of the origins of what decodes
         ("decodes", "i8"),  # requests that decode
+        ("bends", "i8"),  # of them, those that will come to a bend
         ("running", "i8"),  # requests that have a place
         ("waiting", "i8"),
         ("free", "i8"),  # blocks nobody holds: idle, or still in the cache
@@ -205,7 +207,7 @@ class State(NamedTuple):
     residue: I32  # [instance, position in block]: decoding requests that need a block at that position
     heap: I64  # [instance, order, slot]: what decodes, as binary heaps
     key: F64  # [order, request]
-    slot: I32  # [order, request]
+    slot: I32  # [order, request]; NONE for what will come to no bend
     turn_heap: I64  # waiting requests by when their rank changes, as a binary heap
     turn_key: F64  # of it, by request
     turn_slot: I32

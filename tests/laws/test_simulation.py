@@ -79,6 +79,15 @@ def test_a_jump_changes_nothing(trace, scheduler, limits):
 
 
 @laws
+@given(some.traces(), some.schedulers, some.limits(), st.data())
+def test_watching_a_request_changes_nothing(trace, scheduler, limits, data):
+    watched = prepare(trace, some.fresh(scheduler), limits, LATENCY, watch=data.draw(st.integers(0, len(trace) - 1)))
+    kept = Collected()
+    assert watched.run(kept, Unwatched())  # type: ignore[arg-type]
+    assert same(result(watched, kept), simulate(trace, some.fresh(scheduler), limits, LATENCY))
+
+
+@laws
 @given(some.traces(), some.schedulers, some.limits())
 def test_the_same_replay_twice_is_the_same_to_the_byte(trace, scheduler, limits):
     assert same(

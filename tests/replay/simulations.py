@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from replay.simulation.driver import Driver
 from replay.simulation.lowering import lower
 from replay.simulation.setup import Limits
+from replay.simulation.state import NONE
 from toolkit.protocols import LatencyModel, Scheduler
 from toolkit.schema import TRACE, conform
 from toolkit.traces import TraceInfo
@@ -96,12 +97,13 @@ def prepare(
     *,
     jump: bool = True,
     closed: bool = True,
+    watch: int = NONE,
 ) -> Driver:
     """A replay that has not begun."""
     lowered = lower(latency or Affine(), limits.max_num_batched_tokens, limits.max_num_seqs, limits.max_model_len)
     span_s = float(trace["arrival_s"].fill_null(0.0).max() or 0.0)
     info = TraceInfo("test", "test", "", len(trace), len(trace), span_s=span_s, block_tokens=BLOCK_TOKENS)
-    return Driver.prepare(trace, info, scheduler, limits, lowered, closed=closed, jump=jump)
+    return Driver.prepare(trace, info, scheduler, limits, lowered, closed=closed, jump=jump, watch=watch)
 
 
 def simulate(

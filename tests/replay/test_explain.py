@@ -13,6 +13,7 @@ from replay.simulation.lowering import lower
 from replay.simulation.setup import Limits
 from replay.simulation.state import PS
 from tests.replay.simulations import Affine, make_trace, simulate
+from tests.replay.strategies import Attained
 from toolkit.errors import SettingFailure
 from toolkit.traces import TraceInfo
 
@@ -66,6 +67,16 @@ def test_a_story_agrees_with_the_outcome_and_changes_nothing(request_id):
     assert first[notes.FIRST_TOKEN] == pytest.approx(row["first_token_s"])
     assert first[notes.ENDED] == pytest.approx(row["finish_s"])
     assert kinds(rows).count(notes.PREEMPTED) == row["preemptions"]
+
+
+def test_bends_of_the_rank_are_told_when_they_come_though_nobody_waits():
+    trace = make_trace([{"arrival_s": 0.0, "prompt_tokens": 32, "output_tokens": 50}])
+    rows, outcome = told(trace, Attained(), 0), simulate(trace, Attained(), ONE_PLACE).outcomes.row(0, named=True)
+    bends = rows[rows[:, 1] == notes.BOUNDARY]
+    assert bends[:, 2].tolist() == [4, 16]
+    step_s = (outcome["finish_s"] - outcome["first_token_s"]) / 49
+    came = outcome["first_token_s"] + np.array([3, 15]) * step_s
+    assert bends[:, 0] / PS == pytest.approx(came)
 
 
 def test_want_of_memory_is_told():
