@@ -49,7 +49,7 @@ def timed(trace: pl.DataFrame, spec: str, limits: Limits, latency: Latency, time
     for _ in range(times):
         scheduler: Scheduler = plugins.create("scheduler", spec)
         driver = Driver.prepare(trace, info, scheduler, limits, latency, closed=False)
-        driver._compile()
+        driver.compile()
         began = time.thread_time()
         driver.exhaust()
         core_s = time.thread_time() - began

@@ -73,7 +73,7 @@ def _limits(log: "EngineLog") -> str:
     return (
         f"  {limits.instances} instance(s), {limits.kv_blocks:,} KV blocks of {limits.block_tokens}, max_num_seqs "
         f"{limits.max_num_seqs}, max_num_batched_tokens {limits.max_num_batched_tokens:,}, planned ahead: "
-        f"{'yes' if log.planned_ahead else 'no'}"
+        f"{'yes' if limits.async_scheduling else 'no'}"
     )
 
 

@@ -10,7 +10,7 @@ from replay.engines.openai_options import endpoint_options
 from toolkit.trace_options import trace_options
 
 ENGINES = ("simulated", "micro-batch", "openai")
-ROUTINGS = ("round-robin", "least-loaded", "prefix-aware")
+ROUTINGS = ("round-robin", "least-loaded", "prefix-aware", "vllm-dp")
 
 
 @click.command(short_help="Replay a trace through an engine under one or several schedulers.")
@@ -73,8 +73,20 @@ ROUTINGS = ("round-robin", "least-loaded", "prefix-aware")
     metavar="RATE",
     help="Preempt by moving KV to the host and back at this rate; recompute by default.",
 )
+@click.option(
+    "--async-scheduling/--no-async-scheduling",
+    default=False,
+    show_default=True,
+    help="Whether a step is planned while the one before runs (vLLM's default from 0.14 on), or once it has ended.",
+)
 @click.option("--instances", type=click.IntRange(min=1), default=1, show_default=True, help="Identical engines.")
 @click.option("--routing", type=click.Choice(ROUTINGS), default="round-robin", show_default=True)
+@click.option(
+    "--expert-parallel/--no-expert-parallel",
+    default=False,
+    show_default=True,
+    help="Whether the instances share a model's experts, and so step together.",
+)
 @click.option(
     "--sessions",
     type=click.Choice(["closed", "open"]),

@@ -15,7 +15,7 @@ from replay.explain import checked_request, story
 from replay.latency_models.choosing import served_by
 from replay.progress import progress
 from replay.replayer import Job, Replayer, open_jobs, split_specs
-from replay.simulation.hardware import gpu_preset, kv_blocks, model_preset
+from replay.simulation.hardware import ServedModel, gpu_preset, kv_blocks, model_preset
 from replay.simulation.setup import Limits
 from toolkit import plugins
 from toolkit.errors import InputFailure, RunFailure, SettingFailure, printable
@@ -104,19 +104,23 @@ def build_engine(options: dict[str, Any]) -> Engine:
     if options["engine"] == "openai":
         return openai.from_options(options)
     gpu, model, gpus = gpu_preset(options["gpu"]), model_preset(options["model_preset"]), options["tensor_parallel"]
+    ranks = _ranks(options, model)
+    split = {"tensor_parallel": gpus, "expert_parallel": ranks}
     limits = Limits(
-        kv_blocks=options["kv_blocks"] or kv_blocks(gpu, model, options["block_tokens"], tensor_parallel=gpus),
+        kv_blocks=options["kv_blocks"] or kv_blocks(gpu, model, options["block_tokens"], **split),
         block_tokens=options["block_tokens"],
         max_num_seqs=options["max_num_seqs"],
         max_num_batched_tokens=options["max_num_batched_tokens"],
         max_model_len=options["max_model_len"] or model.max_position_embeddings,
         prefix_caching=options["prefix_caching"],
         prefill_first=not options["decode_first"],
+        async_scheduling=options["async_scheduling"],
+        lockstep=ranks > 1,
         instances=options["instances"],
         routing=options["routing"],
         swap_s_per_token=model.kv_bytes_per_token / rate if (rate := options["swap_bytes_per_s"]) else 0.0,
     )
-    latency = served_by(options["latency"], options["gpu"], options["model_preset"], gpus)
+    latency = served_by(options["latency"], options["gpu"], options["model_preset"], gpus, ranks)
     closed = options["sessions"] == "closed"
     if options["engine"] == "micro-batch":
         protocol = {name: options[name] for name in ("batch_size", "batch_wait_s", "idle_poll_s")}
@@ -124,6 +128,17 @@ def build_engine(options: dict[str, Any]) -> Engine:
         return micro_batch
     simulated: Engine = plugins.load("engine", "simulated")(latency, limits, band=options["band"], closed=closed)
     return simulated
+
+
+def _ranks(options: dict[str, Any], model: ServedModel) -> int:
+    """Instances that share the model's experts; 1 where each has all of them."""
+    if not options["expert_parallel"]:
+        return 1
+    if options["instances"] == 1:
+        raise SettingFailure("one instance has none to share with", where="--expert-parallel", hint="give --instances")
+    if not model.num_experts:
+        raise SettingFailure(f"{options['model_preset']} has no experts", where="--expert-parallel")
+    return int(options["instances"])
 
 
 def replayable(trace: Trace, session_gap_s: float | None) -> pl.DataFrame:

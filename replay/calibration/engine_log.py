@@ -34,7 +34,6 @@ class EngineLog:
     requests: pl.DataFrame  # arrival_s, prompt_tokens, output_tokens and the measured first_token_s, finish_s
     limits: Limits
     latency: Profile
-    planned_ahead: bool  # vLLM's async scheduling
     notes: tuple[str, ...]  # what was not in the log and was taken as default or derived
 
 
@@ -63,6 +62,7 @@ def read_log(folder: Path, preset: str | None = None) -> EngineLog:
     blocks = cache.get("num_gpu_blocks")
     if blocks is None:
         blocks = _derived_blocks(machine, model, block_tokens, degree, ranks, notes)
+    together = ranks if model.num_experts else 1  # ranks of a dense model step by themselves
     limits = Limits(
         kv_blocks=int(blocks),
         block_tokens=block_tokens,
@@ -71,9 +71,10 @@ def read_log(folder: Path, preset: str | None = None) -> EngineLog:
         max_model_len=int(arguments.get("max_model_len") or model.max_position_embeddings),
         prefix_caching=bool(cache.get("enable_prefix_caching", True)),
         instances=ranks,
-        routing="round-robin",
+        routing="vllm-dp" if together > 1 else "round-robin",
+        async_scheduling=bool(scheduler.get("async_scheduling", True)),
+        lockstep=together > 1,
     )
-    together = ranks if model.num_experts else 1  # ranks of a dense model step by themselves
     latency = Profile(
         str(path),
         model=preset,
@@ -83,8 +84,7 @@ def read_log(folder: Path, preset: str | None = None) -> EngineLog:
         link_gb_per_s=machine["link_bw"],
         link_us=machine["link_latency"] / 1e3,
     )
-    ahead = bool(scheduler.get("async_scheduling", True))
-    return EngineLog(_requests(folder / "vllm" / "requests.jsonl"), limits, latency, ahead, tuple(notes))
+    return EngineLog(_requests(folder / "vllm" / "requests.jsonl"), limits, latency, tuple(notes))
 
 
 def _requests(path: Path) -> pl.DataFrame:

@@ -46,6 +46,9 @@ class MicroBatch:
             raise SettingFailure("must not be negative", where="batch_wait_s, idle_poll_s")
         if self.limits.instances > 1:
             raise SettingFailure("micro-batches run on one instance", where="instances", hint="use --engine simulated")
+        if self.limits.async_scheduling:
+            hint = "use --engine simulated"
+            raise SettingFailure("a micro-batch is planned when the one before has ended", where="async", hint=hint)
 
     def describe(self) -> dict[str, Any]:
         """The engine's limits, as run.json and the report state them."""

@@ -100,5 +100,6 @@ class Simulated:
             if self._latency is None:
                 limits = self.limits
                 tokens, sequences = limits.max_num_batched_tokens, limits.max_num_seqs
-                self._latency = lower(self.model, tokens, sequences, limits.max_model_len)
+                together = limits.instances if limits.lockstep else 1
+                self._latency = lower(self.model, tokens, sequences, limits.max_model_len, together)
             return self._latency

@@ -9,11 +9,16 @@ from toolkit.errors import InputFailure, SettingFailure, nearest
 from toolkit.protocols import LatencyModel
 
 
-def served_by(spec: str, gpu: str, model: str, tensor_parallel: int) -> LatencyModel:
-    """What `spec` names, for a GPU and a served model; SettingFailure when it was measured on another model."""
+def served_by(spec: str, gpu: str, model: str, tensor_parallel: int, ranks: int = 1) -> LatencyModel:
+    """What `spec` names, for a GPU, a served model, and instances that share its experts.
+
+    SettingFailure when it was measured on another model, or knows no shared experts.
+    """
     named = {"model": model} if _estimates(spec) else {}
-    made = latency_model(spec, gpu=gpu, tensor_parallel=tensor_parallel, **named)
+    made = latency_model(spec, gpu=gpu, tensor_parallel=tensor_parallel, ranks=ranks, **named)
     measured, served = getattr(made, "model", None), model_preset(model)
+    if getattr(made, "ranks", 1) != ranks:
+        raise SettingFailure("knows no experts shared by instances", where=spec, hint="use roofline or profile:DIR")
     if isinstance(measured, ServedModel) and measured.num_hidden_layers != served.num_hidden_layers:
         raise SettingFailure(f"is of {measured.name}, but --model-preset is {model}", where=spec)
     return made
@@ -25,7 +30,7 @@ def _estimates(spec: str) -> bool:
 
 
 def latency_model(spec: str, **known: Any) -> LatencyModel:
-    """The model that `spec` names. `known` (gpu, model, tensor_parallel) goes to the models that take it.
+    """The model that `spec` names. `known` (gpu, model, tensor_parallel, ranks) goes to the models that take it.
 
     `profile:DIR` and `table:FILE` take a path; raises SettingFailure with the nearest name.
     """

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from replay.latency_models.collectives import Link
+from replay.latency_models.collectives import Link, exchange_s
 from replay.simulation.hardware import gpu_preset, model_preset
 
 Values = NDArray[np.float64]
@@ -15,7 +15,7 @@ class Roofline:
     `compute_efficiency` and `bandwidth_efficiency` are the shares of the data sheet's numbers that kernels reach and
     `overhead_s` is the host's time a step: assumptions, to be replaced by a measured profile where there is one.
     `tensor_parallel` GPUs split every matrix and the KV heads and reduce the hidden state twice a layer. A token
-    reaches experts at random.
+    reaches experts at random. `ranks` instances step together and share the experts over the link.
     """
 
     def __init__(
@@ -26,15 +26,19 @@ class Roofline:
         bandwidth_efficiency: float = 0.85,
         overhead_s: float = 0.0005,
         tensor_parallel: int = 1,
+        ranks: int = 1,
     ):
         self.gpu, self.model = gpu_preset(gpu), model_preset(model)
         self.flops_per_s = self.gpu.flops_per_s * compute_efficiency
         self.bytes_per_s = self.gpu.bandwidth_bytes_per_s * bandwidth_efficiency
-        self.overhead_s, self.tensor_parallel = overhead_s, tensor_parallel
+        self.overhead_s, self.tensor_parallel, self.ranks = overhead_s, tensor_parallel, ranks
         self.link = Link(self.gpu.link_bytes_per_s, self.gpu.link_latency_s)
+        self.shared_s = self._shared_s if ranks > 1 else None
 
     def dense_s(self, tokens: Values) -> Values:
-        time = self._matmul(tokens, self.model.dense_parameters) + self._experts(tokens) + self.overhead_s
+        time = self._matmul(tokens, self.model.dense_parameters) + self.overhead_s
+        if self.ranks == 1:
+            time = time + self._experts(tokens)
         if self.tensor_parallel == 1:
             return time
         hidden = tokens * self.model.hidden_size * 2.0
@@ -49,6 +53,11 @@ class Roofline:
     def prefill_attention_s(self, chunk: Values, prior: Values) -> Values:
         return self._attention(chunk * (prior + chunk / 2), prior + chunk)
 
+    def _shared_s(self, tokens: Values) -> Values:
+        """The experts for the tokens of all ranks together, with the exchange before and after."""
+        exchange = exchange_s(self.link, tokens * self.model.hidden_size * 2.0, self.ranks) * self.model.moe_layers
+        return np.where(tokens > 0, self._experts(tokens) + exchange, 0.0)
+
     def _matmul(self, rows: Values, parameters: float) -> Values:
         held = parameters / self.tensor_parallel
         return np.maximum(2.0 * held * rows / self.flops_per_s, held * self.model.bytes_per_value / self.bytes_per_s)
@@ -59,7 +68,7 @@ class Roofline:
         if not m.num_experts:
             return np.zeros_like(tokens)
         reached = m.num_experts * (1 - (1 - m.num_experts_per_tok / m.num_experts) ** tokens)
-        held = m.moe_layers * m.expert_parameters / self.tensor_parallel
+        held = m.moe_layers * m.expert_parameters / (self.tensor_parallel * self.ranks)
         flops = 2.0 * held * tokens * m.num_experts_per_tok
         return np.maximum(flops / self.flops_per_s, held * reached * m.bytes_per_value / self.bytes_per_s)
 

@@ -22,6 +22,7 @@ from replay.simulation.state import (
     REJECTED,
     TOO_LONG_FOR_MEMORY,
     TOO_LONG_FOR_MODEL,
+    VLLM_DP,
 )
 from replay.simulation.steps import step
 
@@ -41,7 +42,7 @@ def next_arrival(state):
 
 
 @compiled
-def _load(state, i):
+def load(state, i):
     return state.instances[i].running + state.instances[i].waiting
 
 
@@ -49,8 +50,19 @@ def _load(state, i):
 def _least_loaded(state):
     best = 0
     for i in range(1, state.instances.size):
-        if _load(state, i) < _load(state, best):
+        if load(state, i) < load(state, best):
             best = i
+    return best
+
+
+@compiled
+def _least_asked(state):
+    """As vLLM's front end of data-parallel engines: least running, with what waits counted four times."""
+    best, least = 0, np.int64(NEVER)
+    for i in range(state.instances.size):
+        asked = 4 * state.instances[i].waiting + state.instances[i].running
+        if asked < least:
+            best, least = i, asked
     return best
 
 
@@ -60,7 +72,7 @@ def _longest_prefix(settings, state, r):
     best, most = 0, -1
     for i in range(state.instances.size):
         held = cached_prefix(settings, state, i, r, np.int64(state.requests[r].prompt))[0]
-        if held > most or (held == most and _load(state, i) < _load(state, best)):
+        if held > most or (held == most and load(state, i) < load(state, best)):
             best, most = i, held
     return best
 
@@ -72,6 +84,8 @@ def _route(settings, state, r):
         return _least_loaded(state)
     if settings.routing == PREFIX_AWARE:
         return _longest_prefix(settings, state, r)
+    if settings.routing == VLLM_DP:
+        return _least_asked(state)
     world.next_instance += 1
     return (world.next_instance - 1) % state.instances.size
 
@@ -102,27 +116,34 @@ def arrive(settings, state, r):
         end(settings, state, r, np.int64(q.arrival))
         return
     i = _route(settings, state, r)
-    if _load(state, i) == 0:
+    if load(state, i) == 0:
         state.instances[i].clock = max(state.instances[i].clock, q.arrival)
     note(settings, state, r, np.int64(q.arrival), ARRIVED, i, 0)
     enqueue(settings, state, i, r, np.int64(q.arrival))
 
 
 @compiled
-def _earliest(state):
-    """(The instance with work whose clock is behind all others', the next such clock)."""
-    first, clock, following = NONE, NEVER, NEVER
-    for i in range(state.instances.size):
-        if _load(state, i) > 0:
-            if state.instances[i].clock < clock:
-                first, clock, following = i, state.instances[i].clock, clock
-            elif state.instances[i].clock < following:
-                following = state.instances[i].clock
-    return first, following
+def plans_at(me):
+    """When an instance plans its next step."""
+    return me.clock + 0 if me.begun == NONE else me.begun + 0
 
 
 @compiled
-def _sample(settings, state, i):
+def _earliest(state):
+    """(The instance with work that is the first to plan a step, when, when the next one does)."""
+    first, plans, following = NONE, NEVER, NEVER
+    for i in range(state.instances.size):
+        if load(state, i) > 0:
+            at = plans_at(state.instances[i])
+            if at < plans:
+                first, plans, following = i, at, plans
+            elif at < following:
+                following = at
+    return first, plans, following
+
+
+@compiled
+def sample(settings, state, i):
     """Record instance `i` for the timeline when its clock has come to the next sampling time."""
     me, world = state.instances[i], state.world[0]
     if me.clock < me.next_sample:
@@ -135,16 +156,19 @@ def _sample(settings, state, i):
 
 
 @compiled
-def _asks(settings, me):
+def asks(settings, state, i):
     """Whether an instance could admit somebody from a queue of several that has changed since it was ordered."""
+    me = state.instances[i]
     return me.stale == 1 and me.waiting > 1 and me.running < settings.max_num_seqs
 
 
 @compiled
-def _full(settings, state):
-    """Whether a buffer might not hold what one move leaves."""
+def full(settings, state, together):
+    """Whether a buffer might not hold what one move of `together` instances leaves."""
     world = state.world[0]
-    if world.samples >= state.sample.shape[0] or world.events + 2 * settings.max_num_seqs >= state.event.shape[0]:
+    if world.samples + together > state.sample.shape[0]:
+        return True
+    if world.events + 2 * settings.max_num_seqs * together >= state.event.shape[0]:
         return True
     return settings.watch != NONE and world.notes + 2 * settings.max_num_seqs >= state.note.shape[0]
 
@@ -159,25 +183,25 @@ def advance(settings, latency, state, pause, most):
     if world.asking != NONE:
         take_answer(state)
     for _ in range(most):
-        if _full(settings, state):
+        if full(settings, state, 1):
             return MORE
         r = next_arrival(state)
         arrival = state.requests[r].arrival if r != NONE else NEVER
-        i, following = _earliest(state)
-        if i == NONE or state.instances[i].clock >= arrival:
+        i, plans, following = _earliest(state)
+        if i == NONE or plans >= arrival:
             if r == NONE:
                 return ENDED
             if arrival >= pause:
                 return PAUSED
             arrive(settings, state, r)
             continue
-        if state.instances[i].clock >= pause:
+        if plans >= pause:
             return PAUSED
-        take_turns(settings, state, state.instances[i].clock + 0)
-        if settings.ordered == 1 and _asks(settings, state.instances[i]):
+        take_turns(settings, state, plans)
+        if settings.ordered == 1 and asks(settings, state, i):
             ask(settings, state, i)
             return ASKS
-        _sample(settings, state, i)
+        sample(settings, state, i)
         until = min(arrival, state.instances[i].next_sample, pause, next_turn(state))
         # A turn released by another instance may come here, but none releases one before its own clock.
         if settings.closed == 1:

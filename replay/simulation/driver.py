@@ -17,6 +17,7 @@ from replay.simulation import core, setup
 from replay.simulation.costs import service_costs
 from replay.simulation.feedback import Feedback
 from replay.simulation.latency import Latency
+from replay.simulation.lockstep import advance_together
 from replay.simulation.outcomes import events_frame, outcomes_frame, timeline_frame
 from replay.simulation.policies import Policy, tell
 from replay.simulation.reorder import rerank
@@ -78,7 +79,7 @@ class Driver:
 
     def run(self, writer: RunWriter, watch: Watch) -> bool:
         """Go on until the end, or until `watch` says stop; then a checkpoint is left. True when finished."""
-        self._compile()
+        self.compile()
         saved = time.monotonic()
         more = True
         while more:
@@ -97,9 +98,10 @@ class Driver:
                 saved = time.monotonic()
         return True
 
-    def _compile(self) -> None:
+    def compile(self) -> None:
+        """Let the core be compiled, or loaded, now."""
         with announced():
-            core.advance(self.settings, self.latency, self.state, NEVER, 0)
+            self._move(NEVER, 0)
             if self.feedback.pause != NEVER:
                 rerank(self.settings, self.state, np.zeros(0, np.int64), np.zeros(0), False)
 
@@ -107,7 +109,7 @@ class Driver:
         """Move on, asking the scheduler where it wants to be asked. False when nothing is left to do."""
         left = BITE
         while left > 0:
-            why = core.advance(self.settings, self.latency, self.state, self.feedback.pause, left)
+            why = self._move(self.feedback.pause, left)
             if why == ASKS:
                 self.feedback.order()
             elif why == PAUSED:
@@ -116,6 +118,10 @@ class Driver:
                 return bool(why == MORE)
             left -= MOVES_A_QUESTION
         return True
+
+    def _move(self, pause: int, most: int) -> int:
+        advance = advance_together if self.limits.lockstep else core.advance
+        return int(advance(self.settings, self.latency, self.state, pause, most))
 
     def exhaust(self) -> None:
         """Go on until the end without writing anything."""

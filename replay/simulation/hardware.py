@@ -169,10 +169,15 @@ def model_from_config(config: dict[str, Any], source: str) -> ServedModel:
 
 
 def kv_blocks(
-    gpu: GPU, model: ServedModel, block_tokens: int, memory_share: float = 0.9, tensor_parallel: int = 1
+    gpu: GPU,
+    model: ServedModel,
+    block_tokens: int,
+    memory_share: float = 0.9,
+    tensor_parallel: int = 1,
+    expert_parallel: int = 1,
 ) -> int:
     """KV blocks that fit beside the weights in `memory_share` of the GPU's memory, as vLLM sizes its cache."""
-    weights = model.weight_bytes_per_gpu(tensor_parallel)
+    weights = model.weight_bytes_per_gpu(tensor_parallel, expert_parallel)
     left = gpu.memory_bytes * memory_share - weights - ACTIVATION_BYTES
     blocks = int(left // (model.kv_bytes_per_gpu(tensor_parallel) * block_tokens))
     if blocks < 1:

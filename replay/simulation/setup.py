@@ -26,13 +26,19 @@ from replay.simulation.state import (
     SETTINGS,
     TURN,
     UNKNOWN_LENGTH,
+    VLLM_DP,
     WORLD,
     Records,
     State,
 )
 from toolkit.errors import SettingFailure
 
-ROUTING = {"round-robin": ROUND_ROBIN, "least-loaded": LEAST_LOADED, "prefix-aware": PREFIX_AWARE}
+ROUTING = {
+    "round-robin": ROUND_ROBIN,
+    "least-loaded": LEAST_LOADED,
+    "prefix-aware": PREFIX_AWARE,
+    "vllm-dp": VLLM_DP,
+}
 LONGEST_S = 100 * 86_400  # what a 64-bit count of picoseconds holds, with room to drain
 
 
@@ -51,6 +57,8 @@ class Limits:
     routing: str = "round-robin"
     swap_s_per_token: float = 0.0  # to move a token's KV to or from the host; 0: preempted requests recompute
     prefill_first: bool = False  # what decodes pauses while anything can be prefilled
+    async_scheduling: bool = False  # a step is planned when the one before begins
+    lockstep: bool = False  # instances step together, and share a model's experts
 
     def __post_init__(self) -> None:
         for name in (
@@ -69,6 +77,8 @@ class Limits:
                 where="max_num_batched_tokens",
                 hint="every running sequence needs one",
             )
+        if self.lockstep and self.instances == 1:
+            raise SettingFailure("one instance has none to step with", where="lockstep", hint="give --instances")
 
 
 def settings_of(
@@ -84,6 +94,7 @@ def settings_of(
     made.hash_blocks = hash_tokens // limits.block_tokens
     made.own_nodes = limits.instances * hashes
     made.jump = jump
+    made.ahead = limits.async_scheduling
     made.closed = closed and limits.instances > 1
     made.routing = ROUTING[limits.routing]
     made.swap_token = round(limits.swap_s_per_token * PS)
@@ -116,9 +127,10 @@ def first_state(trace: pl.DataFrame, policy: Policy, think: I64, blocks: tuple[I
     n, instances, prefix = len(trace), limits.instances, blocks[0]
     nodes = instances * blocks[2] + n if limits.prefix_caching else 0
     turns = n if policy.turns is not None else 0
+    together = instances if limits.lockstep else 0
     state = State(
         requests=_requests(trace, policy, think, blocks[1]),
-        instances=_records(instances, INSTANCE, ("partial", "last_lane", "oldest", "newest")),
+        instances=_records(instances, INSTANCE, ("begun", "partial", "last_lane", "oldest", "newest")),
         lanes=_records(instances * policy.lanes, LANE, ("root",)),
         nodes=_records(nodes, NODE, ()),
         turns=_records(turns, TURN, ()),
@@ -133,14 +145,15 @@ def first_state(trace: pl.DataFrame, policy: Policy, think: I64, blocks: tuple[I
         busy=np.zeros((instances, policy.lanes), np.int64),
         cycle=policy.cycle,
         done=np.zeros(n, np.int32),
-        sample=np.zeros((SAMPLE_ROWS, 7), np.int64),
-        event=np.zeros((EVENT_ROWS + 4 * limits.max_num_seqs, 5), np.int64),
+        sample=np.zeros((SAMPLE_ROWS + together, 7), np.int64),
+        event=np.zeros((EVENT_ROWS + 4 * limits.max_num_seqs * max(1, together), 5), np.int64),
         note=np.zeros((0, 4), np.int64),
         prefix=prefix,
         boundaries=policy.boundaries,
         offsets=policy.offsets,
         queue=np.zeros(n if policy.settings["ordered"] else 0, np.int64),
         fresh=np.zeros(limits.max_num_seqs, np.int64),
+        batches=np.zeros((together, 2 + limits.max_num_seqs), np.int64),
     )
     state.instances["free"] = state.instances["idle"] = limits.kv_blocks
     state.instances["first_node"] = blocks[2] * np.arange(instances)

@@ -24,7 +24,7 @@ PENDING, WAITING, PREFILLING, DECODING, FINISHED, REJECTED = range(6)
 # Why one was rejected (REQUEST.reason).
 TOO_LONG_FOR_MODEL, TOO_LONG_FOR_MEMORY, UNKNOWN_LENGTH, NOTHING_TO_DO, NEVER_PLACED, NO_ROOM_BESIDE = range(1, 7)
 # How requests are spread over instances.
-ROUND_ROBIN, LEAST_LOADED, PREFIX_AWARE = range(3)
+ROUND_ROBIN, LEAST_LOADED, PREFIX_AWARE, VLLM_DP = range(4)
 # The orders of what decodes at an instance (State.heap): what is due first, what ranks last, and what comes first to a
 # bend: output tokens at which its rank, or its hold on its place, changes. A bend is taken when ranks are next read.
 DUE, LAST, BEND = range(3)
@@ -82,7 +82,10 @@ REQUEST = np.dtype(
 
 INSTANCE = np.dtype(
     [
-        ("clock", "i8"),
+        ("clock", "i8"),  # when its last step ends
+        ("begun", "i8"),  # when that step began, where the next is planned then; NONE where it is planned at `clock`
+        ("held_blocks", "i8"),  # what the finished leave behind until the next step is planned without them
+        ("held_places", "i8"),
         ("decoded", "i8"),  # decode steps taken: the count all decoding requests are measured by
         ("origins", "i8"),  # sum of the origins of what decodes
         ("decodes", "i8"),  # requests that decode
@@ -172,6 +175,7 @@ SETTINGS = np.dtype(
         ("min_run", "i8"),  # 1: but not before the next boundary of its curve
         ("latest", "i8"),  # 1: who started last loses its place first, whatever the ranks
         ("jump", "i8"),  # 1: sum decode steps in closed form
+        ("ahead", "i8"),  # 1: a step is planned when the one before begins
         ("closed", "i8"),  # 1: turns wait for their parents, at more than one instance
         ("routing", "i8"),
         ("swap_token", "i8"),  # time to move a token's KV to or from the host; 0: a preempted request recomputes
@@ -222,3 +226,4 @@ class State(NamedTuple):
     offsets: F64  # [curve, level]: one level more than boundaries
     queue: I64  # the requests of a queue that is to be ordered, and then in order; empty where none ever is
     fresh: I64  # scratch: requests whose prefill completes in the step at hand
+    batches: I64  # [instance in lockstep, column]: of the step at hand, prefill tokens, prefills that complete, they

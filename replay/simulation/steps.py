@@ -290,17 +290,52 @@ def batch_time(settings, latency, state, i, tokens, priors, attention, complete)
 
 
 @compiled
+def let_go(me):
+    """Free what the finished have left: the next step is planned. True when there was something."""
+    freed = me.held_places > 0
+    me.free += me.held_blocks
+    me.running -= me.held_places
+    me.held_blocks = 0
+    me.held_places = 0
+    return freed
+
+
+@compiled
+def end_steps(settings, state, i, steps, tokens, complete, time):
+    """Count the steps that instance `i` has taken with its batch in `time`, and let finish what is finished.
+
+    An engine that has planned its next step already has what the finished leave only in the step after that.
+    """
+    me = state.instances[i]
+    me.last_batch = active(me) + tokens
+    me.busy += time
+    me.steps += steps
+    me.decoded += steps * (1 - me.paused)
+    me.prefilled += tokens
+    me.emitted += active(me) * steps + complete
+    free, running = np.int64(me.free), np.int64(me.running)
+    first_tokens(settings, state, i, complete)
+    reach_due(settings, state, i)
+    if settings.ahead == 1:
+        me.held_blocks, me.held_places = me.free - free, running - me.running
+        me.free, me.running = free, running
+
+
+@compiled
 def step(settings, latency, state, i, until):
     """Take one step of instance `i`, or several alike that all start before `until`; none when nothing can run."""
     me = state.instances[i]
     evicted, tokens, priors, attention, complete = choose_batch(settings, latency, state, i)
+    freed = let_go(me)
     if tokens == 0 and me.decodes == 0:
+        me.begun = NONE
         return
     steps = np.int64(1)
     if tokens == 0 and not evicted:
         shortest, longest = _contexts(latency, state, i)
         first, rise, alike = decode_line(latency, me.decodes, kv_read(me), shortest, longest)
-        steps = steps_alike(settings, state, i, first, rise, alike, until)
+        if not (freed and me.waiting > 0):  # whoever waits may find room in the next step that was not there in this
+            steps = steps_alike(settings, state, i, first, rise, alike, until)
         take(settings, state, i, blocks_for(settings, state, i, steps) - needed(settings, state, i))
         time = sum_of(first, rise, steps)
         me.last_step = first + rise * (steps - 1)
@@ -308,12 +343,7 @@ def step(settings, latency, state, i, until):
         time = batch_time(settings, latency, state, i, tokens, priors, attention, complete)
         me.last_step = time
     time += time * me.contention // WHOLE
-    me.last_batch = active(me) + tokens
     me.clock += time
-    me.busy += time
-    me.steps += steps
-    me.decoded += steps * (1 - me.paused)
-    me.prefilled += tokens
-    me.emitted += active(me) * steps + complete
-    first_tokens(settings, state, i, complete)
-    reach_due(settings, state, i)
+    if settings.ahead == 1:
+        me.begun = me.clock - me.last_step - me.last_step * me.contention // WHOLE
+    end_steps(settings, state, i, steps, tokens, complete, time)

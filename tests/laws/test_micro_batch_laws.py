@@ -20,7 +20,7 @@ from tests.replay.simulations import Affine
 
 LATENCY = Affine(step_s=0.01, token_s=0.0003, sequence_s=0.0001, kv_token_s=0.00001)
 laws = settings(max_examples=40, deadline=None)
-one_instance = some.limits().map(lambda limits: replace(limits, instances=1))
+one_instance = some.limits().map(lambda limits: replace(limits, instances=1, lockstep=False, async_scheduling=False))
 waits = st.sampled_from([0.0, 0.01, 0.5])
 polls = st.sampled_from([0.0, 0.3])
 

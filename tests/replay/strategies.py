@@ -187,9 +187,11 @@ def limits(draw: st.DrawFn) -> Limits:
         watermark_blocks=draw(st.integers(0, 1)),
         prefix_caching=draw(st.booleans()),
         swap_s_per_token=draw(st.sampled_from([0.0, 0.0, 0.0002])),
-        instances=draw(st.sampled_from([1, 1, 1, 2, 3])),
-        routing=draw(st.sampled_from(["round-robin", "least-loaded", "prefix-aware"])),
+        instances=(instances := draw(st.sampled_from([1, 1, 1, 2, 3]))),
+        routing=draw(st.sampled_from(["round-robin", "least-loaded", "prefix-aware", "vllm-dp"])),
         prefill_first=draw(st.sampled_from([False, False, True])),
+        async_scheduling=draw(st.sampled_from([False, False, True])),
+        lockstep=instances > 1 and draw(st.booleans()),
     )
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_planning_ahead_makes_an_arrival_wait_one_step_more(tmp_path: Path) -> N
     rows = [request(0.0, 1, 2, 100, 50), request(0.0001, 1, 2)]
     log = read_log(write_log(tmp_path / "log", rows))
     ahead, _ = replay_log(log)
-    at_once, _ = replay_log(type(log)(log.requests, log.limits, log.latency, False, ()))
+    at_once, _ = replay_log(replace(log, limits=replace(log.limits, async_scheduling=False)))
     step = log.latency.dense_s(np.array([1.0]))[0] + log.latency.head_s(np.array([1.0]))[0]
     waited = (ahead["first_token_s"] - at_once["first_token_s"]).to_list()
     assert waited[0] == 0
