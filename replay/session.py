@@ -95,6 +95,9 @@ def build_engines(options: dict[str, Any]) -> dict[str | None, Engine]:
 
     if options["engine"] != "simulated":
         raise SettingFailure(f"is simulated, not --engine {options['engine']}", where="--cluster")
+    for name in ("async_scheduling", "expert_parallel"):
+        if options[name]:
+            raise SettingFailure("is not simulated on a --cluster", where=f"--{name.replace('_', '-')}")
     specs = split_specs(options["placements"] or ("static",), "--placement")
     return {spec: from_options(options, spec) for spec in specs}
 

@@ -243,6 +243,54 @@ def test_micro_batches_are_resumed_and_say_their_protocol(trace_file, tmp_path):
     assert again.table("outcomes").collect().equals(before)
 
 
+def test_planning_ahead_delays_and_is_resumed_to_the_same_outcomes(trace_file, tmp_path, monkeypatch):
+    from replay import replayer
+    from replay.simulation import driver
+
+    assert run(trace_file, "--out", tmp_path / "at-once").exit_code == 0
+    assert run(trace_file, "--out", tmp_path / "ahead", "--async-scheduling").exit_code == 0
+    at_once, ahead = (Run.open(tmp_path / name / "fcfs") for name in ("at-once", "ahead"))
+    assert ahead.info["engine"]["limits"]["async_scheduling"]
+    assert "--async-scheduling" in ahead.info["command"]
+    ttft = [
+        (r.table("outcomes").collect()["first_token_s"] - r.table("outcomes").collect()["arrival_s"]).mean()
+        for r in (at_once, ahead)
+    ]
+    assert ttft[0] < ttft[1] < ttft[0] + 0.02
+    assert ahead.table("sensitivity").collect()["step_time_scale"].n_unique() == 5
+    monkeypatch.setattr(driver, "BITE", 40)
+    monkeypatch.setattr(replayer.Meter, "stopped", lambda meter: meter.stop.is_set() or meter.stop.set())
+    assert run(trace_file, "--out", tmp_path / "cut", "--async-scheduling").exit_code == 130
+    monkeypatch.undo()
+    assert run("--resume", tmp_path / "cut").exit_code == 0
+    tables = [Run.open(tmp_path / n / "fcfs").table("outcomes").sort("request_id").collect() for n in ("ahead", "cut")]
+    assert tables[0].equals(tables[1])
+
+
+def test_instances_that_share_experts_step_together(trace_file, tmp_path):
+    model = ("--model-preset", "qwen3-30b-a3b", "--instances", 2, "--routing", "vllm-dp", "--no-band")
+    assert run(trace_file, "--out", tmp_path / "r", *model, "--expert-parallel", "--async-scheduling").exit_code == 0
+    together = Run.open(tmp_path / "r" / "fcfs")
+    assert together.info["engine"]["limits"]["lockstep"]
+    assert 0 < together.info["utilisation"] < 1
+    assert len(together.table("outcomes").collect()) == 200
+    timeline = together.table("timeline").collect().group_by("time_s").agg(pl.col("gpu").n_unique())
+    assert timeline["gpu"].unique().to_list() == [2]
+    assert run(trace_file, "--out", tmp_path / "a", *model).exit_code == 0
+    alone = Run.open(tmp_path / "a" / "fcfs").info["engine"]["limits"]["kv_blocks"]
+    assert together.info["engine"]["limits"]["kv_blocks"] > alone  # each has half of the experts' weights
+    refused = {
+        ("--expert-parallel", "--instances", 2): "has no experts",
+        ("--expert-parallel", "--model-preset", "qwen3-30b-a3b"): "give --instances",
+        ("--async-scheduling", "--engine", "micro-batch"): "use --engine simulated",
+    }
+    for arguments, message in refused.items():
+        done = run(trace_file, "--out", tmp_path / "n", *arguments)
+        assert (done.exit_code, done.output.count("\n")) == (1, 1), done.output
+        assert message in done.output
+        assert not (tmp_path / "n").exists()
+
+
 def test_swapping_keeps_what_was_computed(trace_file, tmp_path):
     tight = ("--scheduler", "fcfs", "--kv-blocks", 60, "--max-model-len", 900, "--no-prefix-caching")
     assert run(trace_file, *tight, "--out", tmp_path / "recompute").exit_code == 0
