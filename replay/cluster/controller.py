@@ -160,11 +160,20 @@ class Controller:
             count = int(self.pool.gpus["engines"][g])
             self.pool.hosted[g, count] = e
             self.pool.gpus["engines"][g] = count + 1
-        self.resident[e] = resident
+        self._keep(e, resident)
         self._limit(e, kv_limit)
         self._weigh(gpus, self.hosting.weight_bytes[m] * resident)
         self._stay(e, gpus)
         it.table = self.tables.row(m, self.hosting.gpu_types[gpus[0]], resident)
+
+    def _keep(self, e: int, resident: float) -> None:
+        """Have a share of an engine's layers on its GPUs, and the KV of as many."""
+        it, m = self.pool.engines[e], int(self.pool.engines["model"][e])
+        self.resident[e] = resident
+        it.block_bytes = max(1, round(self.hosting.block_bytes[m] * resident))
+        pages = -(-int((it.held + it.cached) * it.block_bytes) // int(self.hosting.cluster.sharing.page_bytes))
+        self.pool.gpus["free"][list(self.gpus_of(e))] -= pages - it.pages
+        it.pages = pages
 
     def _stay(self, e: int, gpus: tuple[int, ...]) -> None:
         """Number the time that an engine spends somewhere, so that what is written later knows where that was."""
@@ -187,8 +196,7 @@ class Controller:
             before = (self.hosting.memory_bytes[g] - self.weights[g]) // size
             self.weights[g] += more
             self.pool.gpus["free"][g] += int((self.hosting.memory_bytes[g] - self.weights[g]) // size - before)
-            if self.pool.gpus["free"][g] < 0:
-                self._change(MAKE_ROOM, g, 0, 0)
+            self._change(MAKE_ROOM, g, 0, 0)
 
     def _limit(self, e: int, kv_bytes: float) -> None:
         self.kv_limit[e] = kv_bytes
@@ -282,8 +290,9 @@ class Controller:
         if more > 0:
             for g in gpus:
                 self._check_room(m, g, action.resident - self.resident[e])
+        self._keep(e, action.resident)
         self._weigh(gpus, more)
-        self.resident[e] = action.resident
+        self._change(SQUEEZE, e, 0, now)
         self._stay(e, gpus)
         self.pool.engines["table"][e] = self.tables.row(m, self.hosting.gpu_types[gpus[0]], action.resident)
         seconds = self.hosting.machine.load_s(abs(more), len(gpus), "dram")

@@ -11,7 +11,7 @@ from replay.cluster.hosting import Hosting
 from replay.cluster.spec import Cluster, EngineLimits, GPUs, Hosted, Sharing
 from replay.schedulers.fcfs import FCFS
 from tests.replay.simulations import Collected, Unwatched, make_trace
-from toolkit.placing import ABSENT, READY, Action, Evict, Facts, Load, Migrate, Placement, Resize, View
+from toolkit.placing import ABSENT, READY, Action, Evict, Facts, Load, Migrate, Offload, Placement, Resize, View
 from toolkit.protocols import Scheduler
 from toolkit.traces import TraceInfo
 
@@ -94,11 +94,16 @@ class Chaotic:
             if gpus and (view.waiting[m] or self.rng.random() < 0.3):
                 return Load(m, gpus, kv_bytes=None if self.rng.random() < 0.7 else 4 * self.facts.least_kv_bytes[m])
         elif settled and self.rng.random() < 0.5:
-            return [Evict(m), self._resized(m), self._moved(view, m), None][self.rng.integers(4)]
+            return [Evict(m), self._resized(m), self._moved(view, m), self._offloaded(view, m)][self.rng.integers(4)]
         return None
 
     def _resized(self, m: int) -> Action:
         return Resize(m, None if self.rng.random() < 0.5 else self.rng.uniform(1, 4) * self.facts.least_kv_bytes[m])
+
+    def _offloaded(self, view: View, m: int) -> Action | None:
+        free = self.facts.memory_bytes * (1 - self.least_kv_share) - view.weight_bytes
+        fits = free[list(view.gpus[m])].min() >= self.facts.weight_bytes[m] * (1 - view.resident[m])
+        return Offload(m, 1.0 if fits and self.rng.random() < 0.5 else float(view.resident[m]) * 0.75)
 
     def _moved(self, view: View, m: int) -> Action | None:
         gpus = self._room(view, m, set(view.gpus[m]))
