@@ -239,7 +239,7 @@ class _Replay:
         self, settings: list[Path], from_s: float, records: Records, endpoints: list[tuple[Endpoint, Dial]]
     ) -> bool:
         records.follow([path.parent / f"journal-{k}.jsonl" for k, path in enumerate(settings)])
-        with crew(settings) as workers, Live(len(self.trace)) as live:
+        with crew(settings, self.writer.path) as workers, Live(len(self.trace)) as live:
             began_s = workers.start(from_s)
             scraper = Scraper(endpoints, began_s - from_s)
 

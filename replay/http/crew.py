@@ -24,7 +24,8 @@ GRACE_S = 5.0  # what is under way may end in, after a stop
 class Crew:
     """Workers that start at one instant. `states` is what each said last."""
 
-    def __init__(self, settings: Sequence[Path]):
+    def __init__(self, settings: Sequence[Path], run: Path):
+        self._run = run
         self._complaints = [tempfile.TemporaryFile() for _ in settings]  # noqa: SIM115 closed by `close`
         self._processes = [_spawn(path, file) for path, file in zip(settings, self._complaints, strict=True)]
         self._selector = selectors.DefaultSelector()
@@ -91,7 +92,8 @@ class Crew:
         for k, process in enumerate(self._processes):
             if self.done[k] is None or process.wait() != 0:
                 process.wait()
-                raise RunFailure(f"a sending process ended: {self._last_words(k)}", where=f"worker {k}")
+                hint = f"what was answered is kept; go on with: trace replay --resume {self._run}"
+                raise RunFailure(f"a sending process ended ({self._last_words(k)})", where=f"worker {k}", hint=hint)
 
     def _last_words(self, k: int) -> str:
         file = self._complaints[k]
@@ -119,9 +121,9 @@ class Crew:
 
 
 @contextmanager
-def crew(settings: Sequence[Path]) -> Iterator[Crew]:
+def crew(settings: Sequence[Path], run: Path) -> Iterator[Crew]:
     """Workers for as long as the block runs."""
-    made = Crew(settings)
+    made = Crew(settings, run)
     try:
         yield made
     finally:

@@ -305,3 +305,28 @@ def test_a_server_nobody_vouches_for_is_refused_unless_its_authority_is_named(tm
     assert "TLS" in refused.output
     assert trusted.exit_code in (0, 3), trusted.output
     assert Run.open(tmp_path / "yes" / "fcfs").info["statuses"] == {"ok": 8}
+
+
+def test_a_full_disk_ends_the_replay_in_one_line_and_it_resumes(tmp_path):
+    import resource
+
+    def little_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+    file, out = trace_file(tmp_path, simple(150, 0.005)), tmp_path / "r"
+    with serving(fine) as server:
+        words = [str(w) for w in (*COMMAND, file, "--engine", "openai", "--url", server.url, "--out", out)]
+        full = subprocess.run(words, capture_output=True, text=True, preexec_fn=little_room, check=False)
+        (journal,) = (out / "fcfs" / "plan").glob("journal-*.jsonl")
+        answered = {json.loads(line)["id"] for line in journal.read_bytes().split(b"\n")[:-1]}
+        before = len(tags(server))
+        done = replay(None, out)
+    assert full.returncode == 1
+    assert len(full.stderr.strip().splitlines()) == 1
+    assert "File too large" in full.stderr
+    assert f"trace replay --resume {out / 'fcfs'}" in full.stderr
+    assert done.exit_code in (0, 3), done.output
+    assert 40 < len(answered) < 150
+    assert answered & set(tags(server)[before:]) == set()
+    outcomes = Run.open(out / "fcfs").table("outcomes").collect()
+    assert outcomes["request_id"].sort().to_list() == list(range(150))
