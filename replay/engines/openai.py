@@ -22,7 +22,7 @@ from replay.http.live import Live
 from replay.http.orders import Orders, asked, orders_of
 from replay.http.plan import Waits, waits, write_plans
 from replay.http.pool import Address, Dial
-from replay.http.probe import Found, Probe, limits, served_models
+from replay.http.probe import Found, Probe, limits, notes, served_models
 from replay.http.records import Records, answered, leftover
 from replay.http.scraping import Scraper
 from replay.http.targets import Routes, address_of, read_models
@@ -166,14 +166,15 @@ class _Replay:
         self.writer.update(prompt_seed=seed)
         start = Recipe(block_tokens=self.info.block_tokens or 16, seed=seed)
         found: list[Found] = []
-        said = []
+        said = {}
         for i, target in enumerate(routes.endpoints):
             model = next(m for at, m in routes.table if at == i)
             probed = Probe(target, dial_of(target, addresses[target], self.engine.ca), model).run(
                 start, self.engine.api
             )
             found.append(probed)
-            said.append({"url": target.url, **limits(served[target], model), **probed.capabilities})
+            told = {"url": target.url, **limits(served[target], model), **probed.capabilities}
+            said[f"endpoint_{i + 1}"] = told
         described = {**self.engine.describe(), "capabilities": said}
         self.writer.update(engine=described)
         return [f.recipe for f in found]
@@ -281,6 +282,7 @@ class _Replay:
             "offered_per_s": len(self.trace) / span_s if span_s else None,
             "utilisation": None,
             "statuses": statuses(self.writer),
+            "notes": notes(self.writer.info["engine"]["capabilities"], send_priority=self.engine.send_priority),
             "lengths": lengths_kept(self.trace, self.writer),
             **validity(self.writer, done, self.engine.lag_bound_s, wall_s),
         }

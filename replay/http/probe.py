@@ -140,3 +140,17 @@ def limits(models: list[dict[str, Any]], model: str) -> dict[str, Any]:
     length = entry.get("max_model_len") or meta.get("n_ctx") or meta.get("n_ctx_train")
     owner = entry.get("owned_by")
     return {"max_model_len": length, "owned_by": None if owner is None else printable(str(owner)[:80])}
+
+
+def notes(capabilities: Mapping[str, Mapping[str, Any]], *, send_priority: bool) -> list[str]:
+    """What a reader of the numbers must know of what the endpoints cannot do."""
+    found = []
+    for can in capabilities.values():
+        where = can["url"]
+        if send_priority and can["priority"] in (IGNORED, REFUSED):
+            found.append(f"priority is {can['priority']} by {where}")
+        if can["usage"] != HONOURED:
+            found.append(f"{where} counts no tokens: outputs have no length, prompts the traced one")
+        if can["ignore_eos"] in (IGNORED, REFUSED) and can["min_tokens"] in (IGNORED, REFUSED):
+            found.append(f"{where} may end outputs early: ignore_eos and min_tokens are not honoured")
+    return found

@@ -12,6 +12,7 @@ from toolkit.errors import RunFailure
 from toolkit.runs import Run, RunWriter
 
 PART_S, PART_ROWS = 5.0, 50_000
+ENDING_S = 3.0  # in which workers end whose first process was killed
 FROM_TRACE = ("model", "tenant", "tier", "predicted_output_tokens", "slo_ttft_s", "slo_tpot_s")
 MEASURED: dict[str, Any] = {
     "id": pl.Int64,
@@ -99,7 +100,10 @@ def answered(writer: RunWriter) -> dict[int, float]:
 def leftover(folder: Path) -> list[Path]:
     """The journals of workers that ended before their run did; RunFailure when one still works."""
     journals = sorted(folder.glob("journal-*.jsonl"))
+    until_s = time.monotonic() + ENDING_S
     for path in journals:
+        while in_use(path) and time.monotonic() < until_s:
+            time.sleep(0.05)
         if in_use(path):
             hint = "end that replay first, or wait until it has ended"
             raise RunFailure("a process of an earlier replay still sends for this run", where=str(path), hint=hint)

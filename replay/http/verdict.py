@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from toolkit.errors import printable
 from toolkit.runs import Run, RunWriter
 
 VALID, BOUND = "VALID", "CLIENT-BOUND"
@@ -65,7 +66,8 @@ def said(info: dict[str, Any]) -> str:
     late = f"send lag P50 {lag['p50'] * 1e3:.2f} ms, P99 {lag['p99'] * 1e3:.2f} ms" if lag["p99"] is not None else ""
     ended = ", ".join(f"{n:,} {status}" for status, n in counts.items())
     reasons = f" ({'; '.join(found['reasons'])})" if found["reasons"] else ""
-    return f"{info['requests']:,} requests: {ended}; {late or 'none was sent'}; {info['verdict']}{reasons}"
+    line = f"{info['requests']:,} requests: {ended}; {late or 'none was sent'}; {info['verdict']}{reasons}"
+    return "\n".join([line, *(f"  note: {printable(note)}" for note in info["notes"])])
 
 
 def statuses(writer: RunWriter) -> dict[str, int]:

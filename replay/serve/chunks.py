@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -29,6 +30,14 @@ class Voice:
         return self._event({"delta": {"role": "assistant", "content": ""}, "finish_reason": None})
 
     def token(self, finish: str | None) -> bytes:
+        return self._plain if finish is None else self._token(finish)
+
+    @cached_property
+    def _plain(self) -> bytes:
+        """Every token but the last is the same."""
+        return self._token(None)
+
+    def _token(self, finish: str | None) -> bytes:
         text = {"delta": {"content": WORD}} if self.chat else {"text": WORD}
         return self._event({**text, "finish_reason": finish})
 

@@ -51,7 +51,7 @@ def test_llama_cpp_answers_each_request_with_the_lengths_asked_for(url, connecti
     run = Run.open(tmp_path / "r" / "fcfs")
     assert run.info["statuses"] == {"ok": 150}
     assert run.info["lengths"] == {"prompts_exact": 1.0, "outputs_exact": 1.0}
-    (can,) = run.info["engine"]["capabilities"]
+    (can,) = run.info["engine"]["capabilities"].values()
     assert (can["owned_by"], can["priority"], can["ignore_eos"]) == ("llamacpp", "ignored", "accepted")
     assert can["prompts"] == "token ids 100 to 350"
     outcomes = run.table("outcomes").collect()

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
+from replay.http.journal import in_use
 from tests.replay.http.scripted import Asked, Server, fine, serving
 from toolkit.cli import main
 from toolkit.runs import Run
@@ -65,7 +66,7 @@ def test_a_trace_is_sent_and_the_run_says_how(tmp_path):
     info = run.info
     assert (info["verdict"], info["requests"], info["statuses"]) == ("VALID", 40, {"ok": 40})
     assert info["lengths"] == {"prompts_exact": 1.0, "outputs_exact": 1.0}
-    (can,) = info["engine"]["capabilities"]
+    (can,) = info["engine"]["capabilities"].values()
     assert (can["api"], can["usage"], can["priority"]) == ("completions", "honoured", "ignored")
     assert (can["prompts"], can["max_model_len"]) == ("token ids 1000 to 9999", 4096)
     assert info["validity"]["send_lag_s"]["p99"] < 0.5
@@ -138,16 +139,19 @@ def wait_for(condition) -> None:
     raise AssertionError("it did not come to that")
 
 
-def test_a_killed_replay_is_resumed_without_sending_again_what_was_answered(tmp_path):
+@pytest.mark.parametrize("whom", ["all", pytest.param("the first process", marks=pytest.mark.slow)])
+def test_a_killed_replay_is_resumed_without_sending_again_what_was_answered(whom, tmp_path):
     file = trace_file(tmp_path, simple(120, 0.01))
     out = tmp_path / "r"
     with serving(fine) as server:
         words = [*COMMAND, file, "--engine", "openai", "--url", server.url, "--out", out]
         killed = subprocess.Popen([str(w) for w in words], stdout=subprocess.DEVNULL, start_new_session=True)
         wait_for(lambda: len(tags(server)) > 50)
-        os.killpg(killed.pid, signal.SIGKILL)
+        os.killpg(killed.pid, signal.SIGKILL) if whom == "all" else killed.kill()
         killed.wait()
         (journal,) = (out / "fcfs" / "plan").glob("journal-*.jsonl")
+        if whom != "all":
+            wait_for(lambda: not in_use(journal))
         answered = {json.loads(line)["id"] for line in journal.read_bytes().split(b"\n")[:-1]}
         before = set(tags(server))
         done = replay(None, out)
@@ -161,6 +165,7 @@ def test_a_killed_replay_is_resumed_without_sending_again_what_was_answered(tmp_
     assert len(Run.open(out / "fcfs").info["stretches"]) == 1
 
 
+@pytest.mark.slow
 def test_a_terminated_replay_says_how_to_resume_and_does(tmp_path):
     file = trace_file(tmp_path, simple(150, 0.01))
     out = tmp_path / "r"
@@ -202,6 +207,7 @@ def test_the_scheduler_sends_its_order_as_priority(tmp_path):
     assert done.exit_code in (0, 3), done.output
     asked = [(a.body["max_tokens"], a.body["priority"]) for a in server.asked if a.tag >= 0]
     assert len({priority for _, priority in asked}) >= 5
+    assert f"note: priority is ignored by {server.url}" in done.output
     by_length = sorted(asked)
     assert [p for _, p in by_length] == sorted(p for _, p in asked)
 
@@ -281,7 +287,7 @@ def test_an_endpoint_of_chat_alone_is_found_and_its_words_are_counted(tmp_path):
         done = replay(trace_file(tmp_path, rows), tmp_path / "r", "--url", server.url)
     assert done.exit_code in (0, 3), done.output
     info = Run.open(tmp_path / "r" / "fcfs").info
-    (can,) = info["engine"]["capabilities"]
+    (can,) = info["engine"]["capabilities"].values()
     assert (can["api"], can["ignore_eos"], can["min_tokens"]) == ("chat", "refused", "refused")
     assert can["prompts"].startswith("words, 2 tokens each and 9 more")
     assert info["lengths"] == {"prompts_exact": 1.0, "outputs_exact": 1.0}
@@ -307,6 +313,7 @@ def test_a_server_nobody_vouches_for_is_refused_unless_its_authority_is_named(tm
     assert Run.open(tmp_path / "yes" / "fcfs").info["statuses"] == {"ok": 8}
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_replay_in_one_line_and_it_resumes(tmp_path):
     import resource
 
