@@ -17,6 +17,7 @@ COMMANDS = {
     "generate": "workloads.generate_command:generate",
     "datasets": "workloads.datasets_command:datasets",
     "replay": "replay.commands:replay",
+    "sweep": "replay.sweep.commands:sweep",
     "calibrate": "replay.calibrate:calibrate",
     "report": "reports.commands:report",
     "query": "toolkit.commands.query:query",

@@ -105,8 +105,12 @@ BUILTIN: dict[str, dict[str, str]] = {
         "micro-batch": "replay.engines.micro_batch:MicroBatch",
         "openai": "replay.engines.openai:OpenAI",
     },
-    "page": {"trace": "reports.trace_page:render", "run": "reports.run_page:render"},
-    "reader": {"trace": "workloads.reading:read"},
+    "page": {
+        "trace": "reports.trace_page:render",
+        "run": "reports.run_page:render",
+        "sweep": "reports.sweep_page:render",
+    },
+    "reader": {"trace": "workloads.reading:read", "workload": "workloads.generated_trace:generated"},
 }
 
 PLURAL = {"analysis": "analyses"}

@@ -1,4 +1,4 @@
-"""Read-only SQL over traces, runs and analyses: DuckDB in memory, filled and then locked.
+"""Read-only SQL over traces, runs, sweeps and analyses: DuckDB in memory, filled and then locked.
 
 Files are handed over as Arrow data sets, so no path and no name from a file ever becomes SQL, and the database itself
 needs no access to the disk.
@@ -20,6 +20,7 @@ from toolkit import sources
 from toolkit.errors import Failure, InputFailure, SettingFailure, nearest
 from toolkit.runs import PARTS
 from toolkit.schema import OUTCOMES, TABLES, TRACE
+from toolkit.sweeps import SweepFolder
 from toolkit.views import MACROS, METRICS, VIEWS
 
 Connection = duckdb.DuckDBPyConnection
@@ -54,6 +55,7 @@ def database(
     runs: Sequence[Path] = (),
     traces: Sequence[str | Path] = (),
     analysis: Path | None = None,
+    sweep: Path | None = None,
     allow_files: bool = False,
 ) -> Iterator[Connection]:
     """A database of the documented views. What it may touch beyond them is settled before the first query."""
@@ -66,6 +68,8 @@ def database(
         _fill(connection, sources.gather(runs, traces, Path(scratch)))
         if analysis is not None:
             _fill_analysis(connection, analysis)
+        if sweep is not None:
+            _fill_sweep(connection, SweepFolder.open(sweep))
         if not allow_files:
             connection.execute("SET enable_external_access = false")
         connection.execute("SET enable_progress_bar = false")
@@ -163,6 +167,11 @@ def _fill_analysis(connection: Connection, folder: Path) -> None:
             raise InputFailure(f"table '{name}' has the name of a view", where=str(folder), hint="rename the file")
         known.add(name.casefold())
         _view(connection, name, table)
+
+
+def _fill_sweep(connection: Connection, folder: SweepFolder) -> None:
+    _view(connection, "sweep", folder.table().to_arrow())
+    _view(connection, "capacity", folder.capacity().to_arrow())
 
 
 def _view(connection: Connection, name: str, data: Any) -> None:

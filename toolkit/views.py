@@ -3,7 +3,7 @@
 The metrics are those of toolkit.metrics, said in SQL.
 """
 
-from toolkit.schema import EVENTS, OUTCOMES, SENSITIVITY, TIMELINE, TRACE, WIRE
+from toolkit.schema import CAPACITY, EVENTS, OUTCOMES, SENSITIVITY, SWEEP, TIMELINE, TRACE, WIRE
 
 METRICS = {
     "ttft_s": "first_token_s - arrival_s",
@@ -46,6 +46,8 @@ VIEWS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "events": ("--run", "something that happened in a run", ("run", "scheduler", *EVENTS)),
     "wire": ("--run", "a request as it was sent and answered over HTTP", ("run", "scheduler", *WIRE)),
     "sensitivity": ("--run", "a quantile had steps been faster or slower", ("run", "scheduler", *SENSITIVITY)),
+    "sweep": ("--sweep", "a point of a sweep: one replay on a cluster", (*SWEEP,)),
+    "capacity": ("--sweep", "the fewest GPUs, or the highest load, that a sweep found to be enough", (*CAPACITY,)),
 }
 
 EXAMPLES = {
@@ -54,5 +56,6 @@ EXAMPLES = {
     "SELECT request_id, model, e2e_s, preemptions FROM outcomes ORDER BY e2e_s DESC LIMIT 10": "--run",
     "SELECT floor(time_s / 60) AS minute, max(queue) FROM timeline GROUP BY ALL ORDER BY ALL": "--run",
     "SELECT tenant, sum(prompt_tokens + output_tokens) AS tokens FROM trace GROUP BY tenant": "--trace",
+    "SELECT placement, gpus, avg(attainment) FROM sweep GROUP BY ALL ORDER BY ALL": "--sweep",
     "SELECT * FROM arrivals_dispersion": "--analysis",
 }

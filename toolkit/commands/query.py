@@ -1,4 +1,4 @@
-"""`trace query`: SQL over traces, runs and analyses."""
+"""`trace query`: SQL over traces, runs, sweeps and analyses."""
 
 import shutil
 import sys
@@ -27,6 +27,7 @@ WIDTH = 100  # of a table, where the terminal does not say
 @click.option(
     "--analysis", type=click.Path(path_type=Path), metavar="DIR", help="A folder that `trace analyze --out` made."
 )
+@click.option("--sweep", type=click.Path(path_type=Path), metavar="DIR", help="A folder that `trace sweep --out` made.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", help="How to print the rows.")
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the rows to this file."
@@ -37,11 +38,12 @@ def query(
     runs: tuple[Path, ...],
     traces: tuple[str, ...],
     analysis: Path | None,
+    sweep: Path | None,
     form: str,
     out: Path | None,
     allow_files: bool,
 ) -> None:
-    """Answer SQL over runs, traces and analyses; without SQL, list what can be asked.
+    """Answer SQL over runs, sweeps, traces and analyses; without SQL, list what can be asked.
 
     \b
     Example: trace query "SELECT model, p99(ttft_s) FROM outcomes GROUP BY model" --run runs/
@@ -50,10 +52,10 @@ def query(
 
     if form == "parquet" and out is None:
         raise SettingFailure("Parquet is not for the terminal", where="--format parquet", hint="add --out FILE")
-    if sql is None and not (runs or traces or analysis):
+    if sql is None and not (runs or traces or analysis or sweep):
         click.echo(guide())
         return
-    with database(runs=runs, traces=traces, analysis=analysis, allow_files=allow_files) as connection:
+    with database(runs=runs, traces=traces, analysis=analysis, sweep=sweep, allow_files=allow_files) as connection:
         if sql is None:
             click.echo(contents(connection))
         else:

@@ -1,0 +1,1 @@
+"""Many replays on clusters: grids, capacity searches, and the executor that runs them."""
