@@ -10,7 +10,6 @@ from typing import Any
 import click
 import polars as pl
 
-from replay.engines import openai
 from replay.explain import checked_request, story
 from replay.latency_models.choosing import served_by
 from replay.progress import progress
@@ -42,8 +41,9 @@ def begin(options: dict[str, Any]) -> bool:
         "command": command_line(given),
     }
     specs = split_specs(options["schedulers"], "--scheduler")
-    if isinstance(real := engines.get(None), openai.OpenAI):
-        real.check(requests, specs)
+    for engine in engines.values():
+        if hasattr(engine, "check"):
+            engine.check(requests, specs)
     jobs = open_jobs(options["out"], specs, engines, settings)
     return _run(requests, trace, jobs)
 
@@ -105,7 +105,9 @@ def build_engines(options: dict[str, Any]) -> dict[str | None, Engine]:
 def build_engine(options: dict[str, Any]) -> Engine:
     """The engine the options describe."""
     if options["engine"] == "openai":
-        return openai.from_options(options)
+        from replay.engines.openai import from_options
+
+        return from_options(options)
     gpu, model, gpus = gpu_preset(options["gpu"]), model_preset(options["model_preset"]), options["tensor_parallel"]
     ranks = _ranks(options, model)
     split = {"tensor_parallel": gpus, "expert_parallel": ranks}
@@ -211,7 +213,7 @@ def interrupted_by_sigterm() -> Iterator[None]:
 
 def client_bound(folder: Path) -> bool:
     """Whether a run in `folder` was not sent on time."""
-    return any(run.info.get("verdict") == openai.BOUND for run in find_runs([folder]))
+    return any(run.info.get("verdict") == "CLIENT-BOUND" for run in find_runs([folder]))
 
 
 def _line(writer: RunWriter) -> str:
@@ -219,7 +221,9 @@ def _line(writer: RunWriter) -> str:
     if info["state"] != "finished":
         return f"{writer.path}: unfinished"
     if "verdict" in info:
-        return f"{writer.path}: {openai.said(info)}"
+        from replay.engines.openai import said
+
+        return f"{writer.path}: {said(info)}"
     rho = f"{info['utilisation']:.2f}" if info["utilisation"] is not None else "unknown"
     return (
         f"{writer.path}: {info['requests']:,} requests, {info['steps']:,} steps, {info['preemptions']:,} preemptions, "

@@ -26,9 +26,9 @@ from replay.http.probe import Found, Probe, limits, notes, served_models
 from replay.http.records import Records, answered, leftover
 from replay.http.scraping import Scraper
 from replay.http.targets import Routes, address_of, read_models
-from replay.http.verdict import BOUND, lengths_kept, said, statuses, validity
+from replay.http.verdict import lengths_kept, said, statuses, validity
 
-__all__ = ["BOUND", "OpenAI", "from_options", "said"]
+__all__ = ["OpenAI", "from_options", "said"]
 from toolkit import plugins
 from toolkit.errors import SettingFailure
 from toolkit.protocols import Scheduler, Watch

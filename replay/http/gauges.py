@@ -1,6 +1,7 @@
 """What a worker can say of itself while it works."""
 
 import time
+from array import array
 from collections import deque
 from typing import Any
 
@@ -15,7 +16,7 @@ class Gauges:
         self.by_status: dict[str, int] = {}
         self.lag_s: deque[float] = deque(maxlen=WINDOW)
         self.ttft_s: deque[float] = deque(maxlen=WINDOW)
-        self.loop_lag_s: list[float] = []  # every one, ten a second
+        self.loop_lag_s = array("f")  # every one, twenty a second
         self._cpu_s = time.process_time()
 
     def start(self) -> None:

@@ -74,7 +74,7 @@ class Worker:
         await self.sender.done
         report.cancel()
         gauges = self.sender.gauges
-        say({"done": self.sender.state() | {"loop_lag_s": gauges.loop_lag_s, "peak_bytes": peak_bytes()}})
+        say({"done": self.sender.state() | {"loop_lag_s": gauges.loop_lag_s.tolist(), "peak_bytes": peak_bytes()}})
         self._journal.close()
 
     def _hear(self) -> None:
