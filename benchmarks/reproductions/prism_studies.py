@@ -1,0 +1,204 @@
+"""What is replayed to reproduce Prism (2505.04021): clusters, workloads and sweeps, as the YAML files they become.
+
+Model sizes follow Prism's evaluation where it names them (8 models: the authors' ranks of the Arena trace); the 18 and
+58 are ours, of the sizes that it counts (43 of 1-3B, 8 of 4-8B, 3 of 9-30B, 4 of 31-70B). Objectives are each model's
+P95 on GPUs of its own times 5 (TTFT) and 2 (TPOT), as for its 58 models.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+SMALL, MIDDLE = ("llama-3.2-1b", "llama-3.2-3b"), "llama-3.1-8b"
+POLICIES = ("static", "muxserve++", "qlm", "serverlessllm", "lru", "prism", "prism-code", "cost-aware", "oracle")
+ARBITER = {"prism": "moore-hodgson", "prism-code": "least-slack"}  # beside first come first served
+EIGHT = {2: MIDDLE, 14: SMALL[1], 3: SMALL[0], 10: MIDDLE, 5: MIDDLE, 19: SMALL[0], 23: SMALL[0], 24: SMALL[0]}
+RANKS_18 = (5, 10, 4, 17, 2, 10, 23, 2, 10, 14, 19, 14, 18, 14, 21, 2, 6, 19)
+SCALE = [5.0, 2.0]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One sweep: `cluster`, `workload` and `axes` are the contents of its YAML files; no workload: the Arena trace."""
+
+    name: str
+    cluster: dict[str, Any]
+    axes: dict[str, Any]
+    workload: dict[str, Any] | None = None
+    quick: dict[str, Any] = field(default_factory=dict)  # axes of a trial run
+
+
+def _cluster(models: Iterable[dict[str, Any]], gpus: int) -> dict[str, Any]:
+    return {"gpus": [{"type": "h100", "count": gpus}], "models": list(models)}
+
+
+def _sized(count: int) -> list[dict[str, Any]]:
+    """The first so many of 58 models, the most popular first: every eighth of 8B, others small, seven large."""
+    large = {12: ("gemma-2-9b", 1), 24: ("llama-2-13b", 1), 36: ("gemma-2-27b", 1)}
+    wide = {18: ("qwen2.5-32b", 2), 30: ("qwen2.5-32b", 2), 42: ("llama-3.3-70b", 4), 54: ("llama-3.1-70b", 4)}
+    models = []
+    for n in range(count):
+        preset, width = {**large, **wide}.get(n, (MIDDLE if n % 7 == 1 else SMALL[n % 2], 1))
+        models.append({"name": f"m{n}", "preset": preset, "tensor_parallel": width})
+    return models
+
+
+def _stream(name: str, model: str, rate: float, changes: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "rate_per_s": rate,
+        "models": model,
+        "changes": changes,
+        "prompt_tokens": {"median": 700, "sigma": 0.6, "maximum": 4096},
+        "output_tokens": {"median": 220, "sigma": 0.5, "maximum": 1024},
+    }
+
+
+def _burst(at_s: float, for_s: float, factor: float) -> dict[str, Any]:
+    return {"at_s": at_s, "for_s": for_s, "factor": factor, "shape": "pulse"}
+
+
+def bursty(models: int, span_s: float, rate: float) -> dict[str, Any]:
+    """Models of Zipf popularity over a thin background, three quarters of them in groups that burst together."""
+    groups = [
+        {"name": f"g{g}", "size": max(2, models // 8), "rate_per_s": 6 * rate / models, "every_s": 300, "for_s": 60,
+         "participation": 0.9, "jitter_s": 5}
+        for g in range(6)
+    ]  # fmt: skip
+    stream = {
+        "name": "groups",
+        "generator": "groups",
+        "models": {"count": models, "zipf": 1.0, "name": "m{}"},
+        "background_per_s": rate / 2,
+        "groups": groups,
+        "prompt_tokens": {"median": 120, "sigma": 1.1, "maximum": 4096},
+        "output_tokens": {"median": 210, "sigma": 0.8, "maximum": 1024},
+    }
+    return {"name": "bursty-groups", "span_s": span_s, "streams": [stream]}
+
+
+def bursts_of_two(strict: str, lax: str) -> dict[str, Any]:
+    """Two models at once: short prompts now and then, and long ones in bursts that keep the GPU busy with prefills."""
+    long = {"prompt_tokens": {"median": 3000, "sigma": 0.5, "maximum": 8192}}
+    streams = [_stream(strict, strict, 6.0, []), {**_stream(lax, lax, 1.0, [_burst(60, 120, 8.0)]), **long}]
+    return {"name": "strict-and-lax", "span_s": 240, "streams": streams}
+
+
+def two_models() -> Study:
+    """Figure 2's case: two models in turns, then at once; each at times needs more KV than half a GPU."""
+    streams = [
+        _stream("first", "first", 1.0, [_burst(40, 50, 40.0), _burst(220, 60, 12.0)]),
+        _stream("second", "second", 1.0, [_burst(130, 50, 40.0), _burst(220, 60, 12.0)]),
+    ]
+    models = [{"name": name, "preset": MIDDLE} for name in ("first", "second")]
+    axes = {"placements": list(POLICIES), "slo_scale": [SCALE], "seeds": list(range(5))}
+    workload = {"name": "two-models", "span_s": 320, "streams": streams}
+    return Study("two-models", _cluster(models, 1), axes, workload, {"seeds": [0, 1]})
+
+
+def eight_models() -> Study:
+    """Eight models on two GPUs, the Arena trace five times as fast, by load."""
+    models = [{"name": f"m{r}", "preset": preset, "rank": r} for r, preset in EIGHT.items()]
+    axes = {
+        "placements": list(POLICIES),
+        "load": [2, 8, 16, 32, 64],
+        "slo_scale": [SCALE],
+        "seeds": list(range(5)),
+        "speed": 5.0,
+    }
+    return Study("eight-models", _cluster(models, 2), axes, None, {"seeds": [0, 1], "load": [8, 32]})
+
+
+def objectives() -> Study:
+    """The eight models at one load, by how strict the objectives are."""
+    eight = eight_models()
+    axes = {**eight.axes, "load": [24], "slo_scale": [[s, s] for s in (2, 5, 10, 20, 40)]}
+    return Study("objectives", eight.cluster, axes, None, {"seeds": [0, 1], "slo_scale": [[5, 5], [20, 20]]})
+
+
+def eighteen_models() -> Study:
+    """Eighteen models by GPUs; a rank that comes again is shifted by ten seconds, as the authors do."""
+    seen: dict[int, int] = {}
+    models = []
+    for n, rank in enumerate(RANKS_18):
+        preset = "gemma-2-9b" if n == 8 else MIDDLE if n % 4 == 0 else SMALL[n % 2]
+        models.append({"name": f"m{n}", "preset": preset, "rank": rank, "shift_s": 10.0 * seen.get(rank, 0)})
+        seen[rank] = seen.get(rank, 0) + 1
+    axes = {
+        "placements": list(POLICIES),
+        "gpus": [1, 2, 3, 4, 6, 8],
+        "load": [16],
+        "slo_scale": [SCALE],
+        "seeds": list(range(5)),
+        "speed": 5.0,
+    }
+    return Study("eighteen-models", _cluster(models, 8), axes, None, {"seeds": [0, 1], "gpus": [2, 4]})
+
+
+def many_models() -> Study:
+    """Fifty-eight models by GPUs, in bursty groups."""
+    axes = {
+        "placements": list(POLICIES),
+        "gpus": [8, 12, 16, 24, 32],
+        "slo_scale": [SCALE],
+        "seeds": list(range(5)),
+    }
+    quick = {"seeds": [0], "gpus": [8, 16]}
+    return Study("fifty-eight-models", _cluster(_sized(58), 40), axes, bursty(58, 1200.0, 12.0), quick)
+
+
+def _prism(name: str, key: str, values: Iterable[float]) -> Study:
+    placements = [f"prism:{key}={value:g}" for value in values]
+    axes = {"placements": placements, "schedulers": ["moore-hodgson"], "slo_scale": [SCALE], "seeds": list(range(5))}
+    workload = bursty(24, 1800.0, 6.0)
+    return Study(name, _cluster(_sized(24), 4), axes, workload, {"seeds": [0]})
+
+
+def idle_threshold() -> Study:
+    """How long a model may be idle before it can be evicted."""
+    return _prism("idle-threshold", "idle_s", (2, 5, 10, 20, 30, 45, 60, 90, 150, 300))
+
+
+def window() -> Study:
+    """Over how long token rates are averaged."""
+    return _prism("window", "window_s", (5, 15, 30, 60, 120, 300))
+
+
+def regime(models: int) -> Study:
+    """So many models of different sizes on two GPUs, at the same load: where placement by KV pressure wins."""
+    axes = {
+        "placements": ["static", "muxserve++", "lru", "prism", "prism:kvpr=after", "prism-code", "oracle"],
+        "slo_scale": [SCALE],
+        "load": [1, 3],
+        "seeds": list(range(5)),
+    }
+    presets = (MIDDLE, SMALL[0], "llama-2-13b", SMALL[1])
+    hosted = [{"name": f"m{n}", "preset": presets[n % 4]} for n in range(models)]
+    return Study(f"regime-{models}", _cluster(hosted, 2), axes, bursty(models, 900.0, 8.0), {"seeds": [0], "load": [1]})
+
+
+def churn() -> Study:
+    """Five models on three GPUs that hold one each, 49 hours: two popular, three now and then."""
+    rates = (0.02, 0.01, 0.0006, 0.0004, 0.0002)
+    streams = [{**_stream(f"m{n}", f"m{n}", rate, []), "name": f"s{n}"} for n, rate in enumerate(rates)]
+    models = [{"name": f"m{n}", "preset": "qwen2.5-32b"} for n in range(5)]
+    axes = {
+        "placements": [p for p in POLICIES if p not in ("static", "muxserve++")],
+        "slo_scale": [SCALE],
+        "seeds": list(range(5)),
+    }
+    workload = {"name": "churn", "span_s": 49 * 3600, "streams": streams}
+    return Study("churn", _cluster(models, 3), axes, workload, {"seeds": [0]})
+
+
+STUDIES = (
+    two_models(),
+    eight_models(),
+    objectives(),
+    eighteen_models(),
+    many_models(),
+    idle_threshold(),
+    window(),
+    *(regime(models) for models in (2, 4, 8, 16, 24)),
+    churn(),
+)
