@@ -64,6 +64,10 @@ reproduce-uniboost: .venv/.core  ## replay UniBoost and its baselines into docs/
 reproduce-offload: .venv/.core  ## work out preemption and offloading costs into docs/papers
 	$(BIN)/python -m benchmarks.reproductions.offload
 
+.PHONY: reproduce-prism
+reproduce-prism: .venv/.core  ## replay Prism and its baselines into docs/papers (TRACES=folder of public traces)
+	$(BIN)/python -m benchmarks.reproductions.prism --arena $(TRACES)/prism_arena/real_trace.pkl $(QUICK)
+
 .PHONY: findings
 findings: .venv/.core  ## analyse every public trace in TRACES=folder into docs/findings.md
 	$(BIN)/python -m benchmarks.findings --traces $(TRACES)
