@@ -8,6 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from toolkit import fits, ticked_fits
+from toolkit.analysis.gaps import counted_gaps
 from toolkit.analysis.windows import counts_in, fitting_window_s, whole_windows, window_of
 from toolkit.counted import Counted
 from toolkit.traces import TraceInfo
@@ -59,7 +60,7 @@ class Arrivals:
         """See docs/analyses.md for the tables."""
         arrival_s = frame["arrival_s"].drop_nulls().to_numpy()
         arrival_s = arrival_s - arrival_s[0] if len(arrival_s) else arrival_s
-        gaps = Counted.of_sorted(np.sort(np.diff(arrival_s)))
+        gaps = counted_gaps(arrival_s, exactly=is_coarse(arrival_s, info.clock_step_s))
         return {
             "summary": summary(arrival_s, gaps, info.clock_step_s),
             "rate": rate(arrival_s, info.clock_step_s),
@@ -67,6 +68,13 @@ class Arrivals:
             "gap_fits": gap_fits(gaps, info.clock_step_s),
             "hourly": hourly(arrival_s, info.epoch),
         }
+
+
+def is_coarse(arrival_s: Floats, clock_step_s: float | None) -> bool:
+    """Whether the clock shapes the gaps, so that they are few values and each of them counts."""
+    return clock_step_s is not None and clock_step_s * len(arrival_s) > FINE_STEP * (
+        arrival_s[-1] if len(arrival_s) else 0
+    )
 
 
 def summary(arrival_s: Floats, gaps: Counted, clock_step_s: float | None) -> pl.DataFrame:
