@@ -42,6 +42,13 @@ def url():
         yield found
 
 
+@pytest.fixture(scope="module")
+def one_by_one():
+    """Serves a model called 'served', a request at a time."""
+    with served("--served-model-name", "served", "--time-scale", 0.4, "--max-num-seqs", 1) as found:
+        yield found
+
+
 def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
@@ -87,9 +94,8 @@ def test_another_model_than_the_served_one_is_an_outcome_that_says_so(url):
 
 
 @pytest.mark.parametrize("api", ["completions", "chat"])
-def test_a_stream_comes_token_by_token(api):
-    with served("--served-model-name", "served", "--time-scale", 0.5) as url:
-        line = send(port_of(url), [Row(0, 0.0, 50, 10)], api=api).only
+def test_a_stream_comes_token_by_token(one_by_one, api):
+    line = send(port_of(one_by_one), [Row(0, 0.0, 50, 10)], api=api).only
     assert (line["status"], line["output_tokens"], line["chunks"]) == ("ok", 10, 10)
     assert line["prompt_tokens"] == (52 if api == "chat" else 50)
     step_s = (line["finish_s"] - line["first_token_s"]) / 9
@@ -131,10 +137,9 @@ def _kind(line: dict) -> str:
     return next((kind for kind in known if kind in error), error)
 
 
-def test_priority_runs_first():
-    with served("--max-num-seqs", 1, "--served-model-name", "served", "--time-scale", 0.3) as url:
-        plan = [Row(n, 0.0, 12, 20, priority=0 if n == 7 else 1) for n in range(8)]
-        sent = send(port_of(url), plan)
+def test_priority_runs_first(one_by_one):
+    plan = [Row(n, 0.0, 12, 20, priority=0 if n == 7 else 1) for n in range(8)]
+    sent = send(port_of(one_by_one), plan)
     order = [line["id"] for line in sorted(sent.outcomes, key=lambda line: line["first_token_s"])]
     assert order.index(7) <= 1
 
