@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from toolkit import plugins
+from toolkit.placement_contract import check_placement as check_placement
 from toolkit.protocols import LoadOptions, Scan
 from toolkit.scheduler_contract import check_scheduler as check_scheduler
 from toolkit.schema import TRACE, TRUTH, conform

@@ -103,6 +103,7 @@ BUILTIN: dict[str, dict[str, str]] = {
     "engine": {
         "simulated": "replay.engines.simulated:Simulated",
         "micro-batch": "replay.engines.micro_batch:MicroBatch",
+        "cluster": "replay.engines.cluster:ClusterEngine",
         "openai": "replay.engines.openai:OpenAI",
     },
     "page": {

@@ -36,9 +36,9 @@ def check_scheduler(spec: str) -> None:
             assert shape == "bare", f"{spec}: refuses the {shape} trace"
 
 
-def check_documentation(spec: str) -> None:
+def check_documentation(spec: str, kind: str = "scheduler") -> None:
     """A summary, and a word on every parameter, in the docstring of the class or of one it extends."""
-    made = plugins.load("scheduler", plugins.split_spec(spec)[0])
+    made = plugins.load(kind, plugins.split_spec(spec)[0])
     assert plugins.summary(made), f"{spec}: no docstring; its first line is shown by `trace plugins`"
     text = " ".join(base.__doc__ or "" for base in made.__mro__[:-1])
     silent = [name for name in plugins.parameters(made) if not re.search(rf"\b{name}\b", text)]

@@ -49,13 +49,13 @@ def rebalanced(plan: Plan, demand: Floats, tau: float, after: bool) -> dict[int,
     for m in settled[np.argsort(-demand[settled], kind="stable")].tolist():
         weight = facts.weight_bytes[m]
         pressure = _pressure(load + demand[m], shared - weight) if after else _pressure(load, shared)
-        current = plan.gpus[m]
-        elsewhere = plan.fits(m) & (shared > weight)
-        elsewhere[list(current)] = False
-        best = plan.choose(m, pressure, elsewhere)
-        target = current
-        if best is not None and pressure[list(current)].max() - pressure[list(best)].max() > tau:
-            target = moves[m] = best
+        target, worst = plan.gpus[m], pressure[list(plan.gpus[m])].max()
+        if worst - pressure.min() > tau:
+            elsewhere = plan.fits(m) & (shared > weight)
+            elsewhere[list(target)] = False
+            best = plan.choose(m, pressure, elsewhere)
+            if best is not None and worst - pressure[list(best)].max() > tau:
+                target = moves[m] = best
         load[list(target)] += demand[m]
         shared[list(target)] -= weight
     return moves

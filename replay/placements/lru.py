@@ -4,17 +4,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from replay.placements.plan import Plan, asked_for, idle, make_room, relieve
+from replay.placements.plan import Mask, Plan, asked_for, idle, make_room, relieve
 from replay.placements.starting import checked, refuse_misfits, start
+from replay.placements.stays import Stays
 from toolkit.placing import Action, Facts, View
 
 
 class LRU:
     """Load on demand, and evict the least recently used model that has nothing to do.
 
-    Where all have something to do, the one that became ready first goes, but not within `hold_s` of that: a model that
-    lost its place before it has served anyone would only have cost its load. `start` = `rate` begins with what fits by
-    average rate, `empty` with nothing; every `cycle_s` those that still wait are looked at again.
+    Where all have something to do, the one that became ready first goes, but not within `hold_s` of that, nor before it
+    has produced a token. `start` = `rate` begins with what fits by average rate, `empty` with nothing; every `cycle_s`
+    those that still wait are looked at again.
+    Weights leave `least_kv_share` of a GPU's memory to KV.
     """
 
     def __init__(self, hold_s: float = 5.0, cycle_s: float = 1.0, start: str = "rate", least_kv_share: float = 0.05):
@@ -22,7 +24,7 @@ class LRU:
         self.hold_s, self.interval_s, self.start, self.least_kv_share = hold_s, cycle_s, start, least_kv_share
 
     def begin(self, facts: Facts) -> Sequence[Action]:
-        self.facts = facts
+        self.facts, self.stays = facts, Stays(len(facts.models))
         refuse_misfits(facts, self.least_kv_share, "lru")
         plan = Plan(facts, least_kv_share=self.least_kv_share)
         start(plan, self.start)
@@ -30,19 +32,20 @@ class LRU:
 
     def decide(self, view: View) -> Sequence[Action]:
         plan = Plan(self.facts, view, self.least_kv_share)
+        had_a_turn = self.stays.had_a_turn(view, self.hold_s)
         if view.why == "memory":
             relieve(plan, view)
             return plan.actions
         for m in asked_for(view):
-            chosen = make_room(plan, m, self._victims(plan, view), plan.weights)
+            chosen = make_room(plan, m, self._victims(plan, view, had_a_turn), plan.weights)
             if chosen is not None:
                 plan.load(m, chosen)
         return plan.actions
 
-    def _victims(self, plan: Plan, view: View) -> list[int]:
+    def _victims(self, plan: Plan, view: View, had_a_turn: Mask) -> list[int]:
         """Who may go: idle models by last use, then those that have been here long enough, by arrival."""
         resting = idle(plan, view)
-        held = plan.evictable & ~resting & (view.ready_s + self.hold_s <= view.now_s)
+        held = plan.evictable & ~resting & had_a_turn
         first = np.flatnonzero(resting)
         then = np.flatnonzero(held)
         return [

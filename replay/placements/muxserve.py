@@ -20,7 +20,8 @@ class MuxServe:
     GPU's KV memory is divided anew, as fair as rates are: each model gets what its requests need (their number × mean
     tokens, times `headroom`) as far as that is within its rate's share of what the others leave, and its share of what
     is over; never less than its longest request, for which quotas may overlap. MuxServe runs prefills first: that is an
-    engine's setting, and the engines here run decodes first, as vLLM does.
+    engine's setting, and the engines here run decodes first, as vLLM does. Weights leave `least_kv_share` of a GPU's
+    memory to KV.
     """
 
     def __init__(self, cycle_s: float = 5.0, headroom: float = 1.25, least_kv_share: float = 0.05):

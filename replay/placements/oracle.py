@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from replay.placements.plan import Plan, asked_for, idle, make_room, relieve
+from replay.placements.plan import Mask, Plan, asked_for, idle, make_room, relieve
 from replay.placements.starting import refuse_misfits
+from replay.placements.stays import Stays
 from toolkit.placing import ABSENT, Action, Facts, Floats, Ints, View
 
 BINS = 20_000  # of the trace's span, at most: how finely future work is added up
@@ -45,9 +46,10 @@ class Oracle:
 
     Whoever is asked for is loaded where the least work comes within `horizon_s`; where it fits nowhere, idle models
     whose next request comes later make room, the farthest first, and where all have work, those that have been there
-    for `hold_s`, the least work to come first. Every `cycle_s` models whose request comes before they could be loaded
-    in the next cycle are loaded in the same way, but only idle models make room for them. It knows arrivals, not what
-    is best: a bound in spirit, as Belady's rule is best for pages of one size and cost.
+    for `hold_s` and have produced a token, the least work to come first. Every `cycle_s` models whose request comes
+    before they could be loaded in the next cycle are loaded in the same way, but only idle models make room for them.
+    It knows arrivals, not what is best: Belady's rule is best for pages of one size and cost, so this is a bound in
+    spirit. Weights leave `least_kv_share` of a GPU's memory to KV.
     """
 
     arbitrates = True
@@ -58,7 +60,7 @@ class Oracle:
         self.horizon_s, self.hold_s, self.interval_s, self.least_kv_share = horizon_s, hold_s, cycle_s, least_kv_share
 
     def begin(self, facts: Facts) -> Sequence[Action]:
-        self.facts = facts
+        self.facts, self.stays = facts, Stays(len(facts.models))
         refuse_misfits(facts, self.least_kv_share, "oracle")
         self.future = Future(facts, self.horizon_s)
         tokens = facts.tokens_per_s / np.maximum(facts.requests_per_s, 1e-12)
@@ -74,13 +76,17 @@ class Oracle:
 
     def decide(self, view: View) -> Sequence[Action]:
         plan = Plan(self.facts, view, self.least_kv_share)
+        had_a_turn = self.stays.had_a_turn(view, self.hold_s)
         if view.why == "memory":
             relieve(plan, view)
             return plan.actions
         next_s = self.future.next_s(view.now_s, view.arrived)
+        held = plan.evictable & (view.waiting + view.running > 0) & had_a_turn
         work = (self.future.requests(view.now_s) + view.waiting + view.running) * self.request_s
         for m in asked_for(view):
-            self._bring(plan, m, [*self._resting(plan, view, next_s, view.now_s), *self._held(plan, view, work)], work)
+            self._bring(
+                plan, m, [*self._resting(plan, view, next_s, view.now_s), *_ordered(held & plan.evictable, work)], work
+            )
         if view.why == "tick":
             lead_s = np.where(np.isfinite(self.facts.load_s), self.facts.load_s, 0.0).max(axis=1) + self.interval_s
             soon = (plan.state == ABSENT) & (view.waiting == 0) & (next_s <= view.now_s + lead_s)
@@ -95,17 +101,14 @@ class Oracle:
 
     def _resting(self, plan: Plan, view: View, next_s: Floats, after_s: float) -> list[int]:
         """Idle models that are not asked for until `after_s`, the farthest first."""
-        found = np.flatnonzero(idle(plan, view) & (next_s > after_s))
-        ordered: list[int] = found[np.argsort(-next_s[found], kind="stable")].tolist()
-        return ordered
-
-    def _held(self, plan: Plan, view: View, work: Floats) -> list[int]:
-        """Models with requests that have been ready for a while, the least work to come first."""
-        busy = plan.evictable & (view.waiting + view.running > 0) & (view.ready_s + self.hold_s <= view.now_s)
-        found = np.flatnonzero(busy)
-        ordered: list[int] = found[np.argsort(work[found], kind="stable")].tolist()
-        return ordered
+        return _ordered(idle(plan, view) & (next_s > after_s), -next_s)
 
     def _cost(self, plan: Plan, work: Floats) -> Floats:
         cost: Floats = plan.here @ work + 1e-15 * plan.weights
         return cost
+
+
+def _ordered(mask: Mask, key: Floats) -> list[int]:
+    found = np.flatnonzero(mask)
+    ordered: list[int] = found[np.argsort(key[found], kind="stable")].tolist()
+    return ordered

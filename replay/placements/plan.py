@@ -40,8 +40,9 @@ class Plan:
         alone = facts.memory_bytes.max() - facts.weight_bytes
         self.floor = np.zeros(models) if but_long else np.minimum(longest_bytes(facts), alone)
         self.here = np.zeros((gpus, models), bool)  # who is or will be where; of what moves: where it still serves
-        for m, places in enumerate(self.gpus):
-            self.here[list(places), m] = True
+        pairs = [(g, m) for m, places in enumerate(self.gpus) for g in places]
+        if pairs:
+            self.here[tuple(zip(*pairs, strict=True))] = True
 
     @property
     def evictable(self) -> Mask:
@@ -54,7 +55,8 @@ class Plan:
         need = self.facts.weight_bytes[m] * resident + SLACK_BYTES
         weights, stay = self.weights, self.here
         if without is not None:
-            weights = weights - (self.here & without) @ (self.facts.weight_bytes * self.resident)
+            gone = np.flatnonzero(without)
+            weights = weights - self.here[:, gone] @ (self.facts.weight_bytes[gone] * self.resident[gone])
             stay = self.here & ~without
         floor = np.maximum((stay * self.floor).max(axis=1), self.floor[m])
         fitting: Mask = need <= np.minimum(self.most_bytes, self.facts.memory_bytes - floor) - weights
@@ -114,10 +116,10 @@ def make_room(plan: Plan, m: int, victims: Sequence[int], cost: Floats) -> Place
 
     Their evictions are planned then; where even all of them make no room, nothing is, and the answer is None.
     """
-    counts = range(len(victims) + 1)
-    least = bisect_left(counts, True, key=lambda count: _chosen(plan, m, victims[:count], cost) is not None)
-    if least > len(victims):
+    if _chosen(plan, m, victims, cost) is None:
         return None
+    counts = range(len(victims))
+    least = bisect_left(counts, True, key=lambda count: _chosen(plan, m, victims[:count], cost) is not None)
     gone = list(victims[:least])
     chosen = _chosen(plan, m, gone, cost)
     assert chosen is not None

@@ -26,7 +26,8 @@ class Prism:
     What the paper leaves open: `kvpr` = `before` judges a GPU without the model to be placed, as Algorithm 1 is
     printed, `after` with it, as the text has it; `tau`, the difference that a migration must win, is absolute, and its
     value and the cycle are not given; line 10's r/s is read as bytes over the objective; a GPU is only taken where the
-    weights fit. `start` = `rate` begins with what fits by average rate, `empty` with nothing.
+    weights fit. They leave `least_kv_share` of a GPU's memory to KV. `start` = `rate` begins with what fits by average
+    rate, `empty` with nothing.
     """
 
     arbitrates = True

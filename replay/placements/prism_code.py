@@ -26,7 +26,8 @@ class PrismCode:
 
     Ours: a request's share of the objective that is left is half of the longest wait's for those that wait, and all of
     it for those that run, a view not having them one by one; a model over several GPUs takes the best of those. `start`
-    = `rate` begins with what fits by average rate, `empty` with nothing.
+    = `rate` begins with what fits by average rate, `empty` with nothing. Weights leave `least_kv_share` of a GPU's
+    memory to KV.
     """
 
     arbitrates = True

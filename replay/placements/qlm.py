@@ -17,7 +17,7 @@ class QLM:
     group that runs is done, or before when its slack is less than its load and the work that is left: requests then
     lose their place, and wait with the rest. Work is estimated as requests × mean tokens × the time of a token in full
     batches. A swap restarts the engine. Waiting is looked at every `cycle_s`; `start` = `rate` begins with the most
-    asked models, `empty` with nothing.
+    asked models, `empty` with nothing. Weights leave `least_kv_share` of a GPU's memory to KV.
     """
 
     loading = "naive"
@@ -40,6 +40,7 @@ class QLM:
         tokens = facts.tokens_per_s / np.maximum(facts.requests_per_s, 1e-12)
         self.request_s = tokens * facts.decode_s_per_token
         self.objective_s = np.where(np.isnan(facts.slo_ttft_s), self.slo_ttft_s, facts.slo_ttft_s)
+        self.least_load_s = facts.load_s.min(axis=1)
         self.due_s = np.full(len(facts.models), np.inf)  # of the group whose turn it is
         self.until = np.zeros(len(facts.models), np.int64)  # requests that will have ended when it is done
         plan = self._plan(None)
@@ -56,8 +57,8 @@ class QLM:
         asked = asked_for(view)
         for m in sorted(asked, key=lambda m: (next_due_s[m], m)):
             giving = [o for o in np.flatnonzero(plan.evictable).tolist() if self._gives(o, m, next_due_s[m], view)]
-            free = np.array([not set(np.flatnonzero(row).tolist()) - set(giving) for row in plan.here])
             mask = np.isin(np.arange(len(here)), giving)
+            free = ~(plan.here & ~mask).any(axis=1)
             left_s = plan.here @ (here * self.request_s)
             chosen = plan.choose(m, left_s, free & plan.fits(m, without=mask))
             if chosen is not None:
@@ -74,7 +75,7 @@ class QLM:
         left = int(view.waiting[o] + view.running[o])
         if left == 0:
             return True
-        slack_s = due_s - view.now_s - np.min(self.facts.load_s[m])
+        slack_s = due_s - view.now_s - self.least_load_s[m]
         group = min(left, int(self.until[o] - (view.arrived[o] - left)))
         return bool(due_s < self.due_s[o] and slack_s < group * self.request_s[o])
 

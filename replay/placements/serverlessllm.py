@@ -15,7 +15,7 @@ class ServerlessLLM:
     A model without requests stays for `keep_s` and is unloaded then. GPUs that become free while the longest waiting
     model needs several are kept for it. No live migration and no second copy of a model: Prism's account of this
     baseline has neither. `start` = `rate` begins with the most asked models, `empty` with nothing; every `cycle_s`
-    those that wait are looked at again.
+    those that wait are looked at again. Weights leave `least_kv_share` of a GPU's memory to KV.
     """
 
     def __init__(self, keep_s: float = 10.0, cycle_s: float = 1.0, start: str = "rate", least_kv_share: float = 0.05):

@@ -1,0 +1,24 @@
+"""Whether a model has been on its GPUs long enough to be taken off with work left."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.placing import View
+
+
+class Stays:
+    """Remembers what each model had produced when it became ready.
+
+    Who is taken off before it has produced a token since has only cost its load; if all were, nobody would ever end.
+    """
+
+    def __init__(self, models: int):
+        self._since_s = np.zeros(models)
+        self._before = np.zeros(models, np.int64)
+
+    def had_a_turn(self, view: View, hold_s: float) -> NDArray[np.bool_]:
+        """[m] ready for `hold_s` or more, and has produced tokens since. Ask at every decision."""
+        new = ~np.isnan(view.ready_s) & (view.ready_s != self._since_s)
+        self._since_s[new], self._before[new] = view.ready_s[new], view.output_tokens[new]
+        had: NDArray[np.bool_] = (view.ready_s + hold_s <= view.now_s) & (view.output_tokens > self._before)
+        return had
