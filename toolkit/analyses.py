@@ -59,8 +59,14 @@ def collect(trace: Trace, questions: Mapping[str, Analysis]) -> dict[str, pl.Dat
     lazy = [_narrow(trace.frame, wanted(questions, "trace"))]
     if trace.outcomes is not None:
         lazy.append(_narrow(trace.outcomes, wanted(questions, "outcomes")))
-    collected = pl.collect_all(lazy)
+    collected = [_light(frame) for frame in pl.collect_all(lazy)]
     return {"trace": collected[0], "outcomes": collected[1] if len(collected) > 1 else OUTCOMES.to_frame()}
+
+
+def _light(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with one null for each column that holds nothing else: a trace has many of them."""
+    empty = [name for name in frame.columns if frame[name].null_count() == frame.height]
+    return frame.with_columns(pl.lit(None, dtype=frame.schema[name]).alias(name) for name in empty)
 
 
 def wanted(questions: Mapping[str, Analysis], table: Literal["trace", "outcomes"]) -> list[str]:
