@@ -55,7 +55,7 @@ def scale_axes(rows: pl.DataFrame) -> tuple[str, str | None]:
 
 
 def attainment_charts(
-    rows: pl.DataFrame, x: str, fixed: Sequence[str], column: str, wanted: float | None
+    rows: pl.DataFrame, who: list[Policy], x: str, fixed: Sequence[str], column: str, wanted: float | None
 ) -> list[Chart]:
     """A chart for each combination of `fixed` that has several values of `x`; `rows` are means over seeds."""
     known = rows.filter(pl.col(column).is_not_null())
@@ -63,7 +63,6 @@ def attainment_charts(
     parts = known.partition_by(varied, maintain_order=True) if varied else [known]
     several = [part for part in parts if part[x].n_unique() > 1]
     best = sorted(range(len(several)), key=lambda i: -len(several[i]))[:TABS]
-    who = policies(rows)
     return [_attainment(several[i], x, varied, column, wanted, who, f"{x}-{i}") for i in sorted(best)]
 
 
@@ -149,12 +148,11 @@ def _note(rows: pl.DataFrame, x: str, column: str, who: list[Policy], tab: str) 
     return f"{f'{tab}; ' if tab else ''}at {said(best, [x])}: {told}. Bands are 95 % intervals."
 
 
-def capacity_charts(found: pl.DataFrame) -> list[Chart]:
+def capacity_charts(found: pl.DataFrame, who: list[Policy]) -> list[Chart]:
     """Capacity against the axis that was given several values, where one was."""
     over = found["over"][0]
     x = "load" if over == "gpus" else "gpus"
     varied = [n for n in ("slo_scale_ttft", "slo_scale_tpot") if found[n].n_unique() > 1]
-    who = policies(found)
     parts = found.partition_by(varied, maintain_order=True) if varied else [found]
     return [
         _capacity(part, x, over, who, varied, f"capacity-{i}")
@@ -168,9 +166,8 @@ def _capacity(rows: pl.DataFrame, x: str, over: str, who: list[Policy], varied: 
     traces = [t for i, p in enumerate(who) for t in _capacity_line(of(known, p).sort(x), x, i, p)]
     what = "Fewest GPUs" if over == "gpus" else "Highest load"
     drawn = figure(traces, xaxis=_x_axis(rows, x), yaxis=axis(what, rangemode="tozero"), hovermode="closest")
-    missing = len(rows) - len(known)
-    none = f" {missing} combinations are not served well enough by anything that was allowed." if missing else ""
-    note = f"{what} that are enough; bands are their 95 % intervals.{none}".replace("load that are", "load that is")
+    gap = " Where a line has a gap, nothing that was allowed is enough." if len(known) < len(rows) else ""
+    note = f"{what} at which attainment is high enough; bands are 95 % intervals.{gap}"
     return Chart(name, f"{what} against {TITLES[x]}", note, drawn, rows, 340, said(rows.row(0, named=True), varied))
 
 

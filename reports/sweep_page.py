@@ -37,7 +37,7 @@ def render(folder: SweepFolder) -> str:
         "facts": _facts(folder, table),
         "unfinished": folder.info.get("state") != "finished",
         "policies": who,
-        **_charts(means, column, wanted),
+        **_charts(means, who, column, wanted),
         **_capacity(found, who),
         **_combinations(means, who),
         "points_csv": packed(csv(table)),
@@ -86,7 +86,7 @@ def _capacity_answer(found: pl.DataFrame, who: list[Policy]) -> str:
     """The best policy and the worst at the first combination where any is good enough."""
     over, label = found["over"][0], _labels(who)
     fixed = [n for n in NUMBERS if n != over]
-    wanted = percent(found["wanted"][0])
+    wanted = _wanted(found["wanted"][0])
     for part in found.partition_by(fixed, maintain_order=True):
         known = part.filter(pl.col("capacity").is_not_null()).sort(
             "capacity", descending=over == "load", maintain_order=True
@@ -97,15 +97,15 @@ def _capacity_answer(found: pl.DataFrame, who: list[Policy]) -> str:
         where = said(first, [n for n in fixed if found[n].n_unique() > 1])
         other = ""
         if last["capacity"] != first["capacity"]:
-            other = f"; {label(last)} {'needs' if over == 'gpus' else 'bears'} {number(last['capacity'])}"
+            other = f"; {label(last)} {'needs' if over == 'gpus' else 'bears'} {_exact(last['capacity'])}"
         return f"{label(first)} {_serves(first)} at {wanted} attainment{f' ({where})' if where else ''}{other}."
     return f"Nothing that was allowed reaches {wanted} attainment."
 
 
 def _serves(row: Row) -> str:
     if row["over"] == "load":
-        return f"bears load {number(row['capacity'])}"
-    return f"serves it with {number(row['capacity'])} GPU{'s' if row['capacity'] != 1 else ''}"
+        return f"bears load {_exact(row['capacity'])}"
+    return f"serves it with {_exact(row['capacity'])} GPU{'s' if row['capacity'] != 1 else ''}"
 
 
 def _lede(column: str, wanted: float | None) -> str:
@@ -114,8 +114,17 @@ def _lede(column: str, wanted: float | None) -> str:
         "attainment_ttft": "its TTFT objective",
         "attainment_tpot": "its TPOT objective",
     }
-    line = f" The dashed line is the {percent(wanted)} that was asked for." if wanted is not None else ""
+    line = f" The dashed line is the {_wanted(wanted)} that was asked for." if wanted is not None else ""
     return f"Attainment is the share of all offered requests that met {of[column]}; what was refused missed.{line}"
+
+
+def _exact(value: float) -> str:
+    """A number of GPUs or a load, as it was tried."""
+    return f"{value:.4g}"
+
+
+def _wanted(share: float) -> str:
+    return f"{100 * share:.4g}\u202f%"
 
 
 def _source(folder: SweepFolder) -> str:
@@ -132,12 +141,12 @@ def _facts(folder: SweepFolder, table: pl.DataFrame) -> list[tuple[str, str]]:
     ]
 
 
-def _charts(means: pl.DataFrame, column: str, wanted: float | None) -> dict[str, list[Chart]]:
+def _charts(means: pl.DataFrame, who: list[Policy], column: str, wanted: float | None) -> dict[str, list[Chart]]:
     x, other = scale_axes(means)
     return {
-        "by_load": attainment_charts(means, "load", ("gpus", *SCALES), column, wanted),
-        "by_gpus": attainment_charts(means, "gpus", ("load", *SCALES), column, wanted),
-        "by_scale": attainment_charts(means, x, ("gpus", "load", *([other] if other else [])), column, wanted),
+        "by_load": attainment_charts(means, who, "load", ("gpus", *SCALES), column, wanted),
+        "by_gpus": attainment_charts(means, who, "gpus", ("load", *SCALES), column, wanted),
+        "by_scale": attainment_charts(means, who, x, ("gpus", "load", *([other] if other else [])), column, wanted),
     }
 
 
@@ -149,18 +158,18 @@ def _capacity(found: pl.DataFrame, who: list[Policy]) -> dict[str, Any]:
     rows = [_capacity_row(row, who) for row in found.iter_rows(named=True)]
     heads = ["GPUs" if over == "load" else "load", "SLO ×", "highest load" if over == "load" else "fewest GPUs"]
     return {
-        "capacity": {"rows": rows, "heads": heads, "wanted": percent(found["wanted"][0]), "csv": packed(csv(found))},
-        "capacity_charts": capacity_charts(found),
+        "capacity": {"rows": rows, "heads": heads, "wanted": _wanted(found["wanted"][0]), "csv": packed(csv(found))},
+        "capacity_charts": capacity_charts(found, who),
     }
 
 
 def _capacity_row(row: Row, who: list[Policy]) -> Row:
-    ends = [DASH if row[f"capacity_{e}"] is None else number(row[f"capacity_{e}"]) for e in ("low", "high")]
+    ends = [DASH if row[f"capacity_{e}"] is None else _exact(row[f"capacity_{e}"]) for e in ("low", "high")]
     return {
         "policy": _at(row, who),
-        "other": f"{row['load']:.4g}" if row["over"] == "gpus" else whole(row["gpus"]),
+        "other": _exact(row["load"]) if row["over"] == "gpus" else whole(row["gpus"]),
         "scale": scales(row),
-        "capacity": "none" if row["capacity"] is None else number(row["capacity"]),
+        "capacity": "none" if row["capacity"] is None else _exact(row["capacity"]),
         "interval": f"{ends[0]} to {ends[1]}",
         "attainment": percent(row["attainment"]),
         "rho": number(row["utilisation"]),
@@ -185,7 +194,7 @@ def _combination(row: Row, who: list[Policy], units: dict[str, words.Unit]) -> R
     return {
         "policy": _at(row, who),
         "gpus": whole(row["gpus"]),
-        "load": f"{row['load']:.4g}",
+        "load": _exact(row["load"]),
         "scale": scales(row),
         "rho": number(row["utilisation"]),
         "attainment": percent(row["attainment"]) if row["seeds"] else "failed",

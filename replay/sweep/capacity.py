@@ -12,7 +12,6 @@ from replay.cluster.spec import Cluster
 from replay.sweep.bisection import first_good, monotone, next_rung
 from replay.sweep.points import Point
 from replay.sweep.spec import Scale, Search, Sweep
-from toolkit.readable import number
 from toolkit.sweeps import over_seeds
 
 COLUMN = {"joint": "attainment", "ttft": "attainment_ttft", "tpot": "attainment_tpot"}
@@ -74,7 +73,7 @@ def estimates(table: pl.DataFrame, at: Combination, search: Search, values: list
     del wanted[search.over]
     mine = table.filter(pl.col(name).eq_missing(value) for name, value in wanted.items())
     place = {value: rung for rung, value in enumerate(values)}
-    rows = over_seeds(mine).filter(pl.col(search.over).is_in(list(place)))
+    rows = over_seeds(mine).filter(pl.col(search.over).cast(pl.Float64).is_in(list(place)))
     return {place[float(row[search.over])]: _estimate(row, COLUMN[search.metric]) for row in rows.iter_rows(named=True)}
 
 
@@ -169,7 +168,7 @@ def _doubts(
 def _named(value: float, search: Search) -> str:
     if search.over == "gpus":
         return f"{value:.0f} GPU{'s' if value != 1 else ''}"
-    return f"load {number(value)}"
+    return f"load {value:.4g}"
 
 
 def _attained(estimate: Estimate) -> str:

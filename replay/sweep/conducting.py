@@ -69,9 +69,17 @@ class Conductor:
         every = combinations(sweep, self.source.cluster, search)
         while True:
             table = self.store.table()
+            _check_objectives(table)
             known = {at: estimates(table, at, search, values) for at in every}
             tries = [(at, value) for at in every if (value := next_value(known[at], search, values)) is not None]
             if not tries:
                 return [capacity_row(at, known[at], search, values) for at in every]
             points = [point for at, value in tries for point in at.points(value, sweep.seeds)]
             self.replay(sorted(points, key=lambda p: (p.seed, p.load)))
+
+
+def _check_objectives(table: pl.DataFrame) -> None:
+    done = table.filter(pl.col("error").is_null())
+    if len(done) and not done["with_slo"].sum():
+        hint = "give slo_scale, or the cluster's models slo_ttft_s and slo_tpot_s"
+        raise SettingFailure("no request has an objective that attainment could be of", where="search", hint=hint)

@@ -46,11 +46,15 @@ class Point:
 
 
 def grid(sweep: Sweep, cluster: Cluster) -> list[Point]:
-    """Every combination of the lists. What is searched over is no part of it, unless it is listed too."""
+    """Every combination of the lists."""
+    return points(sweep, *listed(sweep, cluster))
+
+
+def listed(sweep: Sweep, cluster: Cluster) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """The grid's GPUs and loads: by default the cluster's and the trace's own, but none of what is searched over."""
     over = sweep.search.over if sweep.search else None
     gpus = sweep.gpus or (() if over == "gpus" else (cluster.gpus[0].count,))
-    load = sweep.load or (() if over == "load" else (1.0,))
-    return points(sweep, gpus, load)
+    return gpus, sweep.load or (() if over == "load" else (1.0,))
 
 
 def points(sweep: Sweep, gpus: Iterable[int], load: Iterable[float]) -> list[Point]:

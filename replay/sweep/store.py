@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import polars as pl
 
-from replay.sweep.points import Point
+from replay.sweep.points import Point, listed
 from replay.sweep.source import Source, read
 from toolkit.errors import RunFailure
 from toolkit.results import whole_file
@@ -97,8 +97,9 @@ def about(source: Source, spec: Mapping[str, Any], command: str) -> dict[str, An
     }
     plain = orjson.loads(orjson.dumps(said))
     identity = sha256(orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)).hexdigest()
-    lists = {"placements": list(sweep.placements), "schedulers": list(sweep.compared)}
-    return {**plain, **lists, "identity": identity, "command": command}
+    gpus, load = listed(sweep, source.cluster)
+    lists = {"placements": sweep.placements, "schedulers": sweep.compared, "gpus": gpus, "load": load}
+    return {**plain, **orjson.loads(orjson.dumps(lists)), "identity": identity, "command": command}
 
 
 def _source(source: Source) -> dict[str, Any]:

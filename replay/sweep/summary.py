@@ -29,12 +29,14 @@ def as_text(path: Path) -> str:
     """A table of the combinations, one of the capacities, and where everything is."""
     folder = SweepFolder.open(path)
     table, capacity = folder.table(), folder.capacity()
-    lines = _combinations(over_seeds(table))
+    asked = pl.col("gpus").is_in(folder.info["gpus"]) & pl.col("load").is_in(folder.info["load"])
+    means = over_seeds(table.filter(asked))
+    lines = [*_combinations(means), ""] if len(means) else []
     if len(capacity):
-        lines += ["", *_capacities(capacity)]
+        lines += [*_capacities(capacity), ""]
     failed = table.filter(pl.col("error").is_not_null())
     if len(failed):
-        lines += ["", *_failures(failed)]
+        lines += _failures(failed)
     return "\n".join([*lines, _where(path, len(table), len(failed))])
 
 
@@ -98,17 +100,17 @@ def _capacities(capacity: pl.DataFrame) -> list[str]:
     metric = "" if first["metric"] == "joint" else f" of {first['metric'].upper()}"
     heads = ["placement", "scheduler", "load" if first["over"] == "gpus" else "GPUs", "SLO ×", what, "95 %", "ρ"]
     cells = [_capacity(row) for row in capacity.iter_rows(named=True)]
-    title = f"{what} at {percent(first['wanted'])} attainment{metric}"
+    title = f"{what} at {100 * first['wanted']:.4g} % attainment{metric}"
     return [title, *_aligned(heads, cells, text=2), *_warnings(capacity)]
 
 
 def _capacity(row: Row) -> list[str]:
     ends = "–".join(
-        "?" if row[f"capacity_{end}"] is None else number(row[f"capacity_{end}"]) for end in ("low", "high")
+        "?" if row[f"capacity_{end}"] is None else f"{row[f'capacity_{end}']:.4g}" for end in ("low", "high")
     )
     other = f"{row['load']:.4g}" if row["over"] == "gpus" else str(row["gpus"])
     rho = "–" if row["utilisation"] is None else f"{row['utilisation']:.2f}"
-    found = "none" if row["capacity"] is None else number(row["capacity"])
+    found = "none" if row["capacity"] is None else f"{row['capacity']:.4g}"
     return [printable(row["placement"]), printable(row["scheduler"]), other, _scales(row), found, ends, rho]
 
 
