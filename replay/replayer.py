@@ -1,6 +1,7 @@
 """Replays a trace under several schedulers at once, one run folder each, and resumes what was cut short."""
 
 import re
+import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -73,6 +74,14 @@ class Replayer:
         scheduler = plugins.create("scheduler", job.spec)
         meter = Meter(lambda done, total: self.report(job.name, done, total), self.stop)
         return job.engine.replay(self.trace, self.info, scheduler, job.writer, meter)
+
+
+def drop_untouched(jobs: Sequence[Job]) -> None:
+    """Remove the run folders in which a command that failed has left nothing but run.json."""
+    for job in jobs:
+        folder = job.writer.path
+        if [file.name for file in folder.iterdir()] == ["run.json"]:
+            shutil.rmtree(folder)
 
 
 def split_specs(values: Sequence[str], option: str) -> list[str]:

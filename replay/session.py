@@ -13,7 +13,7 @@ import polars as pl
 from replay.explain import checked_request, story
 from replay.latency_models.choosing import served_by
 from replay.progress import progress
-from replay.replayer import Job, Replayer, open_jobs, split_specs
+from replay.replayer import Job, Replayer, drop_untouched, open_jobs, split_specs
 from replay.simulation.hardware import ServedModel, gpu_preset, kv_blocks, model_preset
 from replay.simulation.setup import Limits
 from toolkit import plugins
@@ -44,8 +44,15 @@ def begin(options: dict[str, Any]) -> bool:
     for engine in engines.values():
         if hasattr(engine, "check"):
             engine.check(requests, specs)
+    existed = options["out"].exists()
     jobs = open_jobs(options["out"], specs, engines, settings)
-    return _run(requests, trace, jobs)
+    try:
+        return _run(requests, trace, jobs)
+    except Exception:
+        drop_untouched(jobs)
+        if not existed and not any(options["out"].iterdir()):
+            options["out"].rmdir()
+        raise
 
 
 def explain(options: dict[str, Any], request: int) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from replay.simulation.outcomes import observed_frame
 from replay.simulation.policies import checked_ranks, curve_of, observes, offsets_of, orders
 from replay.simulation.reorder import rerank
-from replay.simulation.state import FINISHED, I64, NEVER, PS, REJECTED, Records, State
+from replay.simulation.state import F64, FINISHED, I64, NEVER, PENDING, PS, REJECTED, Records, State
 from toolkit.errors import SettingFailure
 from toolkit.protocols import Scheduler
 
@@ -110,9 +110,14 @@ class Feedback:
             self._take_offsets(state)
         live = self._live(everything)
         if len(live):
-            arrival_s = np.where(self._requests["arrival"][live] == NEVER, 0.0, self._requests["arrival"][live] / PS)
-            frame = self.trace[live].with_columns(arrival_s=pl.Series(arrival_s))
+            frame = self.trace[live].with_columns(arrival_s=pl.Series(self._arrival_s(live)))
             rerank(settings, state, live, checked_ranks(self.scheduler, frame, now_s), everything)
+
+    def _arrival_s(self, live: I64) -> F64:
+        """When requests arrive; 0 for turns that have not come yet: what a later arrival adds is added when they do."""
+        requests = self._requests[live]
+        to_come = (requests["think"] >= 0) & (requests["status"] == PENDING)
+        return np.where(to_come, 0.0, requests["arrival"] / PS)
 
     def _take_offsets(self, state: State) -> None:
         offsets = offsets_of(curve_of(self.scheduler))

@@ -11,6 +11,7 @@ from toolkit.errors import SettingFailure
 from toolkit.protocols import Curve, Lanes, Patience, Preemption, Scheduler, ServiceCosts
 
 NO_LIMIT = np.iinfo(np.int32).max
+FAR_S = 2.0**20  # 12 days: a slope taken over this is exact enough for ranks far from 0
 
 
 class Turns(NamedTuple):
@@ -137,15 +138,15 @@ def _ranks(scheduler: Scheduler, trace: pl.DataFrame, think: I64) -> tuple[F64, 
     """(Ranks, what a second of later arrival adds to a waiting turn's).
 
     When a turn that waits for its parent arrives is known only in the replay, so its rank must be linear in its
-    arrival: that is found by asking for arrivals at 0, 1 and 2 s. Raises SettingFailure where it is not so.
+    arrival: that is found by asking for arrivals at 0, FAR and 2·FAR. Raises SettingFailure where it is not so.
     """
     rank = checked_ranks(scheduler, trace, 0.0)
     rise = np.zeros(len(trace))
     waits = think >= 0
     if waits.any():
         turns = trace.filter(pl.Series(waits))
-        at = [checked_ranks(scheduler, turns.with_columns(arrival_s=pl.lit(float(s))), 0.0) for s in range(3)]
-        rise[waits] = at[1] - at[0]
+        at = [checked_ranks(scheduler, turns.with_columns(arrival_s=pl.lit(s * FAR_S)), 0.0) for s in range(3)]
+        rise[waits] = (at[1] - at[0]) / FAR_S
         rank[waits] = at[0]
         if not np.allclose(at[2] - at[1], at[1] - at[0], rtol=1e-6):
             raise SettingFailure(

@@ -1,10 +1,14 @@
 """Every built-in scheduler, one by one, on two traces under memory pressure: what chance leaves out is held here."""
 
+import polars as pl
 import pytest
 
+from replay.simulation.costs import service_costs
+from replay.simulation.policies import checked_ranks, tell
 from replay.simulation.setup import Limits
+from replay.simulation.state import PS
 from tests.laws.test_uncompiled import some_trace
-from tests.replay.simulations import Affine, simulate
+from tests.replay.simulations import Affine, prepare, simulate
 from tests.replay.strategies import BUILT_IN
 from toolkit import plugins
 
@@ -35,3 +39,21 @@ def test_the_laws_hold(spec, limits):
     assert (found["first_token_s"] <= found["finish_s"]).all()
     assert (stepped.timeline["running"] <= limits.max_num_seqs).all()
     assert (stepped.timeline["kv_used_blocks"] <= limits.kv_blocks).all()
+
+
+# Those that learn a request's length rank it by what they knew when they last looked.
+LEARN_LENGTHS = ("driftsched-sjf", "driftsched-sjf:preset=trace,unit=words,feedback_s=0.1")
+
+
+@pytest.mark.parametrize("spec", [spec for spec in BUILT_IN if spec not in LEARN_LENGTHS])
+def test_turns_rank_by_when_they_came(spec):
+    trace = some_trace()
+    driver = prepare(trace, plugins.create("scheduler", spec), ALONE, LATENCY)
+    driver.exhaust()
+    came = trace.with_columns(arrival_s=pl.Series(driver.state.requests["arrival"] / PS))
+    assert (came["arrival_s"] != trace["arrival_s"]).sum() == 12
+    scheduler = plugins.create("scheduler", spec)
+    tell(scheduler, service_costs(trace, ALONE, driver.latency))
+    checked_ranks(scheduler, trace, 0.0)  # as the replay does, before anything arrives
+    expected = checked_ranks(scheduler, came, 0.0)
+    assert driver.state.requests["rank"] == pytest.approx(expected, rel=1e-15, abs=1e-9)

@@ -186,6 +186,23 @@ def test_a_wrong_setting_is_one_line_with_the_nearest_name(trace_file, tmp_path,
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_replay_that_fails_before_it_begins_leaves_no_folder(trace_file, tmp_path, there):
+    (tmp_path / "mine.py").write_text(
+        "class Nowhere:\n    def rank(self, requests, now_s):\n        return requests['arrival_s'].to_numpy()[:1]\n"
+    )
+    out = tmp_path / "r"
+    if there:
+        out.mkdir()
+    failed = run(trace_file, "--scheduler", "fcfs", "--scheduler", f"{tmp_path}/mine.py:Nowhere", "--out", out)
+    assert failed.exit_code == 1
+    assert "rank() gave shape" in failed.output
+    assert [folder.name for folder in out.iterdir()] == ["fcfs"]
+    assert Run.open(out / "fcfs").finished
+    assert run(trace_file, "--scheduler", f"{tmp_path}/mine.py:Nowhere", "--out", tmp_path / "s").exit_code == 1
+    assert not (tmp_path / "s").exists()
+
+
 def test_usage_errors_exit_with_2(trace_file):
     assert run().exit_code == 2
     assert run(trace_file).exit_code == 2
