@@ -116,12 +116,10 @@ def test_slower_hardware_and_a_slower_clock_scale_every_outcome(trace, scheduler
 @laws
 @given(some.traces(), some.schedulers, some.limits(), st.integers(1, 200))
 def test_a_replay_cut_in_two_is_the_uncut_one(tmp_path_factory, trace, scheduler, limits, moves):
-    from replay.simulation import core
-
     if observes(scheduler) or orders(scheduler):
         return  # such a replay keeps no checkpoint and starts over
     cut = prepare(trace, some.fresh(scheduler), limits, LATENCY)
-    core.advance(cut.settings, cut.latency, cut.state, NEVER, moves)
+    cut._move(NEVER, moves)
     kept = Collected()
     cut._write(kept)  # type: ignore[arg-type]
     cut.save(kept)  # type: ignore[arg-type]
