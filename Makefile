@@ -39,7 +39,7 @@ check: .venv/.dev  ## lint, check the formatting and the types
 	$(BIN)/mypy
 
 .PHONY: bench
-bench: .venv/.bench  ## time reading and analysing beside pandas and DuckDB, and the simulation beside Dynamo
+bench: .venv/.bench  ## time reading and analysing beside pandas and DuckDB, the simulation beside Dynamo, and sending over HTTP
 	$(BIN)/python -m benchmarks
 
 LOGS ?= ../shared/validation/vllm_0_19

@@ -3,7 +3,7 @@
 import runpy
 import sys
 
-USUAL = ("reading", "analysis", "simulation")
+USUAL = ("reading", "analysis", "simulation", "http_replay")
 
 named, arguments = sys.argv[1:2], sys.argv[2:]
 for name in named or USUAL:
