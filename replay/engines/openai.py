@@ -19,7 +19,7 @@ from replay.http.crew import Crew, crew
 from replay.http.deadlines import Timeouts, timeouts
 from replay.http.endpoint import Endpoint, endpoint, secret_headers
 from replay.http.live import Live
-from replay.http.orders import Orders, asked, orders_of
+from replay.http.orders import Orders, asked, orders_of, turns
 from replay.http.plan import Waits, waits, write_plans
 from replay.http.pool import Address, Dial
 from replay.http.probe import Found, Probe, limits, notes, served_models
@@ -91,7 +91,11 @@ class OpenAI:
         if self.most is None and not self.send_priority and not spec.startswith("fcfs"):
             hint = "let it order what waits with --max-inflight N, or send its ranks with --send-priority"
             raise SettingFailure("has nothing to order here", where=f"--scheduler {spec}", hint=hint)
-        if self.workers > 1 and self.most is not None and asked(plugins.create("scheduler", spec)):
+        scheduler = plugins.create("scheduler", spec)
+        if self.send_priority and turns(scheduler):
+            hint = "let it say who is let in, with --max-inflight N"
+            raise SettingFailure("orders by more than a number a request", where=f"--scheduler {spec}", hint=hint)
+        if self.workers > 1 and self.most is not None and asked(scheduler):
             what = "is asked while the replay goes on, by one process alone"
             raise SettingFailure(what, where=f"--scheduler {spec}", hint="send with --workers 1")
 

@@ -26,6 +26,11 @@ def asked(scheduler: Scheduler) -> bool:
     return observes(scheduler) or orders(scheduler)
 
 
+def turns(scheduler: Scheduler) -> bool:
+    """Whether who is next depends on who went before: no priority that is sent along can say that."""
+    return lanes_of(scheduler) is not None or orders(scheduler)
+
+
 def orders_of(scheduler: Scheduler, trace: pl.DataFrame, waiting: Waits, send_priority: bool) -> Orders:
     """Ranks of requests that have not begun, with the start of their curve; and their order as whole numbers."""
     think = np.where(waiting.parent >= 0, np.rint(waiting.think_s * PS), -1).astype(np.int64)

@@ -121,6 +121,7 @@ def test_no_secret_is_written_anywhere(tmp_path):
         (["--url", "http://127.0.0.1:1"], {"TRACE_HEADERS": "Host: evil"}, "TRACE_HEADERS"),
         (["--url", "http://127.0.0.1:1"], {"TRACE_API_KEY": "two\r\nlines: x"}, "no header may"),
         (["--url", "http://127.0.0.1:1", "--max-inflight", "2", "--workers", "3"], {}, "--max-inflight"),
+        (["--url", "http://127.0.0.1:1", "--send-priority", "--scheduler", "vtc"], {}, "more than a number a request"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(options, env, said, tmp_path):
