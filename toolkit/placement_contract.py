@@ -3,7 +3,6 @@
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 from urllib.parse import quote, unquote
@@ -230,13 +229,13 @@ def many_facts(models: int, gpus: int) -> Facts:
         slo_ttft_s=np.full(models, 0.5),
         slo_tpot_s=np.full(models, 0.05),
         load_s=np.full((models, gpus), 0.7),
+        restore_s=np.full(models, 0.5),
         prefill_s_per_token=np.full(models, 3e-5),
         decode_s_per_token=np.full(models, 6e-5),
         requests_per_s=rates,
         tokens_per_s=rates * 500,
         future=tuple(np.sort(rng.uniform(0, 600, 50)) for _ in range(models)),
         peer_links=True,
-        **{f.name: np.full(models, 1e-3) for f in fields(Facts) if f.name.startswith("host_")},
     )
 
 

@@ -78,6 +78,7 @@ class Facts:
     slo_ttft_s: Floats  # [m] NaN: none
     slo_tpot_s: Floats  # [m]
     load_s: Floats  # [m, g] to load it there, alone on the link; infinite where it does not fit
+    restore_s: Floats  # [m] to bring back layers that are on the host, all of them, to an engine that is up
     prefill_s_per_token: Floats  # [m]
     decode_s_per_token: Floats  # [m] of exclusive GPU time, in full steps
     requests_per_s: Floats  # [m] over the whole trace: what an offline placement may know

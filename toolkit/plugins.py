@@ -92,6 +92,7 @@ BUILTIN: dict[str, dict[str, str]] = {
         "prism-code": "replay.placements.prism_code:PrismCode",
         "lru": "replay.placements.lru:LRU",
         "oracle": "replay.placements.oracle:Oracle",
+        "cost-aware": "replay.placements.cost_aware:CostAware",
     },
     "latency_model": {
         "roofline": "replay.latency_models.roofline:Roofline",

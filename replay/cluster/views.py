@@ -38,6 +38,7 @@ def facts_of(hosting: Hosting, tables: TableBook, method: str) -> Facts:
         slo_ttft_s=_objective(hosting, "slo_ttft_s"),
         slo_tpot_s=_objective(hosting, "slo_tpot_s"),
         load_s=np.where(fits, loads[:, None], np.inf),
+        restore_s=np.array([hosting.load_s(m, "dram") for m in range(models)]),
         prefill_s_per_token=np.array([c.prefill_s_per_token for c in costs]),
         decode_s_per_token=np.array([c.decode_s_per_token for c in costs]),
         requests_per_s=np.array([len(f) for f in future]) / span,
