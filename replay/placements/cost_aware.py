@@ -10,6 +10,7 @@ from replay.placements.starting import refuse_misfits, start
 from replay.placements.stays import Stays
 from toolkit.placing import ABSENT, LOADING, READY, Action, Facts, Floats, View
 
+TRIED = 4  # places for a model that are looked at closely
 AMPLE = 0.3  # of a GPU's memory free: then models are loaded before they are asked for
 
 
@@ -89,10 +90,7 @@ class CostAware:
         may_go[m] = False
         best: tuple[float, Places, list[int]] | None = None
         crowd = self._crowd(plan, view)
-        possible = plan.fits(m, 1.0 - float(plan.resident[m]), without=may_go)
-        for gpus in self._targets(plan, m):
-            if not possible[list(gpus)].all():
-                continue
+        for gpus in self._promising(plan, m, may_go, loss_s, crowd):
             if self.parks.any() and self.link_s[list(gpus)].max() > view.now_s:
                 continue  # layers would queue for the link, and their model stands still for as long
             going = self._going(plan, m, gpus, may_go, loss_s)
@@ -102,6 +100,15 @@ class CostAware:
                     best = (cost, gpus, going)
         if best is not None:
             self._swap(plan, view, m, best[1], best[2])
+
+    def _promising(self, plan: Plan, m: int, may_go: Mask, loss_s: Floats, crowd: Floats) -> list[Places]:
+        """Where it could go: the few places where the first to make room loses least."""
+        need = 1.0 - float(plan.resident[m])
+        possible = plan.fits(m, need, without=may_go)
+        each = np.where(may_go, loss_s / self.facts.weight_bytes, np.inf)
+        least = np.where(plan.fits(m, need), 0.0, np.where(plan.here, each, np.inf).min(axis=1))
+        places = [gpus for gpus in self._targets(plan, m) if possible[list(gpus)].all()]
+        return sorted(places, key=lambda gpus: (least[list(gpus)].max(), crowd[list(gpus)].max(), gpus))[:TRIED]
 
     def _targets(self, plan: Plan, m: int) -> list[Places]:
         """Where a model could go: where its engine is; else any GPU, or the best GPUs around each."""
