@@ -10,7 +10,7 @@ from replay.placements.starting import refuse_misfits, start
 from replay.placements.stays import Stays
 from toolkit.placing import ABSENT, LOADING, READY, Action, Facts, Floats, View
 
-TRIED = 4  # places for a model that are looked at closely
+TRIED = 3  # places for a model that are looked at closely
 AMPLE = 0.3  # of a GPU's memory free: then models are loaded before they are asked for
 
 
@@ -127,17 +127,16 @@ class CostAware:
         at, need, going = list(gpus), 1.0 - float(plan.resident[m]), np.zeros(len(may_go), bool)
         found = np.flatnonzero(may_go & plan.here[at].any(axis=0))
         order = found[np.argsort(loss_s[found] / self.facts.weight_bytes[found], kind="stable")].tolist()
-        for o in order:
-            if plan.fits(m, need, without=going)[at].all():
-                break
-            going[o] = True
-        if not plan.fits(m, need, without=going)[at].all():
-            return None
-        for o in np.flatnonzero(going).tolist() if going.sum() > 1 else ():  # the last may have made others needless
+        gone: list[int] = []
+        while not plan.fits(m, need, without=going)[at].all():
+            if len(gone) == len(order):
+                return None
+            gone.append(order[len(gone)])
+            going[gone[-1]] = True
+        for o in gone[:-1]:  # the last may have made others needless
             going[o] = False
             going[o] = not plan.fits(m, need, without=going)[at].all()
-        left: list[int] = np.flatnonzero(going).tolist()
-        return left
+        return [o for o in gone if going[o]]
 
     def _swap(self, plan: Plan, view: View, m: int, gpus: Places, going: list[int]) -> None:
         seconds = self._bring_s(plan)[m] + (self.facts.restore_s * self.parks)[going].sum()
