@@ -100,7 +100,7 @@ def check_placement(spec: str, seeds: Iterable[int] = SEEDS) -> None:
 
 
 def check_replay(spec: str, seed: int) -> None:
-    """One outcome a request, nobody left out, every third case the same twice; weights within memory at each decision."""
+    """One outcome a request, nobody left out, every third case the same twice; weights within memory always."""
     cluster, trace = small_case(seed)
     where = f"{spec}, case {seed}"
     try:
@@ -129,13 +129,14 @@ def check_speed(spec: str, models: int = 100, gpus: int = 16) -> None:
     placement = plugins.create("placement", spec)
     facts = many_facts(models, gpus)
     loads = [a for a in placement.begin(facts) if isinstance(a, Load)]
-    rng, spent = np.random.default_rng(5), []
+    rng = np.random.default_rng(5)
+    spent: dict[str, float] = {}
     for number in range(40):
         view = many_view(facts, loads, 10.0 + number, rng)
         began = time.thread_time()
         placement.decide(view)
-        spent.append(time.thread_time() - began)
-    took = float(np.quantile(spent, 0.25))  # a busy machine is not the placement's fault
+        spent[view.why] = min(spent.get(view.why, 1.0), time.thread_time() - began)  # of many: the machine may be busy
+    took = max(spent.values())
     assert took < DECISION_S, f"{spec}: a decision for {models} models takes {took * 1e3:.2f} ms"
 
 
