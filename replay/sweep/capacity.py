@@ -155,9 +155,11 @@ def _doubts(
 ) -> list[str]:
     """What speaks against the answer."""
     said = []
-    if found["mean"] is not None and found["low"] != found["high"]:
-        sure = "nothing tried" if found["low"] is None else _named(values[found["low"]], search)
-        said.append(f"By its interval, {sure} is surely enough.")
+    if found["mean"] is not None and found["low"] != found["mean"]:
+        sure = "nothing tried" if found["low"] is None else f"only {_named(values[found['low']], search)}"
+        said.append(f"By its interval, {sure} surely will do.")
+    if found["high"] is not None and found["high"] != found["mean"]:
+        said.append(f"By its interval, {_named(values[found['high']], search)} may do too.")
     if not steady:
         good = _good(known, "mean", search.attainment)
         worse = [r for r in sorted(good) if not good[r] and r > (first_good(good) or 0)]

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command(short_help="Replay under every combination of policies, GPUs, loads and objectives; search capacity.")
 @click.argument("spec", type=click.Path(path_type=Path, dir_okay=False), metavar="SWEEP.yaml")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes; as many as cores by default.")

@@ -66,15 +66,21 @@ class InProcess:
 
 
 class LocalProcesses:
-    """Worker processes on this machine, each with one piece of work at a time."""
+    """Worker processes on this machine, each with one piece of work at a time.
+
+    The first piece is done here, before there are any: what it compiles is compiled once, and not by each of them.
+    """
 
     def __init__(self, workers: int):
-        self.workers = workers
+        self.workers, self.warm = workers, False
         self._others = set(multiprocessing.active_children())
         self._pool = _pool(workers)
 
     def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[Item, Result | Failed]]:
         waiting, running = deque(items), dict[Future[Any], Item]()
+        if waiting and not self.warm:
+            self.warm = True
+            yield waiting[0], attempt(work, waiting.popleft())
         while waiting or running:
             self._hand_out(work, waiting, running)
             done, _ = wait(running, return_when=FIRST_COMPLETED)

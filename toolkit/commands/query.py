@@ -43,7 +43,7 @@ def query(
     out: Path | None,
     allow_files: bool,
 ) -> None:
-    """Answer SQL over runs, sweeps, traces and analyses; without SQL, list what can be asked.
+    """Answer SQL over runs, sweeps, traces and analyses; without SQL, list the views.
 
     \b
     Example: trace query "SELECT model, p99(ttft_s) FROM outcomes GROUP BY model" --run runs/
