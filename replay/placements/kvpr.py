@@ -39,28 +39,30 @@ def ratios(plan: Plan, demand: Floats, m: int | None = None) -> Floats:
 def rebalanced(plan: Plan, demand: Floats, tau: float, after: bool) -> dict[int, Places]:
     """Algorithm 1: where each model would move, of those that would.
 
-    GPUs fill from empty, the largest demand first. A model leaves where it is when the pressure there exceeds that of
-    the best GPU by more than `tau`; pressures are of what was placed before it, or with it (`after`). A model over
-    several GPUs takes the best of those it is not on, and is judged by the worst of either: a part of it cannot move.
+    GPUs fill from empty, the largest demand first, without those that nobody asks for. A model leaves where it is when
+    the pressure there exceeds that of the best GPU by more than `tau`; pressures are of what was placed before it, or
+    with it (`after`). A model over several GPUs takes the best of those it is not on, and is judged by the worst of
+    either: a part of it cannot move.
     """
     facts, moves = plan.facts, {}
-    shared, load = facts.memory_bytes.copy(), np.zeros(len(plan.weights))
-    settled = np.flatnonzero(plan.evictable)
+    shared, load = facts.memory_bytes.tolist(), [0.0] * len(plan.weights)
+    settled = np.flatnonzero(plan.evictable & (demand > 0))
     for m in settled[np.argsort(-demand[settled], kind="stable")].tolist():
-        weight = facts.weight_bytes[m]
-        pressure = _pressure(load + demand[m], shared - weight) if after else _pressure(load, shared)
-        target, worst = plan.gpus[m], pressure[list(plan.gpus[m])].max()
-        if worst - pressure.min() > tau:
-            elsewhere = plan.fits(m) & (shared > weight)
+        weight, mine = float(facts.weight_bytes[m]), float(demand[m])
+        with_it = (mine, weight) if after else (0.0, 0.0)
+        pressure = [_ratio(w + with_it[0], s - with_it[1]) for w, s in zip(load, shared, strict=True)]
+        target, worst = plan.gpus[m], max(pressure[g] for g in plan.gpus[m])
+        if worst - min(pressure) > tau:
+            elsewhere = plan.fits(m) & (np.array(shared) > weight)
             elsewhere[list(target)] = False
-            best = plan.choose(m, pressure, elsewhere)
-            if best is not None and worst - pressure[list(best)].max() > tau:
+            best = plan.choose(m, np.array(pressure), elsewhere)
+            if best is not None and worst - max(pressure[g] for g in best) > tau:
                 target = moves[m] = best
-        load[list(target)] += demand[m]
-        shared[list(target)] -= weight
+        for g in target:
+            load[g] += mine
+            shared[g] -= weight
     return moves
 
 
-def _pressure(load: Floats, shared: Floats) -> Floats:
-    made: Floats = np.where(shared > 0, load / np.maximum(shared, 1.0), np.inf)
-    return np.minimum(made, 1e300)
+def _ratio(load: float, shared: float) -> float:
+    return load / shared if shared > 1 else 1e300

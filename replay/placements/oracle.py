@@ -9,6 +9,7 @@ from replay.placements.starting import refuse_misfits
 from replay.placements.stays import Stays
 from toolkit.placing import ABSENT, Action, Facts, Floats, Ints, View
 
+AT_ONCE = 2  # models that are loaded ahead in a cycle, at most: links carry one after the other
 BINS = 20_000  # of the trace's span, at most: how finely future work is added up
 
 
@@ -90,7 +91,7 @@ class Oracle:
         if view.why == "tick":
             lead_s = np.where(np.isfinite(self.facts.load_s), self.facts.load_s, 0.0).max(axis=1) + self.interval_s
             soon = (plan.state == ABSENT) & (view.waiting == 0) & (next_s <= view.now_s + lead_s)
-            for m in np.flatnonzero(soon)[np.argsort(next_s[soon], kind="stable")].tolist():
+            for m in _ordered(soon, next_s)[:AT_ONCE]:
                 self._bring(plan, m, self._resting(plan, view, next_s, float(next_s[m])), work)
         return plan.actions
 

@@ -34,7 +34,7 @@ class Prism:
 
     def __init__(
         self,
-        tau: float = 0.01,
+        tau: float = 0.05,
         window_s: float = 60.0,
         cycle_s: float = 5.0,
         idle_s: float = 45.0,
