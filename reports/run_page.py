@@ -6,13 +6,14 @@ from typing import Any
 
 import polars as pl
 
-from reports import answer, lives, provenance, run_charts, run_tables, sensitivity, words
+from reports import answer, lives, placement_charts, provenance, run_charts, run_tables, sensitivity, words
 from reports.attainment import OBJECTIVES, Objectives
 from reports.compare import comparison, same_trace
 from reports.figures import colour
 from reports.groups import ROWS, TITLES, Split, harm_metric, splits
 from reports.lives import Lives
 from reports.measured import Measured, measure_all
+from reports.misses import misses
 from reports.numbers import Statistics, run_numbers, statistics
 from reports.page import bundle_soon, csv, packed
 from reports.page import render as render_page
@@ -87,6 +88,9 @@ def _values(report: Report) -> dict[str, Any]:
             _spent(i, r, s, b) for i, (r, s, b) in enumerate(zip(runs, spent, bands, strict=True)) if b is not None
         ],
         "phases": [(p, p.removesuffix("_s")) for p in lives.PHASES],
+        "placed": placement_charts.charts(runs),
+        "placed_models": placement_charts.key(runs),
+        "missed": [_missed(i, run) for i, run in enumerate(runs)],
         **_how(report),
     }
 
@@ -134,6 +138,21 @@ def _asked(report: Report) -> dict[str, str]:
         value = report.objectives.fixed(name, report.runs[0].frame)
         found[name] = "each its own" if value is None else f"≤ {words.unit_for('_s', [value]).spell(value)}"
     return found
+
+
+def _missed(index: int, run: Measured) -> dict[str, Any]:
+    """Why requests of a run missed their objectives, most frequent first."""
+    found = misses(run).filter(pl.col("either") > 0).sort("either", descending=True)
+    offered = int(found["offered"][0]) if found.height else 0
+    rows = [
+        {
+            "meaning": row["meaning"],
+            **{name: words.whole(row[name]) for name in ("ttft", "tpot", "either")},
+            "share": words.percent(row["either"] / offered),
+        }
+        for row in found.iter_rows(named=True)
+    ]
+    return {"run": index, "label": run.label, "rows": rows}
 
 
 def _who(report: Report, units: dict[str, Unit]) -> dict[str, Any]:

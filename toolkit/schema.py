@@ -89,7 +89,7 @@ EVENTS = pl.Schema(
     {
         "run_id": pl.String(),
         "time_s": pl.Float64(),
-        "kind": pl.String(),  # load, evict, migrate, resize, offload, preempt, retry, circuit
+        "kind": pl.String(),  # load, evict, migrate, leave, resize, offload, preempt, retry, circuit
         "gpu": pl.String(),
         "model": pl.String(),
         "request_id": pl.Int64(),

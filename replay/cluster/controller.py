@@ -110,7 +110,7 @@ class Controller:
         for e in np.flatnonzero(self.pool.engines["status"] == LEAVING):
             here = self.state.instances[e]
             if here.running + here.waiting == 0 and here.clock <= now:
-                self._take_off(int(e))
+                self._leave(int(e), now)
         self._change(ROUSE, 0, 0, now)
 
     def _change(self, what: int, a: int, b: int, now: int) -> int:
@@ -215,9 +215,16 @@ class Controller:
             self._change(MOVE_QUEUE, before, e, now)
             self.pool.engines["status"][before] = LEAVING
             if self.state.instances["running"][before] == 0:
-                self._take_off(before)
+                self._leave(before, now)
         self._change(ROUSE, 0, 0, now)
         return m
+
+    def _leave(self, e: int, now: int) -> None:
+        """Free what a model has migrated from."""
+        gpus, m = self.gpus_of(e), int(self.pool.engines["model"][e])
+        size = self.hosting.weight_bytes[m] * self.resident[e]
+        self._take_off(e)
+        self.log.add(now, "leave", gpus, m, size * len(gpus), 0, "after it has migrated")
 
     def _take_off(self, e: int) -> int:
         """Free an engine's place and memory; the tokens of KV that its running requests take along."""

@@ -19,6 +19,7 @@ from replay.lean_numba import numba
 Function = Callable[..., Any]
 COMMON: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
 CALLED: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+MARKS = (b"simulation.compiled import", b"np.dtype(")  # of files that the compiled core is made from
 INNER: dict[str, Any] = {"forceinline": True, **CALLED}
 
 
@@ -47,7 +48,7 @@ def entry(function: Function) -> Function:
 
 @cache
 def _sources() -> str:
-    """A hash of every file with compiled code."""
+    """A hash of every file with compiled code or with constants that it holds."""
     here = Path(__file__).parent
     texts = [path.read_bytes() for folder in (here, here.parent / "cluster") for path in sorted(folder.glob("*.py"))]
-    return sha256(b"".join(text for text in texts if b"simulation.compiled import" in text)).hexdigest()
+    return sha256(b"".join(text for text in texts if any(mark in text for mark in MARKS))).hexdigest()

@@ -90,7 +90,7 @@ def _shares(models: int) -> np.ndarray:
 
 
 def timeline(frame: pl.DataFrame) -> pl.DataFrame:
-    """TIMELINE: a thousand samples of queue, running and KV use, counted from the outcomes."""
+    """TIMELINE: a thousand samples of queue, running and KV use, counted from the outcomes, as of the first model."""
     known = frame.drop_nulls("finish_s")
     arrival, start, finish = (np.sort(known[c].to_numpy()) for c in ("arrival_s", "start_s", "finish_s"))
     at = np.linspace(0, float(finish[-1]), 1_000)
@@ -100,6 +100,8 @@ def timeline(frame: pl.DataFrame) -> pl.DataFrame:
         {
             "time_s": at,
             "gpu": ["gpu-0"] * len(at),
+            "model": [frame["model"][0]] * len(at),
+            "kv_bytes": np.minimum(running * 40, 4_000).astype(np.int64) * 2**21,
             "queue": (np.searchsorted(arrival, at) - begun).astype(np.int32),
             "running": running.astype(np.int32),
             "kv_used_blocks": np.minimum(running * 40, 4_000).astype(np.int64),
@@ -110,7 +112,7 @@ def timeline(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def events(frame: pl.DataFrame) -> pl.DataFrame:
-    """EVENTS: a preemption for each request that lost the engine, and a few loads of weights."""
+    """EVENTS: a preemption for each request that lost the engine, a few loads of weights and an eviction."""
     lost = frame.filter((pl.col("preempted_s") > 0) & (pl.col("status") == "ok"))
     preempt = lost.select(
         time_s=pl.col("first_token_s"), kind=pl.lit("preempt"), gpu=pl.lit("gpu-0"), model="model",
@@ -119,8 +121,10 @@ def events(frame: pl.DataFrame) -> pl.DataFrame:
     span = float(frame["arrival_s"].max() or 0)
     load = pl.DataFrame({"time_s": [0.0, span / 3, span / 2], "kind": ["load"] * 3, "gpu": ["gpu-0"] * 3})
     first = frame["model"].unique(maintain_order=True).head(1).to_list() * 3
-    load = load.with_columns(model=pl.Series(first, dtype=pl.String), duration_s=pl.lit(4.0))
-    return pl.concat([preempt, load], how="diagonal")
+    weights = {"bytes": pl.lit(16 * 2**30, dtype=pl.Int64), "model": pl.Series(first, dtype=pl.String)}
+    load = load.with_columns(duration_s=pl.lit(4.0), **weights)
+    evict = load.head(1).with_columns(kind=pl.lit("evict"), time_s=pl.lit(span / 4), duration_s=pl.lit(0.2))
+    return pl.concat([preempt, load, evict], how="diagonal")
 
 
 def sensitivity(frame: pl.DataFrame, moved: float) -> pl.DataFrame:
