@@ -136,7 +136,7 @@ def _idle(rows: pl.DataFrame) -> Row:
     inside = min(found) < best < max(found)
     return _row(
         "The idle threshold has an optimum near 45 s; below 40 s it thrashes, above 80 s it hoards",
-        f"best at {best:g} s ({100 * found[best]:.1f} %), 45 s has {100 * found[45.0]:.1f} %; {100 * spread:.1f} points "
+        f"best at {best:g} s ({100 * found[best]:.1f} %), 45 s: {100 * found[45.0]:.1f} %; {100 * spread:.1f} points "
         f"lie between the best and the worst of {min(found):g} to {max(found):g} s",
         "holds" if inside and 30 <= best <= 80 and spread > 0.01 else "does not hold here",
     )

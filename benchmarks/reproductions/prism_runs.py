@@ -22,7 +22,9 @@ def results(study: Study, folder: Path, arena: Path | None, *, quick: bool = Fal
             if placement in axes["placements"]:
                 only = {**axes, "placements": [placement], "schedulers": [scheduler]}
                 tables.append(_table(study, folder / f"{study.name}-{placement}", only, arena))
-    return pl.concat(tables).unique(["placement", "scheduler", "gpus", "load", "slo_scale_ttft", "seed"], keep="first")
+    return pl.concat(tables).unique(
+        ["placement", "scheduler", "gpus", "load", "slo_scale_ttft", "seed"], keep="first", maintain_order=True
+    )
 
 
 def _table(study: Study, folder: Path, axes: dict[str, Any], arena: Path | None) -> pl.DataFrame:
