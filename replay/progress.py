@@ -11,7 +11,7 @@ Report = Callable[[str, int, int], None]
 
 @contextmanager
 def progress(names: Sequence[str], total: int) -> Iterator[Report]:
-    """One bar a name while the block runs; gives what moves them. Silent without names, and where stderr is no terminal."""
+    """One bar a name while the block runs; gives what moves them. Silent without names or terminal."""
     if not names or not sys.stderr.isatty():
         yield lambda name, done, total: None
         return

@@ -42,6 +42,8 @@ def page(tables: dict[str, pl.DataFrame], arbitration: list[dict[str, Any]], com
         **{key: _shown(by_axis, name) for key, name in _NAMES.items()},
         idle=markdown(moves(tables["idle-threshold"])),
         window=markdown(moves(tables["window"])),
+        tau=markdown(moves(tables["tau"])),
+        contention=_contention(tables),
         arbitration=markdown(arbitration),
         regimes="\n\n".join(_regimes(tables)),
         churn=markdown(moves(tables["churn"])),
@@ -58,6 +60,12 @@ _NAMES = {"eight_models": "eight-models", "objectives": "objectives", "eighteen_
 
 def _shown(tables: dict[str, list[dict[str, Any]]], name: str) -> str:
     return markdown(tables[name]) if name in tables else ""
+
+
+def _contention(tables: dict[str, pl.DataFrame]) -> str:
+    """TTFT / TPOT attainment by policy and contention; nothing where the Arena trace was not replayed."""
+    found = [rows.with_columns(at=pl.lit(float(n[11:]))) for n, rows in tables.items() if n.startswith("contention-")]
+    return markdown(attainments(pl.concat(found), "at", "contention")) if found else ""
 
 
 def _regimes(tables: dict[str, pl.DataFrame]) -> list[str]:

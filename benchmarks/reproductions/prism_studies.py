@@ -60,10 +60,11 @@ def _burst(at_s: float, for_s: float, factor: float) -> dict[str, Any]:
 
 def bursty(models: int, span_s: float, rate: float) -> dict[str, Any]:
     """Models of Zipf popularity over a thin background, three quarters of them in groups that burst together."""
+    size = max(2, models // 8)
     groups = [
-        {"name": f"g{g}", "size": max(2, models // 8), "rate_per_s": 6 * rate / models, "every_s": 300, "for_s": 60,
+        {"name": f"g{g}", "size": size, "rate_per_s": 6 * rate / models, "every_s": 300, "for_s": 60,
          "participation": 0.9, "jitter_s": 5}
-        for g in range(6)
+        for g in range(max(1, min(6, 3 * models // (4 * size))))
     ]  # fmt: skip
     stream = {
         "name": "groups",
@@ -101,18 +102,18 @@ def eight_models() -> Study:
     models = [{"name": f"m{r}", "preset": preset, "rank": r} for r, preset in EIGHT.items()]
     axes = {
         "placements": list(POLICIES),
-        "load": [2, 8, 16, 32, 64],
+        "load": [1, 2, 4, 8, 16],
         "slo_scale": [SCALE],
         "seeds": list(range(5)),
         "speed": 5.0,
     }
-    return Study("eight-models", _cluster(models, 2), axes, None, {"seeds": [0, 1], "load": [8, 32]})
+    return Study("eight-models", _cluster(models, 2), axes, None, {"seeds": [0, 1], "load": [2, 8]})
 
 
 def objectives() -> Study:
     """The eight models at one load, by how strict the objectives are."""
     eight = eight_models()
-    axes = {**eight.axes, "load": [24], "slo_scale": [[s, s] for s in (2, 5, 10, 20, 40)]}
+    axes = {**eight.axes, "load": [4], "slo_scale": [[s, s] for s in (2, 5, 10, 20)]}
     return Study("objectives", eight.cluster, axes, None, {"seeds": [0, 1], "slo_scale": [[5, 5], [20, 20]]})
 
 
@@ -126,8 +127,8 @@ def eighteen_models() -> Study:
         seen[rank] = seen.get(rank, 0) + 1
     axes = {
         "placements": list(POLICIES),
-        "gpus": [1, 2, 3, 4, 6, 8],
-        "load": [16],
+        "gpus": [2, 3, 4, 6, 8],
+        "load": [4],
         "slo_scale": [SCALE],
         "seeds": list(range(5)),
         "speed": 5.0,
@@ -139,19 +140,19 @@ def many_models() -> Study:
     """Fifty-eight models by GPUs, in bursty groups."""
     axes = {
         "placements": list(POLICIES),
-        "gpus": [8, 12, 16, 24, 32],
+        "gpus": [8, 12, 16, 24],
         "slo_scale": [SCALE],
         "seeds": list(range(5)),
     }
     quick = {"seeds": [0], "gpus": [8, 16]}
-    return Study("fifty-eight-models", _cluster(_sized(58), 40), axes, bursty(58, 1200.0, 12.0), quick)
+    return Study("fifty-eight-models", _cluster(_sized(58), 40), axes, bursty(58, 600.0, 12.0), quick)
 
 
 def _prism(name: str, key: str, values: Iterable[float]) -> Study:
     placements = [f"prism:{key}={value:g}" for value in values]
     axes = {"placements": placements, "schedulers": ["moore-hodgson"], "slo_scale": [SCALE], "seeds": list(range(5))}
-    workload = bursty(24, 1800.0, 6.0)
-    return Study(name, _cluster(_sized(24), 4), axes, workload, {"seeds": [0]})
+    workload = bursty(24, 900.0, 6.0)
+    return Study(name, _cluster(_sized(24), 2), axes, workload, {"seeds": [0]})
 
 
 def idle_threshold() -> Study:
@@ -164,17 +165,31 @@ def window() -> Study:
     return _prism("window", "window_s", (5, 15, 30, 60, 120, 300))
 
 
+def threshold() -> Study:
+    """How much less the pressure elsewhere must be for a model to migrate; the paper does not say."""
+    return _prism("tau", "tau", (0.003, 0.01, 0.03, 0.1, 0.3, 1.0))
+
+
+def contention(share: float) -> Study:
+    """The eight models at one load when running beside another model costs this share of a step."""
+    eight = eight_models()
+    chosen = ["static", "muxserve++", "lru", "prism", "prism-code", "cost-aware", "oracle"]
+    cluster = {**eight.cluster, "sharing": {"contention": share}}
+    axes = {**eight.axes, "load": [4], "placements": chosen}
+    return Study(f"contention-{share:g}", cluster, axes, None, {"seeds": [0]})
+
+
 def regime(models: int) -> Study:
     """So many models of different sizes on two GPUs, at the same load: where placement by KV pressure wins."""
     axes = {
         "placements": ["static", "muxserve++", "lru", "prism", "prism:kvpr=after", "prism-code", "oracle"],
         "slo_scale": [SCALE],
-        "load": [1, 3],
+        "load": [1, 2],
         "seeds": list(range(5)),
     }
     presets = (MIDDLE, SMALL[0], "llama-2-13b", SMALL[1])
     hosted = [{"name": f"m{n}", "preset": presets[n % 4]} for n in range(models)]
-    return Study(f"regime-{models}", _cluster(hosted, 2), axes, bursty(models, 900.0, 8.0), {"seeds": [0], "load": [1]})
+    return Study(f"regime-{models}", _cluster(hosted, 2), axes, bursty(models, 600.0, 8.0), {"seeds": [0], "load": [1]})
 
 
 def churn() -> Study:
@@ -199,6 +214,8 @@ STUDIES = (
     many_models(),
     idle_threshold(),
     window(),
-    *(regime(models) for models in (2, 4, 8, 16, 24)),
+    threshold(),
+    *(contention(share) for share in (0.0, 0.5, 1.0)),
+    *(regime(models) for models in (2, 4, 8, 10)),
     churn(),
 )
