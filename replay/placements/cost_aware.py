@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from replay.placements.expecting import Expecting
-from replay.placements.plan import Mask, Places, Plan, longest_bytes, relieve
+from replay.placements.plan import Mask, Places, Plan, idle, longest_bytes, relieve, short
 from replay.placements.starting import refuse_misfits, start
 from replay.placements.stays import Stays
 from toolkit.placing import ABSENT, LOADING, READY, Action, Facts, Floats, View
@@ -21,14 +21,16 @@ class CostAware:
     + the time to bring it). Who makes room loses: its requests, and those expected meanwhile, wait until the other has
     had its time and it is back; what runs is computed again. Models make room while their loss is within the gain, the
     least loss for a GPU's byte first; so an idle one goes at once, a busy one once others have waited for as long as it
-    would (ski rental), and nobody before it has produced a token. Expected requests are those of the last `short_s` and
-    `long_s`; how long they stay is by Little's law.
+    would (ski rental), nobody before it has produced a token, and nobody so soon that swaps would take more than
+    `swap_share` of the time. Expected requests are those of the last `short_s` and `long_s`; how long they stay is by
+    Little's law.
 
     Where layers come back from the host sooner than a load takes (engines start anew, weights come from storage),
     models are parked, not evicted: no layer on the GPU, the engine up, so that a request is served slowly at once and
     faster when its layers are back; with `park` = false they are not. GPUs are chosen for the fewest neighbours that
-    run. Every `cycle_s`: one model migrates where that takes `relief` running neighbours off it, and what is likely to
-    be asked for is loaded into memory that is free. Weights leave `least_kv_share` of a GPU's memory to KV.
+    run. Every `cycle_s`: idle models go where requests have waited for KV memory for more than they lose, one model
+    migrates where that takes `relief` running neighbours off it, and what is likely to be asked for is loaded into
+    memory that is free. Weights leave `least_kv_share` of a GPU's memory to KV.
     """
 
     arbitrates = True
@@ -39,11 +41,13 @@ class CostAware:
         long_s: float = 300.0,
         cycle_s: float = 0.5,
         relief: float = 0.5,
+        swap_share: float = 0.1,
         park: bool = True,
         least_kv_share: float = 0.05,
     ):
         self.short_s, self.long_s, self.interval_s = short_s, long_s, cycle_s
-        self.relief, self.park, self.least_kv_share = relief, park, least_kv_share
+        self.relief, self.swap_share = relief, swap_share
+        self.park, self.least_kv_share = park, least_kv_share
 
     def begin(self, facts: Facts) -> Sequence[Action]:
         self.facts, self.stays = facts, Stays(len(facts.models))
@@ -61,13 +65,14 @@ class CostAware:
     def decide(self, view: View) -> Sequence[Action]:
         plan = Plan(self.facts, view, self.least_kv_share)
         self.expecting.note(view)
-        had_a_turn = self.stays.had_a_turn(view, 0.0)
+        had_a_turn = self.stays.had_a_turn(view, self._swap_s(plan, view) / self.swap_share)
         if view.why == "memory":
             relieve(plan, view)
             return plan.actions
         for m in self._wanting(plan, view):
             self._bring(plan, view, m, had_a_turn)
         if view.why == "tick" and not plan.actions and not (plan.state == LOADING).any():
+            self._free_kv(plan, view)
             self._migrate(plan, view)
             self._load_ahead(plan, view)
         return plan.actions
@@ -145,7 +150,7 @@ class CostAware:
             self._take_off(plan, o)
         if plan.state[m] == READY:
             plan.offload(m, 1.0)
-            self.stays.begin_again(m)
+            self.stays.begin_again(m, view.now_s)
         else:
             plan.load(m, gpus)
 
@@ -165,16 +170,38 @@ class CostAware:
         e, facts = self.expecting, self.facts
         back_s = np.where(self.parks, facts.restore_s, self.load_s)
         out_s = self._bring_s(plan)[m] + e.stay_s[m]
-        again_s = view.kv_bytes / facts.kv_bytes_per_token * facts.prefill_s_per_token * (view.running > 0)
-        now = (view.waiting + view.running) * (out_s + back_s) + again_s
+        now = (view.waiting + view.running) * (out_s + back_s) + self._again_s(view)
         to_come = e.rate * out_s * (out_s / 2 + back_s) + np.minimum(1.0, e.rate * self.long_s) * back_s * 0.5
         loss: Floats = now + to_come
         return loss
+
+    def _again_s(self, view: View) -> Floats:
+        """[m] to compute again what its requests lose with their KV memory."""
+        tokens = np.where(view.running > 0, view.kv_bytes / self.facts.kv_bytes_per_token, 0.0)
+        again: Floats = tokens * self.facts.prefill_s_per_token
+        return again
+
+    def _swap_s(self, plan: Plan, view: View) -> Floats:
+        """[m] that taking it off and bringing it back takes of its GPUs' time."""
+        swap: Floats = np.where(self.parks, self.facts.restore_s, self.load_s) + self._again_s(view)
+        return swap
 
     def _crowd(self, plan: Plan, view: View) -> Floats:
         """[g] models expected to run beside."""
         crowd: Floats = plan.here @ np.maximum(self.expecting.busy, view.running > 0)
         return crowd
+
+    def _free_kv(self, plan: Plan, view: View) -> None:
+        """Let one idle model a GPU go where requests wait for KV memory, if they have waited for more than it loses."""
+        waited_s = view.waiting * np.nan_to_num(view.now_s - view.oldest_s)
+        for g in np.flatnonzero(short(plan, view)).tolist():
+            queued = np.where(plan.here[g], waited_s, 0.0)
+            loss_s = self._loss_s(plan, view, int(np.argmax(queued)))
+            may_go = idle(plan, view) & plan.here[g] & (plan.resident > 0)
+            loss_s = np.where(may_go, loss_s, np.inf)
+            o = int(np.argmin(loss_s))
+            if loss_s[o] <= queued.sum():
+                self._take_off(plan, o)
 
     def _migrate(self, plan: Plan, view: View) -> None:
         """Move the one model that loses most running neighbours by it."""

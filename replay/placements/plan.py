@@ -11,6 +11,7 @@ from toolkit.placing import ABSENT, LOADING, READY, Action, Evict, Facts, Floats
 Mask = NDArray[np.bool_]
 Places = tuple[int, ...]
 PAGE_BYTES = 2 * 2**20
+SHORT = 0.05  # of a GPU's memory: less than this free is next to nothing
 SLACK_BYTES = 1.0  # sums of weights in another order may differ by less
 
 
@@ -154,6 +155,13 @@ def idle(plan: Plan, view: View) -> Mask:
     """[m] ready models without requests."""
     resting: Mask = plan.evictable & (view.waiting + view.running == 0)
     return resting
+
+
+def short(plan: Plan, view: View) -> Mask:
+    """[g] where KV memory is constrained: requests wait, and next to nothing is free."""
+    queued = plan.here @ ((view.state == READY) & (view.waiting > 0))
+    constrained: Mask = queued & (view.free_bytes < SHORT * plan.facts.memory_bytes)
+    return constrained
 
 
 def relieve(plan: Plan, view: View) -> None:

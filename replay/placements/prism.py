@@ -6,12 +6,10 @@ from typing import Literal
 import numpy as np
 
 from replay.placements.kvpr import Demand, ratios, rebalanced
-from replay.placements.plan import Plan, asked_for, idle, make_room, relieve
+from replay.placements.plan import Plan, asked_for, idle, make_room, relieve, short
 from replay.placements.starting import checked, refuse_misfits, start
 from toolkit.errors import SettingFailure
-from toolkit.placing import READY, Action, Facts, Floats, View
-
-SHORT = 0.05  # of a GPU's memory: less than this free, with requests waiting, is constrained
+from toolkit.placing import Action, Facts, Floats, View
 
 
 class Prism:
@@ -86,10 +84,9 @@ class Prism:
 
     def _evict_idle(self, plan: Plan, view: View, victims: list[int]) -> None:
         """Let idle models go where others wait for KV memory."""
-        queued = plan.here @ ((view.state == READY) & (view.waiting > 0))
-        short = queued & (view.free_bytes < SHORT * self.facts.memory_bytes)
+        where = short(plan, view)
         for m in victims:
-            if plan.evictable[m] and short[list(plan.gpus[m])].any():
+            if plan.evictable[m] and where[list(plan.gpus[m])].any():
                 plan.evict(m)
 
     def _migrate(self, plan: Plan, demand: Floats) -> None:
