@@ -128,8 +128,17 @@ def test_goodput_and_attainment_are_unknown_without_objectives(tmp_path: Path) -
     assert ask(sql, runs=[make_run(tmp_path / "r", frame)]) == [{"met": None, "good": None}]
 
 
-def test_every_documented_column_is_there(run: Path, trace: Path) -> None:
-    with database(runs=[run], traces=[trace]) as connection:
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """A sweep that is not begun."""
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    (folder / "sweep.json").write_bytes(b"{}")
+    return folder
+
+
+def test_every_documented_column_is_there(run: Path, trace: Path, sweep: Path) -> None:
+    with database(runs=[run], traces=[trace], sweep=sweep) as connection:
         found = views(connection)
     for name, (_, _, columns) in VIEWS.items():
         assert found[name][: len(columns)] == list(columns)
@@ -292,11 +301,11 @@ def test_a_damaged_part_is_one_line(tmp_path: Path) -> None:
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
 
 
-def test_the_guide_lists_every_view_and_its_examples_run(run: Path, trace: Path, tmp_path: Path) -> None:
+def test_the_guide_lists_every_view_and_its_examples_run(run: Path, trace: Path, sweep: Path, tmp_path: Path) -> None:
     pl.DataFrame({"window_s": [1.0]}).write_parquet(tmp_path / "arrivals_dispersion.parquet")
     shown = cli()
     assert (shown.exit_code, shown.stdout) == (0, guide() + "\n")
-    folder = {"--run": run, "--trace": trace, "--analysis": tmp_path}
+    folder = {"--run": run, "--trace": trace, "--analysis": tmp_path, "--sweep": sweep}
     for sql, option in EXAMPLES.items():
         assert sql in shown.stdout
         assert cli(sql, option, folder[option]).exit_code == 0, sql
