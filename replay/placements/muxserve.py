@@ -31,6 +31,9 @@ class MuxServe:
         self.facts = facts
         work = facts.tokens_per_s * (facts.prefill_s_per_token + facts.decode_s_per_token) / 2
         self.places = spread(facts, work, self.least_kv_share)
+        gpus = range(len(facts.gpus))
+        self.here = [np.array([m for m, there in self.places.items() if g in there], np.int64) for g in gpus]
+        self.pool = [float(facts.memory_bytes[g] - facts.weight_bytes[self.here[g]].sum()) for g in gpus]
         self.mean_bytes = kv_rate(facts) / np.maximum(facts.requests_per_s, 1e-12)
         self.share = np.maximum(kv_rate(facts), 1e-9 * max(float(kv_rate(facts).max()), 1e-9))
         self.quota = self._quotas(np.zeros(len(facts.models)))
@@ -49,10 +52,8 @@ class MuxServe:
     def _quotas(self, need: Floats) -> Floats:
         """[m] on each of its GPUs: the least of what they give."""
         quota = np.full(len(need), np.inf)
-        for g, memory in enumerate(self.facts.memory_bytes):
-            here = np.array([m for m, gpus in self.places.items() if g in gpus], np.int64)
+        for here, pool in zip(self.here, self.pool, strict=True):
             if len(here):
-                pool = memory - self.facts.weight_bytes[here].sum()
                 quota[here] = np.minimum(quota[here], divided(pool, need[here], self.share[here]))
         floor: Floats = np.maximum(quota, np.where(np.isfinite(quota), longest_bytes(self.facts), 0.0))
         return floor
