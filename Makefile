@@ -26,6 +26,8 @@ demo: .venv/.core  ## analyse, replay and report the embedded sample trace into 
 
 .PHONY: test
 test: .venv/.dev  ## run the tests, the slow ones left out
+	@echo "compiling the simulation's core (once, about a minute)"
+	$(BIN)/python -m tests.compile_all
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 .PHONY: test-slow

@@ -302,7 +302,8 @@ class Controller:
         self._change(SQUEEZE, e, 0, now)
         self._stay(e, gpus)
         self.pool.engines["table"][e] = self.tables.row(m, self.hosting.gpu_types[gpus[0]], action.resident)
-        seconds = self.hosting.machine.load_s(abs(more), len(gpus), "dram")
+        machine = self.hosting.machine  # layers that go are on the host already: only their memory is freed
+        seconds = machine.load_s(more, len(gpus), "dram") if more > 0 else machine.unload_s(-more)
         begins, ends = self._transfer(gpus, max(now, int(self.state.instances["clock"][e])), seconds)
         self.state.instances["clock"][e] = ends  # it does not serve while its layers move
         self._change(ROUSE, 0, 0, now)
