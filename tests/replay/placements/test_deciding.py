@@ -18,7 +18,7 @@ from replay.placements.rates import Window
 from replay.placements.serverlessllm import ServerlessLLM
 from replay.placements.spread import spread
 from replay.placements.static import Static
-from tests.replay.placements.clusters import GIB, asked, facts_of, view_of
+from tests.replay.placements.asked_clusters import GIB, asked, facts_of, view_of
 from toolkit.errors import SettingFailure
 from toolkit.placing import Evict, Load, Migrate, Offload, Resize
 
