@@ -48,6 +48,7 @@ def page(tables: dict[str, pl.DataFrame], arbitration: list[dict[str, Any]], com
         regimes="\n\n".join(_regimes(tables)),
         churn=markdown(moves(tables["churn"])),
         command=command,
+        trial="QUICK" in command,
         versions=", ".join(f"{name} {version}" for name, version in versions().items()),
         seeds=f"{seeds} seeds" if seeds > 1 else "one seed",
         strict=prism_arbitration.STRICT,

@@ -203,7 +203,8 @@ def churn() -> Study:
         "seeds": list(range(5)),
     }
     workload = {"name": "churn", "span_s": 49 * 3600, "streams": streams}
-    return Study("churn", _cluster(models, 3), axes, workload, {"seeds": [0]})
+    quick = {"seeds": [0], "placements": ["lru", "prism", "prism-code"]}  # the others decide every half or whole second
+    return Study("churn", _cluster(models, 3), axes, workload, quick)
 
 
 STUDIES = (
