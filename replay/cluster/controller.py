@@ -63,13 +63,16 @@ class Controller:
         return self.pending[0][0] if self.pending else int(NEVER)
 
     def live(self, m: int) -> I64:
-        """A model's requests, but for the first that have ended."""
+        """A model's requests that may wait: but for the first that have ended, and where all arrive by the trace's
+        clock for those to come.
+        """
         status, ids = self.state.requests.view(np.ndarray)["status"], self._requests[m]
         at = self._ended[m]
         while at < len(ids) and status[ids[at]] in (FINISHED, REJECTED):
             at += 1
         self._ended[m] = at
-        return ids[at:]
+        come = len(ids) if self.settings["closed"][0] else int(self.pool.models["arrived"][m])
+        return ids[at:come]
 
     def gpus_of(self, e: int) -> tuple[int, ...]:
         return tuple(int(g) for g in self.pool.places[e, : self.pool.engines["width"][e]])

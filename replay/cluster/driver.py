@@ -41,15 +41,12 @@ class ClusterDriver:
     controller: Controller
     placement: Placement
     feedback: Feedback
-    span_s: float
     every: int  # picoseconds between ticks; NEVER: none
-    scale: float
     tick: int = 0
     idle_ticks: int = 0
     cpu_s: float = 0.0
     decisions: int = 0
     deciding_s: float = 0.0
-    _written: tuple[int, Any] = (0, None)
 
     @classmethod
     def prepare(
@@ -91,8 +88,9 @@ class ClusterDriver:
         )
         interval_s = getattr(placement, "interval_s", None)
         every = int(NEVER) if not interval_s else max(1, round(float(interval_s) * PS))
-        made = cls(hosting, controller, placement, Feedback(scheduler, trace, state), span_s, every, scale)
+        made = cls(hosting, controller, placement, Feedback(scheduler, trace, state), every)
         facts = facts_of(hosting, tables, method)
+        made._compile()
         controller.apply(placement.begin(facts), 0, at_once=True)
         made.tick = every
         return made
@@ -103,7 +101,6 @@ class ClusterDriver:
 
     def run(self, writer: RunWriter | None, watch: Watch | None) -> bool:
         """Go on until the end, or until `watch` says stop. True when finished; nothing is written without a writer."""
-        self._compile()
         more = True
         while more:
             if watch is not None and watch.stopped():
@@ -206,7 +203,8 @@ class ClusterDriver:
     def _starved(self) -> bool:
         """Nothing moves, and requests wait for models that are nowhere: ask for each, then give up."""
         c = self.controller
-        now = int(c.state.instances["clock"].max())
+        # All that wait have come by the last miss; engines that never ran stand at 0.
+        now = max(int(c.state.instances["clock"].max()), int(c.pool.cluster["when"][0]))
         for m in self._starving():
             self._decide("miss", m, now)
         if not c.pending and c.pool.cluster["awake"][0] == 0:

@@ -251,3 +251,20 @@ def test_scheduler_is_asked_once_for_all_models_of_a_gpu() -> None:
     both = (Load(0, (0,)), Load(1, (0,)))
     replay_on(cluster_of(["a", "b"], limits=limits), trace, Scripted(both, arbitrates=True), Asked())
     assert max(asked) >= 3
+
+
+def test_a_load_that_comes_after_all_have_asked_in_vain_is_not_before_they_came() -> None:
+    class Reluctant(Scripted):
+        """Loads a model when it is asked for the second time."""
+
+        asked = 0
+
+        def decide(self, view: View) -> list[Action]:
+            self.asked += 1
+            return [Load(view.model, (0,))] if self.asked == 2 else []
+
+    reluctant = Reluctant()
+    reluctant.interval_s = 0.0  # it is asked at misses alone
+    ended = replay_on(cluster_of(["a"]), requests((5.0, "a", 100, 10)), reluctant).outcomes
+    assert ended["status"].to_list() == ["ok"]
+    assert ended["start_s"][0] > 5.0
