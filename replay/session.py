@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 import polars as pl
+from click.core import ParameterSource
 
 from replay.explain import checked_request, story
 from replay.latency_models.choosing import served_by
@@ -23,6 +24,11 @@ from toolkit.runs import Run, RunWriter, find_runs
 from toolkit.trace_options import open_trace
 from toolkit.traces import Trace
 
+OF_ONE_ENGINE = {
+    "gpu", "model_preset", "latency", "tensor_parallel", "kv_blocks", "block_tokens", "max_num_seqs",
+    "max_num_batched_tokens", "max_model_len", "prefix_caching", "decode_first", "swap_bytes_per_s", "instances",
+    "routing", "async_scheduling", "expert_parallel", "batch_size", "batch_wait_s", "idle_poll_s",
+}  # fmt: skip
 NOT_REPLAYED = ("source_status", "source_ttft_s", "source_e2e_s")
 
 
@@ -32,10 +38,11 @@ def begin(options: dict[str, Any]) -> bool:
     engines = build_engines(options)
     trace = open_trace(options["traces"], dict(options))
     requests = replayable(trace, options["session_gap_s"])
+    of_one = options["engine"] != "openai" and options["cluster"] is None
     hardware = {name: options[name] for name in ("gpu", "latency", "tensor_parallel")}
     settings = {
         "trace": trace.info.to_dict(),
-        "hardware": None if options["engine"] == "openai" else {**hardware, "model": options["model_preset"]},
+        "hardware": {**hardware, "model": options["model_preset"]} if of_one else None,
         "seed": None,
         "options": given,
         "command": command_line(given),
@@ -95,18 +102,27 @@ def _job(run: Run, engines: Mapping[str | None, Engine]) -> Job:
 def build_engines(options: dict[str, Any]) -> dict[str | None, Engine]:
     """The engines the options describe: one for each placement on a cluster, else one (None)."""
     if options["cluster"] is None:
-        if options["placements"]:
-            raise SettingFailure("needs a cluster", where="--placement", hint="describe it with --cluster CLUSTER.yaml")
+        for name, option in (("placements", "--placement"), ("slo_scale", "--slo-scale")):
+            if options[name]:
+                raise SettingFailure("needs a cluster", where=option, hint="describe it with --cluster CLUSTER.yaml")
         return {None: build_engine(options)}
     from replay.engines.cluster import from_options
 
     if options["engine"] != "simulated":
         raise SettingFailure(f"is simulated, not --engine {options['engine']}", where="--cluster")
-    for name in ("async_scheduling", "expert_parallel"):
-        if options[name]:
-            raise SettingFailure("is not simulated on a --cluster", where=f"--{name.replace('_', '-')}")
+    _refuse_one_engine()
     specs = split_specs(options["placements"] or ("static",), "--placement")
     return {spec: from_options(options, spec) for spec in specs}
+
+
+def _refuse_one_engine() -> None:
+    """On a cluster, nothing that is said of one engine may be passed over in silence."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if given and parameter.name in OF_ONE_ENGINE:
+            hint = "leave it out; CLUSTER.yaml says what there is, docs/many-models.md its keys"
+            raise SettingFailure("is of one engine, not of a --cluster", where=parameter.opts[0], hint=hint)
 
 
 def build_engine(options: dict[str, Any]) -> Engine:

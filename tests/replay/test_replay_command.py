@@ -319,3 +319,51 @@ def test_swapping_keeps_what_was_computed(trace_file, tmp_path):
         assert found.info["preemptions"] > 0
         ends[name] = found.table("outcomes").collect()["finish_s"].max()
     assert ends["free"] < ends["recompute"] < ends["slow"]
+
+
+CLUSTER = """
+gpus: [{type: h100, count: 1}]
+models: [{name: all, preset: llama-3.2-1b, serves: [m0, m1, m2]}]
+"""
+
+
+@pytest.fixture
+def cluster_file(tmp_path):
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    return tmp_path / "cluster.yaml"
+
+
+def test_a_cluster_is_replayed_under_several_placements_and_says_nothing_of_one_engine(
+    trace_file, cluster_file, tmp_path
+):
+    words = ["replay", str(trace_file), "--cluster", str(cluster_file), "--placement", "static,lru", "--no-band"]
+    done = CliRunner().invoke(main, [*words, "--out", str(tmp_path / "runs")])
+    assert done.exit_code == 0, done.output
+    runs = {run.path.name: run for run in find_runs([tmp_path / "runs"])}
+    assert sorted(runs) == ["lru-fcfs", "static-fcfs"]
+    assert runs["lru-fcfs"].info["hardware"] is None
+    assert runs["lru-fcfs"].info["placement"]["name"] == "lru"
+
+
+@pytest.mark.parametrize(
+    "given", [["--gpu", "l4"], ["--kv-blocks", "9"], ["--no-prefix-caching"], ["--instances", "2"]]
+)
+def test_what_is_said_of_one_engine_is_refused_on_a_cluster(trace_file, cluster_file, tmp_path, given):
+    words = ["replay", str(trace_file), "--cluster", str(cluster_file), "--out", str(tmp_path / "runs"), *given]
+    done = CliRunner().invoke(main, words)
+    assert f"{given[0].replace('--no-prefix', '--prefix')}: is of one engine, not of a --cluster" in done.output
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_needs_a_cluster_is_refused_without_one(trace_file, tmp_path):
+    for given in (["--placement", "prism"], ["--slo-scale", "5", "2"]):
+        done = CliRunner().invoke(main, ["replay", str(trace_file), "--out", str(tmp_path / "runs"), *given])
+        assert f"{given[0]}: needs a cluster" in done.output
+
+
+def test_a_model_that_no_one_serves_leaves_no_folder(trace_file, cluster_file, tmp_path):
+    cluster_file.write_text(CLUSTER.replace(", m2", ""))
+    words = ["replay", str(trace_file), "--cluster", str(cluster_file), "--out", str(tmp_path / "runs")]
+    done = CliRunner().invoke(main, words)
+    assert "66 requests are for models that nobody serves, as 'm2'" in done.output
+    assert not (tmp_path / "runs").exists()
