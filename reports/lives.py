@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from reports.loading import loading
 from reports.measured import Measured
 
 PHASES = ("queue_s", "loading_s", "prefill_s", "decode_s", "preempted_s")
@@ -28,7 +29,7 @@ class Lives:
 
 
 def lives(run: Measured) -> Lives:
-    """Each completed request's time, cut into PHASES.
+    """Each completed request's time, cut into PHASES; waiting while its model's weights were loading is `loading_s`.
 
     A preemption falls between start and finish; its time is taken out of decode first and out of prefill for the
     rest, because the tables do not say before which token it happened.
@@ -38,11 +39,12 @@ def lives(run: Measured) -> Lives:
     lost = pl.min_horizontal(pl.col("preempted_s").fill_null(0.0), prefill + decode)
     frame = known.with_columns(
         queue_s=pl.col("queueing_delay_s"),
-        loading_s=pl.lit(0.0),
         prefill_s=prefill - (lost - decode).clip(lower_bound=0.0),
         decode_s=(decode - lost).clip(lower_bound=0.0),
         preempted_s=lost,
     ).collect()
+    load = pl.min_horizontal(pl.Series(loading(frame, run)), "queue_s")
+    frame = frame.with_columns(loading_s=load, queue_s=pl.col("queue_s") - load)
     return Lives(frame, np.argsort(-frame["e2e_s"].to_numpy(), kind="stable"))
 
 
@@ -58,29 +60,14 @@ def composition(found: Lives) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def with_loading(rows: pl.DataFrame, run: Measured) -> pl.DataFrame:
-    """Move the part of each row's queueing during which its own model's weights were loading to `loading_s`."""
-    loads = run.events.filter((pl.col("kind") == "load") & pl.col("duration_s").is_not_null())
-    if loads.is_empty() or rows.is_empty():
-        return rows
-    begin = loads["time_s"].to_numpy()
-    end, model = begin + loads["duration_s"].to_numpy(), loads["model"].to_numpy()
-    spent = [
-        float(np.clip(np.minimum(end, s) - np.maximum(begin, a), 0, None)[model == m].sum())
-        for a, s, m in rows.select("arrival_s", "start_s", pl.col("model").cast(pl.String)).iter_rows()
-    ]
-    loading = pl.min_horizontal(pl.Series(spent), pl.col("queue_s"))
-    return rows.with_columns(loading_s=loading, queue_s=pl.col("queue_s") - loading)
-
-
-def slices(found: Lives, run: Measured) -> dict[str, pl.DataFrame]:
+def slices(found: Lives) -> dict[str, pl.DataFrame]:
     """The requests to look at: the slowest, and a few around P99, P90 and P50 of E2E."""
     n = len(found.order)
     chosen = {f"Slowest {min(SLOWEST, n)}": found.rows(0, SLOWEST)}
     for name, level in reversed(SLICES.items()):
         middle = round((n - 1) * (1 - level))
         chosen[f"Around {name}"] = found.rows(max(0, middle - SLICE // 2), SLICE)
-    return {name: with_loading(rows, run) for name, rows in chosen.items()}
+    return chosen
 
 
 def main_phase(bands: pl.DataFrame, band: str = "slowest 1 %") -> tuple[str, float]:

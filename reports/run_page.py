@@ -90,7 +90,7 @@ def _values(report: Report) -> dict[str, Any]:
         "phases": [(p, p.removesuffix("_s")) for p in lives.PHASES],
         "placed": placement_charts.charts(runs),
         "placed_models": placement_charts.key(runs),
-        "missed": [_missed(i, run) for i, run in enumerate(runs)],
+        "missed": [_missed(i, run, s) for i, (run, s) in enumerate(zip(runs, spent, strict=True))],
         **_how(report),
     }
 
@@ -140,9 +140,9 @@ def _asked(report: Report) -> dict[str, str]:
     return found
 
 
-def _missed(index: int, run: Measured) -> dict[str, Any]:
+def _missed(index: int, run: Measured, spent: Lives) -> dict[str, Any]:
     """Why requests of a run missed their objectives, most frequent first."""
-    found = misses(run).filter(pl.col("either") > 0).sort("either", descending=True)
+    found = misses(run, spent).filter(pl.col("either") > 0).sort("either", descending=True)
     offered = int(found["offered"][0]) if found.height else 0
     rows = [
         {
@@ -225,7 +225,7 @@ def _spent(index: int, run: Measured, found: Lives, bands: pl.DataFrame) -> dict
     unit = words.unit_for("e2e_s", [float(bands["e2e_s"][-1])])
     longest = float(bands["e2e_s"].max() or 1.0)  # type: ignore[arg-type]
     phase, share = lives.main_phase(bands)
-    slices = lives.slices(found, run)
+    slices = lives.slices(found)
     return {
         "index": index,
         "label": run.label,

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from reports import residency
+from reports.lives import lives
 from reports.measured import Measured, measure
 from reports.misses import misses
 from toolkit.runs import Run, RunWriter
@@ -79,5 +80,5 @@ def test_a_model_is_active_for_two_minutes_after_a_request(run: Measured) -> Non
 
 
 def test_misses_are_put_down_to_what_took_longest(run: Measured) -> None:
-    found = {r["cause"]: (r["ttft"], r["tpot"], r["either"]) for r in misses(run).iter_rows(named=True)}
+    found = {r["cause"]: (r["ttft"], r["tpot"], r["either"]) for r in misses(run, lives(run)).iter_rows(named=True)}
     assert found == {"refused": (1, 1, 1), "load": (1, 0, 1), "queue": (1, 0, 1), "kv": (0, 1, 1), "steps": (1, 1, 2)}

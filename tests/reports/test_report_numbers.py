@@ -147,16 +147,17 @@ def test_the_phases_of_a_life_sum_to_its_e2e(two: Report) -> None:
     total = found.frame.select(pl.sum_horizontal(lives.PHASES)).to_series()
     assert total.to_numpy() == pytest.approx(found.frame["e2e_s"].to_numpy(), abs=1e-9)
     assert found.frame.select(pl.min_horizontal(lives.PHASES).min()).item() >= 0
-    slowest = lives.slices(found, two.runs[0])["Slowest 20"]
+    slowest = lives.slices(found)["Slowest 20"]
     assert slowest["e2e_s"].to_list() == found.frame["e2e_s"].sort(descending=True).head(20).to_list()
 
 
 def test_loading_is_taken_out_of_queueing(two: Report) -> None:
     run = two.runs[0]
-    row = lives.lives(run).frame.filter(pl.col("queue_s") > 1).head(1)
+    calm = replace(run, events=run.events.clear())
+    row = lives.lives(calm).frame.filter(pl.col("queue_s") > 1).head(1)
     load = {"time_s": row["arrival_s"] - 5, "kind": ["load"], "duration_s": [5.5]}
     event = pl.DataFrame(load).with_columns(model=row["model"].cast(pl.String))
-    moved = lives.with_loading(row, replace(run, events=event))
+    moved = lives.lives(replace(run, events=event)).frame.filter(pl.col("request_id") == row["request_id"][0])
     assert moved["loading_s"][0] == pytest.approx(0.5)
     assert moved["queue_s"][0] == pytest.approx(row["queue_s"][0] - 0.5)
 
