@@ -1,17 +1,16 @@
 """The run page's chart of a cluster: each GPU's memory by model along time, what moved as marks, the active set."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
 from reports import overtime, residency
-from reports.figures import axis, colour, figure, plain
+from reports.figures import colour, plain
 from reports.measured import Measured
 from reports.page import Chart
-from reports.time_figures import name_of, time_unit
+from reports.time_figures import name_of, stacked, time_unit
 from reports.words import Unit, duration, listing
 
 GPUS = 8  # lanes of a chart
@@ -28,14 +27,19 @@ def charts(runs: Sequence[Measured]) -> list[Chart]:
     start, end = overtime.span_of(placed)
     width = overtime.bin_width(end - start)
     bins = max(1, int(np.ceil((end - start) / width)))
-    models = sorted({m for r in placed for m in residency.stays(r)["model"].unique()})
+    models = _models(placed)
     return [_chart(i, r, models, start, width, bins) for i, r in enumerate(placed)]
 
 
 def key(runs: Sequence[Measured]) -> list[dict[str, str]]:
     """Labels and colours of the models, where they are few enough to be told apart."""
-    models = sorted({m for r in runs if residency.on_cluster(r) for m in residency.stays(r)["model"].unique()})
+    models = _models([r for r in runs if residency.on_cluster(r)])
     return [{"label": name_of(m), "colour": colour(i)} for i, m in enumerate(models)] if len(models) <= NAMED else []
+
+
+def _models(placed: Sequence[Measured]) -> list[str]:
+    """Every model that was on a GPU in any of the runs: the same colour in all."""
+    return sorted({m for r in placed for m in residency.stays(r)["model"].unique()})
 
 
 def _chart(index: int, run: Measured, models: list[str], start: float, width: float, bins: int) -> Chart:
@@ -84,7 +88,7 @@ def _figure(
         top = float((total["weights_bytes"] + total["kv_bytes"]).max() or 0.0) / GIB  # type: ignore[arg-type]
         traces += _marks(moved.filter(pl.col("gpu") == gpu), top, clock, lane, colours)
         titles.append(f"GPU {plain(gpu)} (GiB)")
-    return _stacked(traces, titles, clock)
+    return stacked(traces, titles, clock, gap=GAP / (LANE * len(titles)), hovermode="closest")
 
 
 def _active(active: pl.DataFrame, clock: Unit) -> go.Scatter:
@@ -135,29 +139,3 @@ def _marks(moved: pl.DataFrame, top: float, clock: Unit, lane: int, colours: dic
         for kind, shape in shapes.items()
         if (part := moved.filter(pl.col("kind") == kind)).height
     ]
-
-
-def _stacked(traces: Sequence[go.Scatter], titles: Sequence[str], clock: Unit) -> go.Figure:
-    """Lanes above each other on one x axis."""
-    gap = GAP / (LANE * len(titles))
-    height = (1 - gap * (len(titles) - 1)) / len(titles)
-    axes: dict[str, Any] = {}
-    notes = []
-    for i, title in enumerate(titles):
-        top = 1 - i * (height + gap)
-        name = "yaxis" if i == 0 else f"yaxis{i + 1}"
-        axes[name] = axis(domain=[max(0, top - height), top], nticks=3, rangemode="tozero")
-        style = {
-            "showarrow": False,
-            "xanchor": "left",
-            "yanchor": "bottom",
-            "font": {"color": "var(--ink)", "size": 12},
-        }
-        notes.append({"text": title, "x": 0, "y": top, "xref": "paper", "yref": "paper", **style})
-    x = axis(
-        f"Time since the start ({clock.name})",
-        anchor="y" if len(titles) == 1 else f"y{len(titles)}",
-        hoverformat=".4~g",
-    )
-    margin = {"l": 8, "r": 12, "t": 22, "b": 8}
-    return figure(traces, xaxis=x, **axes, annotations=notes, margin=margin, hovermode="closest")

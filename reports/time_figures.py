@@ -47,7 +47,7 @@ def over_time(
     events = [part for index, table in marks for part in _events(index, table, clock, len(titles) + 1)]
     if events:
         titles.append("Events (size: how many)")
-    return _stacked(traces + events, titles, bool(events), clock)
+    return stacked(traces + events, titles, clock, events=bool(events))
 
 
 def _latency(index: int, label: str, table: pl.DataFrame, column: str, unit: Unit, clock: Unit, row: int) -> go.Scatter:
@@ -106,14 +106,22 @@ def _events(index: int, table: pl.DataFrame, clock: Unit, row: int) -> list[go.S
     return found
 
 
-def _stacked(traces: Sequence[go.Scatter], titles: Sequence[str], events: bool, clock: Unit) -> go.Figure:
-    """Rows above each other on one x axis; zooming any row zooms all."""
+def stacked(
+    traces: Sequence[go.Scatter],
+    titles: Sequence[str],
+    clock: Unit,
+    *,
+    events: bool = False,
+    gap: float = GAP,
+    **more: Any,
+) -> go.Figure:
+    """Rows above each other on one x axis; zooming any row zooms all. `events`: the last row names kinds of them."""
     n = len(titles)
-    height = (1 - GAP * (n - 1)) / n
+    height = (1 - gap * (n - 1)) / n
     axes: dict[str, Any] = {}
     annotations = []
     for i, title in enumerate(titles):
-        top = 1 - i * (height + GAP)
+        top = 1 - i * (height + gap)
         category = {"type": "category", "showgrid": False} if events and i == n - 1 else {"rangemode": "tozero"}
         axes[_name("yaxis", i + 1)] = axis(domain=[max(0, top - height), top], nticks=4, **category)
         style = {
@@ -125,7 +133,7 @@ def _stacked(traces: Sequence[go.Scatter], titles: Sequence[str], events: bool, 
         annotations.append({"text": title, "x": 0, "y": top, "xref": "paper", "yref": "paper", **style})
     x = axis(f"Time since the start ({clock.name})", anchor=_name("y", n), hoverformat=".4~g", rangemode="nonnegative")
     margin = {"l": 8, "r": 12, "t": 22, "b": 8}
-    return figure(traces, xaxis=x, **axes, annotations=annotations, margin=margin, hovermode="x unified")
+    return figure(traces, xaxis=x, **axes, annotations=annotations, margin=margin, **{"hovermode": "x unified", **more})
 
 
 def _name(stem: str, row: int) -> str:
