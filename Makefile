@@ -32,7 +32,11 @@ test: .venv/.dev  ## run the tests, the slow ones left out
 
 .PHONY: test-slow
 test-slow: .venv/.dev  ## run the slow tests only
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow and not ray"
+
+.PHONY: test-ray
+test-ray: .venv/.ray  ## install Ray and run the tests that need it, on three nodes of this machine
+	$(BIN)/python -m pytest -q -m ray tests/on_ray
 
 .PHONY: check
 check: .venv/.dev  ## lint, check the formatting and the types
@@ -99,6 +103,10 @@ $(BIN)/python:
 	@echo "installing trace and the tools of its tests (once)"
 	@$(PIP) --editable '.[dev]'
 	@touch $@ .venv/.core
+
+.venv/.ray: pyproject.toml constraints.txt | $(BIN)/python
+	@$(PIP) --editable '.[dev,ray]'
+	@touch $@ .venv/.dev .venv/.core
 
 .venv/.bench: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) --editable '.[bench]'

@@ -1,19 +1,24 @@
 """Bars on stderr, with rate and time left, when that is a terminal."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 from toolkit.errors import printable
 
-Report = Callable[[str, int, int], None]
+
+class Report(Protocol):
+    """Moves a bar; `said` goes beside its name."""
+
+    def __call__(self, name: str, done: int, total: int, said: str = "") -> None: ...
 
 
 @contextmanager
 def progress(names: Sequence[str], total: int) -> Iterator[Report]:
     """One bar a name while the block runs; gives what moves them. Silent without names or terminal."""
     if not names or not sys.stderr.isatty():
-        yield lambda name, done, total: None
+        yield lambda name, done, total, said="": None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -21,4 +26,9 @@ def progress(names: Sequence[str], total: int) -> Iterator[Report]:
     columns = [TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks = {name: bars.add_task(printable(name), total=total) for name in names}
-        yield lambda name, done, total: bars.update(tasks[name], completed=done, total=total)
+
+        def move(name: str, done: int, total: int, said: str = "") -> None:
+            named = f"{name} · {said}" if said else name
+            bars.update(tasks[name], completed=done, total=total, description=printable(named))
+
+        yield move

@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 import polars as pl
 
 from replay.sweep.capacity import capacity_row, combinations, estimates, next_value, rungs
-from replay.sweep.executors import Executor, Failed
 from replay.sweep.points import Point, grid
 from replay.sweep.source import Source
 from replay.sweep.spec import Search
 from replay.sweep.store import SweepStore
 from replay.sweep.work import Demand, Task, baselines_of, demand_of, row_of
 from toolkit.errors import SettingFailure
+from toolkit.executors import Executor, Failed
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -8,10 +8,13 @@ import polars as pl
 from replay.cluster.driver import ClusterDriver
 from replay.cluster.hosting import Hosting
 from replay.cluster.load import baselines, demand, with_objectives
+from replay.cluster.spec import Cluster
 from replay.sweep.measuring import measured
 from replay.sweep.points import Point
-from replay.sweep.source import Source, requests
+from replay.sweep.source import Requests, Source, requests
 from toolkit import plugins
+from toolkit.schema import TRACE, conform
+from toolkit.traces import TraceInfo
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,25 @@ def row_of(source: Source, task: Task) -> dict[str, Any]:
     frame, info = requests(source, point.seed, point.load)
     if point.slo_scale is not None and task.baselines is not None:
         frame = with_objectives(cluster, frame, task.baselines, *point.slo_scale)
-    hosting = Hosting(cluster, frame)
+    driver = _replayed(point, cluster, (frame, info), closed=source.sweep.sessions == "closed")
+    busy = None if task.demand.gpus is None else task.demand.gpus / len(driver.hosting.gpu_types)
+    return {**measured(driver), "offered_per_s": task.demand.requests_per_s, "utilisation": busy}
+
+
+def compile_core(source: Source) -> None:
+    """Replay one request, so that the core is compiled, or loaded from disk where it was."""
+    model = source.cluster.models[0]
+    row = {"request_id": 0, "arrival_s": 0.0, "model": (model.serves or (model.name,))[0]}
+    frame = conform(pl.DataFrame([row | {"prompt_tokens": 8, "output_tokens": 2}]), TRACE, source="warming")
+    point = Point("static", "fcfs", len(source.cluster.gpu_types), 1.0, None, 0)
+    info = TraceInfo("warming", "made", "", 1, 1, span_s=0.0)
+    _replayed(point, source.cluster, (frame, info), closed=False)
+
+
+def _replayed(point: Point, cluster: Cluster, requests: Requests, *, closed: bool) -> ClusterDriver:
+    frame, info = requests
     scheduler, placement = plugins.create("scheduler", point.scheduler), plugins.create("placement", point.placement)
     who = plugins.split_spec(point.placement)[0]
-    closed = source.sweep.sessions == "closed"
-    driver = ClusterDriver.prepare(hosting, info, scheduler, placement, who, closed=closed)
+    driver = ClusterDriver.prepare(Hosting(cluster, frame), info, scheduler, placement, who, closed=closed)
     driver.run(None, None)
-    busy = None if task.demand.gpus is None else task.demand.gpus / len(hosting.gpu_types)
-    return {**measured(driver), "offered_per_s": task.demand.requests_per_s, "utilisation": busy}
+    return driver

@@ -12,12 +12,12 @@ from polars.testing import assert_frame_equal
 
 from replay.engines.cluster import ClusterEngine
 from replay.sweep import session
-from replay.sweep.executors import InProcess
 from replay.sweep.source import Source, requests
 from replay.sweep.spec import load_sweep
 from tests.replay.simulations import Unwatched
 from toolkit import plugins
 from toolkit.cli import main
+from toolkit.executors import InProcess
 from toolkit.runs import RunWriter
 from toolkit.schema import SWEEP
 from toolkit.sql import database

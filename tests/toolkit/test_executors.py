@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from replay.sweep.executors import Executor, Failed, InProcess, LocalProcesses
 from toolkit.errors import SettingFailure
+from toolkit.executors import Executor, Failed, InProcess, LocalProcesses
 
 
 def worked(item: int) -> int:

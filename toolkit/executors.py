@@ -1,7 +1,7 @@
-"""Who does the work of a sweep: this process, or several on this machine.
+"""Who does pieces of work that do not depend on each other: this process, several here, or those of a Ray cluster.
 
-An executor has one method, so one that hands work to a cluster's machines takes a file of its own: whatever it is
-given can be pickled, and results do not depend on who made them, in which order, or beside what.
+Whatever an executor is given can be pickled, and results do not depend on who made them, in which order, or beside
+what. The one on Ray has a file of its own, toolkit/on_ray.py.
 """
 
 import multiprocessing
