@@ -15,6 +15,7 @@ import numpy as np
 from replay.cluster.changes import CLEAR, MAKE_ROOM, MOVE_QUEUE, ROUSE, SQUEEZE, change
 from replay.cluster.events import EventLog
 from replay.cluster.hosting import Hosting
+from replay.cluster.machine import Method
 from replay.cluster.state import ABSENT, LEAVING, LOADING, READY, Pool
 from replay.cluster.tables import TableBook
 from replay.simulation.state import F64, FINISHED, I64, NEVER, PS, REJECTED, Records, State
@@ -41,13 +42,17 @@ class Controller:
     tables: TableBook
     log: EventLog
     who: str  # the placement, as errors name it
-    method: str
+    method: Method
     least_kv_share: float
     pending: list[tuple[int, int, int]] = field(default_factory=list)
     loads: int = 0
 
     def __post_init__(self) -> None:
         gpus, engines = len(self.hosting.gpu_types), len(self.pool.engines)
+        # The same memory as plain arrays: a record array's columns take ten times as long to reach.
+        self.engines, self.models = self.pool.engines.view(np.ndarray), self.pool.models.view(np.ndarray)
+        self.gpus, self.cluster = self.pool.gpus.view(np.ndarray), self.pool.cluster.view(np.ndarray)
+        self.instances = self.state.instances.view(np.ndarray)
         self.weights = np.zeros(gpus)  # bytes on each GPU, those that are coming included
         self.resident = np.zeros(engines)  # share of its layers on its GPUs
         self.ready = np.full(engines, np.nan)  # when it became so, in seconds
@@ -71,19 +76,19 @@ class Controller:
         while at < len(ids) and status[ids[at]] in (FINISHED, REJECTED):
             at += 1
         self._ended[m] = at
-        come = len(ids) if self.settings["closed"][0] else int(self.pool.models["arrived"][m])
+        come = len(ids) if self.settings["closed"][0] else int(self.models["arrived"][m])
         return ids[at:come]
 
     def gpus_of(self, e: int) -> tuple[int, ...]:
-        return tuple(int(g) for g in self.pool.places[e, : self.pool.engines["width"][e]])
+        return tuple(self.pool.places[e, : self.engines["width"][e]].tolist())
 
     def engine_of(self, m: int) -> int:
-        return int(self.pool.models["engine"][m])
+        return int(self.models["engine"][m])
 
     def moving_to(self, m: int) -> int | None:
         """The engine that a model migrates to, while it does."""
         other = self.engine_of(m) ^ 1
-        return other if self.pool.engines["status"][other] == LOADING else None
+        return other if self.engines["status"][other] == LOADING else None
 
     def apply(self, actions: Sequence[Action], now: int, *, at_once: bool = False) -> None:
         """Do `actions` in their order; `at_once`: before the replay begins, when nothing takes time."""
@@ -110,7 +115,7 @@ class Controller:
 
     def retire(self, now: int) -> None:
         """Take off engines that were left and have nothing to do any more."""
-        for e in np.flatnonzero(self.pool.engines["status"] == LEAVING):
+        for e in np.flatnonzero(self.engines["status"] == LEAVING):
             here = self.state.instances[e]
             if here.running + here.waiting == 0 and here.clock <= now:
                 self._leave(int(e), now)
@@ -124,7 +129,7 @@ class Controller:
 
     def _load(self, action: Load, now: int, at_once: bool) -> None:
         e = self.engine_of(action.model)
-        if self.pool.engines["status"][e] != ABSENT:
+        if self.engines["status"][e] != ABSENT:
             raise self._wrong(action.model, "loads what is there already, model")
         seconds = 0.0 if at_once else self.hosting.load_s(action.model, self.method, action.resident)
         limit = np.inf if action.kv_bytes is None else action.kv_bytes
@@ -140,7 +145,7 @@ class Controller:
         if ends == 0:
             self._ready(e, 0)
             return
-        self.pool.engines["status"][e] = LOADING
+        self.engines["status"][e] = LOADING
         heapq.heappush(self.pending, (ends, self.log.count, e))
 
     def _transfer(self, gpus: tuple[int, ...], now: int, seconds: float) -> tuple[int, int]:
@@ -152,7 +157,7 @@ class Controller:
 
     def _bring(self, e: int, gpus: tuple[int, ...], resident: float, kv_limit: float) -> None:
         """Give an engine its place and its weights' memory on `gpus`."""
-        it, m = self.pool.engines[e], int(self.pool.engines["model"][e])
+        it, m = self.pool.engines[e], int(self.engines["model"][e])
         if len(set(gpus)) != self.hosting.replicas[m].width or not all(0 <= g < len(self.weights) for g in gpus):
             raise self._wrong(m, f"places on GPUs {gpus}, not on {self.hosting.replicas[m].width} of them, model")
         for g in gpus:
@@ -160,28 +165,28 @@ class Controller:
         it.width = len(gpus)
         self.pool.places[e, : len(gpus)] = gpus
         for g in gpus:
-            count = int(self.pool.gpus["engines"][g])
+            count = int(self.gpus["engines"][g])
             self.pool.hosted[g, count] = e
-            self.pool.gpus["engines"][g] = count + 1
+            self.gpus["engines"][g] = count + 1
         self._keep(e, resident)
         self._limit(e, kv_limit)
         self._weigh(gpus, self.hosting.weight_bytes[m] * resident)
         self._stay(e, gpus)
-        it.table = self.tables.row(m, self.hosting.gpu_types[gpus[0]], resident)
+        it.table = self.tables.row(m, gpus, resident)
 
     def _keep(self, e: int, resident: float) -> None:
         """Have a share of an engine's layers on its GPUs, and the KV of as many."""
-        it, m = self.pool.engines[e], int(self.pool.engines["model"][e])
+        it, m = self.pool.engines[e], int(self.engines["model"][e])
         self.resident[e] = resident
         it.block_bytes = max(1, round(self.hosting.block_bytes[m] * resident))
         pages = -(-int((it.held + it.cached) * it.block_bytes) // int(self.hosting.cluster.sharing.page_bytes))
-        self.pool.gpus["free"][list(self.gpus_of(e))] -= pages - it.pages
+        self.gpus["free"][list(self.gpus_of(e))] -= pages - it.pages
         it.pages = pages
 
     def _stay(self, e: int, gpus: tuple[int, ...]) -> None:
         """Number the time that an engine spends somewhere, so that what is written later knows where that was."""
-        m = int(self.pool.engines["model"][e])
-        self.pool.engines["stay"][e] = len(self.stays)
+        m = int(self.engines["model"][e])
+        self.engines["stay"][e] = len(self.stays)
         self.stays.append(Stay(m, gpus, round(self.hosting.weight_bytes[m] * self.resident[e])))
 
     def _check_room(self, m: int, g: int, resident: float) -> None:
@@ -198,66 +203,66 @@ class Controller:
         for g in gpus:
             before = (self.hosting.memory_bytes[g] - self.weights[g]) // size
             self.weights[g] += more
-            self.pool.gpus["free"][g] += int((self.hosting.memory_bytes[g] - self.weights[g]) // size - before)
+            self.gpus["free"][g] += int((self.hosting.memory_bytes[g] - self.weights[g]) // size - before)
             self._change(MAKE_ROOM, g, 0, 0)
 
     def _limit(self, e: int, kv_bytes: float) -> None:
         self.kv_limit[e] = kv_bytes
         size = self.hosting.cluster.sharing.page_bytes
-        self.pool.engines["limit"][e] = int(kv_bytes // size) if np.isfinite(kv_bytes) else NEVER
+        self.engines["limit"][e] = int(kv_bytes // size) if np.isfinite(kv_bytes) else NEVER
 
     def _ready(self, e: int, now: int) -> int:
         """An engine's weights are there: it serves, and takes over from the one that its model migrates from."""
-        m = int(self.pool.engines["model"][e])
-        self.pool.engines["status"][e] = READY
+        m = int(self.engines["model"][e])
+        self.engines["status"][e] = READY
         self.ready[e] = now / PS
-        self.state.instances["clock"][e] = max(int(self.state.instances["clock"][e]), now)
+        self.instances["clock"][e] = max(int(self.instances["clock"][e]), now)
         before = self.engine_of(m)
         if before != e:
-            self.pool.models["engine"][m] = e
+            self.models["engine"][m] = e
             self._change(MOVE_QUEUE, before, e, now)
-            self.pool.engines["status"][before] = LEAVING
-            if self.state.instances["running"][before] == 0:
+            self.engines["status"][before] = LEAVING
+            if self.instances["running"][before] == 0:
                 self._leave(before, now)
         self._change(ROUSE, 0, 0, now)
         return m
 
     def _leave(self, e: int, now: int) -> None:
         """Free what a model has migrated from."""
-        gpus, m = self.gpus_of(e), int(self.pool.engines["model"][e])
+        gpus, m = self.gpus_of(e), int(self.engines["model"][e])
         size = self.hosting.weight_bytes[m] * self.resident[e]
         self._take_off(e)
         self.log.add(now, "leave", gpus, m, size * len(gpus), 0, "after it has migrated")
 
     def _take_off(self, e: int) -> int:
         """Free an engine's place and memory; the tokens of KV that its running requests take along."""
-        gpus, m = self.gpus_of(e), int(self.pool.engines["model"][e])
+        gpus, m = self.gpus_of(e), int(self.engines["model"][e])
         moved = self._change(CLEAR, e, 0, 0)
         lost = self.state.event[: self.state.world[0].events]
-        lost[lost[:, 1] == e, 1] = -1 - self.pool.engines["stay"][e]
+        lost[lost[:, 1] == e, 1] = -1 - self.engines["stay"][e]
         for g in gpus:
-            count = int(self.pool.gpus["engines"][g])
+            count = int(self.gpus["engines"][g])
             others = [o for o in self.pool.hosted[g, :count] if o != e]
             self.pool.hosted[g, : len(others)] = others
-            self.pool.gpus["engines"][g] = len(others)
+            self.gpus["engines"][g] = len(others)
         self._weigh(gpus, -self.hosting.weight_bytes[m] * self.resident[e])
-        self.pool.engines["width"][e] = 0
+        self.engines["width"][e] = 0
         self.resident[e], self.ready[e] = 0.0, np.nan
         return moved
 
     def _evict(self, action: Evict, now: int) -> None:
         e, m = self.engine_of(action.model), action.model
-        if self.pool.engines["status"][e] != READY or self.moving_to(m) is not None:
+        if self.engines["status"][e] != READY or self.moving_to(m) is not None:
             raise self._wrong(m, "evicts what is not ready, or is moving, model")
         gpus, freed = self.gpus_of(e), self.hosting.weight_bytes[m] * self.resident[e]
-        starts = max(now, int(self.state.instances["clock"][e])) if self.state.instances["running"][e] else now
-        lost = int(self.state.instances["running"][e])
+        starts = max(now, int(self.instances["clock"][e])) if self.instances["running"][e] else now
+        lost = int(self.instances["running"][e])
         moved = self._take_off(e)
         seconds = self.hosting.machine.unload_s(freed) + self._kv_out_s(m, moved)
         begins, ends = self._transfer(gpus, starts, seconds)
         self.log.add(begins, "evict", gpus, m, freed * len(gpus), ends - begins, f"{lost} requests lost their place")
-        if self.state.instances["waiting"][e]:
-            self.pool.cluster["starving"][0] = 1
+        if self.instances["waiting"][e]:
+            self.cluster["starving"][0] = 1
 
     def _kv_out_s(self, m: int, tokens: int) -> float:
         if not tokens:
@@ -267,7 +272,7 @@ class Controller:
     def _migrate(self, action: Migrate, now: int) -> None:
         m = action.model
         source = self.engine_of(m)
-        if self.pool.engines["status"][source] != READY or self.pool.engines["status"][source ^ 1] != ABSENT:
+        if self.engines["status"][source] != READY or self.engines["status"][source ^ 1] != ABSENT:
             raise self._wrong(m, "migrates what is not ready, or is moving, model")
         if set(action.gpus) & set(self.gpus_of(source)):
             raise self._wrong(m, "migrates to a GPU that it is on, model")
@@ -284,7 +289,7 @@ class Controller:
 
     def _resize(self, action: Resize, now: int) -> None:
         e = self.engine_of(action.model)
-        if self.pool.engines["status"][e] == ABSENT:
+        if self.engines["status"][e] == ABSENT:
             raise self._wrong(action.model, "resizes what is nowhere, model")
         self._limit(e, np.inf if action.kv_bytes is None else action.kv_bytes)
         self._change(SQUEEZE, e, 0, now)
@@ -293,7 +298,7 @@ class Controller:
 
     def _offload(self, action: Offload, now: int) -> None:
         e, m = self.engine_of(action.model), action.model
-        if self.pool.engines["status"][e] != READY or self.moving_to(m) is not None:
+        if self.engines["status"][e] != READY or self.moving_to(m) is not None:
             raise self._wrong(m, "offloads what is not ready, or is moving, model")
         gpus = self.gpus_of(e)
         more = self.hosting.weight_bytes[m] * (action.resident - self.resident[e])
@@ -304,16 +309,16 @@ class Controller:
         self._weigh(gpus, more)
         self._change(SQUEEZE, e, 0, now)
         self._stay(e, gpus)
-        self.pool.engines["table"][e] = self.tables.row(m, self.hosting.gpu_types[gpus[0]], action.resident)
+        self.engines["table"][e] = self.tables.row(m, gpus, action.resident)
         machine = self.hosting.machine  # layers that go are on the host already: only their memory is freed
         seconds = machine.load_s(more, len(gpus), "dram") if more > 0 else machine.unload_s(-more)
-        begins, ends = self._transfer(gpus, max(now, int(self.state.instances["clock"][e])), seconds)
-        self.state.instances["clock"][e] = ends  # it does not serve while its layers move
+        begins, ends = self._transfer(gpus, max(now, int(self.instances["clock"][e])), seconds)
+        self.instances["clock"][e] = ends  # it does not serve while its layers move
         self._change(ROUSE, 0, 0, now)
         share = f"{action.resident:.0%} of its layers stay on the GPU"
         self.log.add(begins, "offload", gpus, m, abs(more) * len(gpus), ends - begins, share)
 
     def kv_bytes(self) -> F64:
         """[engine] mapped on each of its GPUs."""
-        pages: Any = self.pool.engines["pages"]
+        pages: Any = self.engines["pages"]
         return np.asarray(pages * float(self.hosting.cluster.sharing.page_bytes))

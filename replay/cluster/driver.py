@@ -1,6 +1,7 @@
 """Drives a cluster's compiled core, and asks the placement when there is something to decide."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from replay.cluster.changes import GIVE_UP, ROUSE, change
 from replay.cluster.controller import Controller
 from replay.cluster.events import EventLog
 from replay.cluster.hosting import Hosting
+from replay.cluster.machine import METHODS, Method
 from replay.cluster.moves import advance
 from replay.cluster.outcomes import outcomes_frame, preemptions_frame, timeline_frame
 from replay.cluster.state import ABSENT, EMPTIED, LOADING, MISSED, STUCK
@@ -25,6 +27,7 @@ from replay.simulation.reorder import rerank
 from replay.simulation.sessions import think_times
 from replay.simulation.state import ASKS, EVENT_ROWS, MORE, NEVER, NEVER_PLACED, NO_ROOM_BESIDE, NONE, PAUSED, PS
 from replay.simulation.warming import announced
+from toolkit.errors import SettingFailure, nearest
 from toolkit.placing import Placement, Why
 from toolkit.protocols import Scheduler, ServiceCosts, Watch
 from toolkit.runs import RunWriter
@@ -67,14 +70,15 @@ class ClusterDriver:
         hash_tokens = info.block_tokens or 0
         blocks = setup.shared_blocks(hosting, hash_tokens)
         tables = TableBook(hosting, scale)
-        tell(scheduler, _costs(hosting, tables))
+        costs = [hosting.costs(m, tables.first(m)) for m in range(len(hosting.replicas))]
+        tell(scheduler, _together(hosting, costs))
         policy = Policy.of(scheduler, trace, think)
         span_s = float(info.span_s or 1.0)
         waits = bool((think >= 0).any())
         settings = setup.settings_of(hosting, policy, span_s, (hash_tokens, blocks[2]), jump=jump, closed=waits)
         state = setup.first_state(hosting, policy, think, blocks)
         pool = setup.first_pool(hosting, think, arbitrates=bool(getattr(placement, "arbitrates", False)))
-        method = str(getattr(placement, "loading", None) or hosting.cluster.loading)
+        method = _loading(placement, who) or hosting.cluster.loading
         controller = Controller(
             hosting=hosting,
             settings=settings,
@@ -89,7 +93,7 @@ class ClusterDriver:
         interval_s = getattr(placement, "interval_s", None)
         every = int(NEVER) if not interval_s else max(1, round(float(interval_s) * PS))
         made = cls(hosting, controller, placement, Feedback(scheduler, trace, state), every)
-        facts = facts_of(hosting, tables, method)
+        facts = facts_of(hosting, costs, method)
         made._compile()
         controller.apply(placement.begin(facts), 0, at_once=True)
         made.tick = every
@@ -141,7 +145,7 @@ class ClusterDriver:
 
     def _react(self, why: int, pause: int) -> bool:
         """Do what the core stopped for. False when nothing more can happen."""
-        cluster = self.controller.pool.cluster
+        cluster = self.controller.cluster
         about, now = int(cluster["about"][0]), int(cluster["when"][0])
         if why == MISSED:
             self._decide("miss", about, now)
@@ -184,19 +188,19 @@ class ClusterDriver:
         c = self.controller
         world = c.state.world[0]
         return bool(
-            c.pool.cluster["awake"][0] == 0 and world.next_open >= len(self.hosting.trace) and world.released == NONE
+            c.cluster["awake"][0] == 0 and world.next_open >= len(self.hosting.trace) and world.released == NONE
         )
 
     def _emptied(self, now: int) -> None:
         c = self.controller
-        c.pool.cluster["notice"][0] = NEVER
+        c.cluster["notice"][0] = NEVER
         c.retire(now)
-        if c.pool.cluster["starving"][0]:
+        if c.cluster["starving"][0]:
             self._decide("idle", NONE, now)
 
     def _stuck(self, e: int, now: int) -> None:
         c = self.controller
-        if not self._decide("memory", int(c.pool.engines["model"][e]), now) and c.state.instances["waiting"][e]:
+        if not self._decide("memory", int(c.engines["model"][e]), now) and c.instances["waiting"][e]:
             change(c.settings, c.state, c.pool, GIVE_UP, e, NO_ROOM_BESIDE, now)
         c.apply([], now)
 
@@ -204,29 +208,29 @@ class ClusterDriver:
         """Nothing moves, and requests wait for models that are nowhere: ask for each, then give up."""
         c = self.controller
         # All that wait have come by the last miss; engines that never ran stand at 0.
-        now = max(int(c.state.instances["clock"].max()), int(c.pool.cluster["when"][0]))
+        now = max(int(c.instances["clock"].max()), int(c.cluster["when"][0]))
         for m in self._starving():
             self._decide("miss", m, now)
-        if not c.pending and c.pool.cluster["awake"][0] == 0:
+        if not c.pending and c.cluster["awake"][0] == 0:
             self._give_up_all(now)
         return True
 
     def _starving(self) -> list[int]:
         """Models that have requests and are neither on a GPU nor on their way."""
         c = self.controller
-        at = c.pool.models["engine"]
-        nowhere = (c.pool.engines["status"][at] == ABSENT) & (c.state.instances["waiting"][at] > 0)
+        at = c.models["engine"]
+        nowhere = (c.engines["status"][at] == ABSENT) & (c.instances["waiting"][at] > 0)
         return [int(m) for m in np.flatnonzero(nowhere)]
 
     def _note_starving(self) -> None:
         c = self.controller
-        c.pool.cluster["starving"][0] = bool(self._starving())
+        c.cluster["starving"][0] = bool(self._starving())
 
     def _give_up_all(self, now: int) -> None:
         c = self.controller
-        for e in np.flatnonzero(c.state.instances["waiting"] > 0):
-            reason = NEVER_PLACED if c.pool.engines["status"][e] in (ABSENT, LOADING) else NO_ROOM_BESIDE
-            while c.state.instances["waiting"][e]:
+        for e in np.flatnonzero(c.instances["waiting"] > 0):
+            reason = NEVER_PLACED if c.engines["status"][e] in (ABSENT, LOADING) else NO_ROOM_BESIDE
+            while c.instances["waiting"][e]:
                 change(c.settings, c.state, c.pool, GIVE_UP, int(e), reason, now)
 
     def _make_space(self, writer: RunWriter | None) -> None:
@@ -255,8 +259,7 @@ class ClusterDriver:
             world.written = world.done
 
     def _alone(self) -> list[Latency]:
-        c, gpu = self.controller, self.hosting.gpu_types[0]
-        return [c.tables.at(c.tables.row(m, gpu, 1.0)) for m in range(len(self.hosting.replicas))]
+        return [self.controller.tables.first(m) for m in range(len(self.hosting.replicas))]
 
     def summary(self) -> dict[str, Any]:
         """What run.json says of a finished replay."""
@@ -272,9 +275,17 @@ class ClusterDriver:
         }
 
 
-def _costs(hosting: Hosting, tables: TableBook) -> ServiceCosts:
+def _loading(placement: Placement, who: str) -> Method | None:
+    """How a placement brings weights, where it says so."""
+    said = getattr(placement, "loading", None)
+    if said is not None and said not in METHODS:
+        raise SettingFailure(f"loads by '{said}'", where=f"placement {who}", hint=nearest(str(said), METHODS))
+    method: Method | None = said
+    return method
+
+
+def _together(hosting: Hosting, each: Sequence[ServiceCosts]) -> ServiceCosts:
     """What service takes of each model, and of all together: the mean over requests."""
-    each = [hosting.costs(m, tables.at(tables.row(m, hosting.gpu_types[0], 1.0))) for m in range(len(hosting.replicas))]
     weight = np.bincount(hosting.model_of, minlength=len(each)).astype(float)
     names = ("prefill_s_per_token", "decode_s_per_token", "step_s", "restore_s_per_token")
     mean = {n: float(np.average([getattr(c, n) for c in each], weights=weight)) for n in names}

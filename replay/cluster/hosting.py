@@ -6,10 +6,11 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from replay.cluster.machine import Machine, machine_preset
+from replay.cluster.machine import Machine, Method, machine_preset
 from replay.cluster.spec import Cluster, Hosted
 from replay.latency_models.choosing import served_by
 from replay.latency_models.offloaded import Offloaded
+from replay.latency_models.slowest import Slowest
 from replay.simulation.costs import service_costs
 from replay.simulation.hardware import gpu_preset
 from replay.simulation.latency import Latency
@@ -144,15 +145,16 @@ class Hosting:
                     hint="raise its tensor_parallel, or give larger GPUs",
                 )
 
-    def latency(self, m: int, gpu: str, resident: float = 1.0) -> Latency:
-        """The lowered latency model of a replica on a type of GPU, with a share of its layers there."""
-        model = self.latency_model(m, gpu)
+    def latency(self, m: int, types: tuple[str, ...], resident: float = 1.0) -> Latency:
+        """The lowered latency model of a replica over GPUs of these types, with a share of its layers there."""
+        each = [self._latency_model(m, gpu) for gpu in types]
+        model = each[0] if len(each) == 1 else Slowest(each)
         if resident < 1.0:
             model = self._offloaded(model, m, resident)
         given = self.cluster.limits
         return lower(model, given.max_num_batched_tokens, given.max_num_seqs, max(x.max_model_len for x in self.limits))
 
-    def latency_model(self, m: int, gpu: str) -> LatencyModel:
+    def _latency_model(self, m: int, gpu: str) -> LatencyModel:
         hosted = self.replicas[m].hosted
         return served_by(hosted.latency, gpu, hosted.preset, hosted.tensor_parallel)
 
@@ -163,5 +165,5 @@ class Hosting:
         mine = self.trace.filter(pl.Series(self.model_of == m))
         return service_costs(mine, self.limits[m], latency)
 
-    def load_s(self, m: int, method: str, resident: float = 1.0) -> float:
-        return self.machine.load_s(self.weight_bytes[m] * resident, self.replicas[m].width, method)  # type: ignore[arg-type]
+    def load_s(self, m: int, method: Method, resident: float = 1.0) -> float:
+        return self.machine.load_s(self.weight_bytes[m] * resident, self.replicas[m].width, method)

@@ -7,12 +7,13 @@ from functools import cache
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from toolkit import specs
 from toolkit.errors import SettingFailure, nearest
 
 Method = Literal["naive", "dram", "parallel"]
+METHODS: tuple[Method, ...] = get_args(Method)
 PAGE_BYTES = 2 * 2**20  # of the GPU's virtual memory, as kvcached maps it
 MAY_BE_ZERO = {"copy_s", "map_s_per_page", "unmap_s_per_page", "unload_s_per_page", "engine_start_s"}
 

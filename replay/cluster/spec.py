@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
+from replay.cluster.machine import Method
 from replay.simulation.hardware import GPU, ServedModel, gpu_preset, model_preset
 from toolkit import specs
 from toolkit.errors import Failure, InputFailure
-
-Method = Literal["naive", "dram", "parallel"]
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,22 @@
 """What a placement is told and shown (toolkit.placing), from the hosting and the state."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from replay.cluster.controller import Controller
 from replay.cluster.hosting import Hosting
+from replay.cluster.machine import Method
 from replay.cluster.setup import SLOTS
 from replay.cluster.state import ABSENT, LOADING
-from replay.cluster.tables import TableBook
 from replay.simulation.state import F64, I64, PS, WAITING
 from toolkit import placing
 from toolkit.placing import Facts, View, Why
+from toolkit.protocols import ServiceCosts
 
 
-def facts_of(hosting: Hosting, tables: TableBook, method: str) -> Facts:
-    """What does not change during a replay."""
+def facts_of(hosting: Hosting, costs: Sequence[ServiceCosts], method: Method) -> Facts:
+    """What does not change during a replay; `costs` are the models'."""
     trace, machine = hosting.trace, hosting.machine
     models, gpus = len(hosting.replicas), len(hosting.gpu_types)
     arrival = trace["arrival_s"].fill_null(0.0).to_numpy()
@@ -22,7 +25,6 @@ def facts_of(hosting: Hosting, tables: TableBook, method: str) -> Facts:
     tokens = (trace["prompt_tokens"].fill_null(0) + trace["output_tokens"].fill_null(0)).to_numpy()
     longest = np.zeros(models)
     np.maximum.at(longest, hosting.model_of, tokens)
-    costs = [hosting.costs(m, tables.at(tables.row(m, hosting.gpu_types[0], 1.0))) for m in range(models)]
     kv = np.array([r.hosted.kv_bytes_per_gpu for r in hosting.replicas])
     loads = np.array([hosting.load_s(m, method) for m in range(models)])
     fits = hosting.weight_bytes[:, None] < hosting.memory_bytes[None, :]
@@ -61,23 +63,22 @@ def _objective(hosting: Hosting, name: str) -> F64:
 
 def view_of(controller: Controller, now: int, why: Why, model: int) -> View:
     """What stands at `now`."""
-    state, pool = controller.state, controller.pool
-    engines, instances = pool.engines, state.instances.view(np.ndarray)
-    at = pool.models["engine"].copy()
+    engines, instances, models = controller.engines, controller.instances, controller.models
+    at = models["engine"].copy()
     shown = {ABSENT: placing.ABSENT, LOADING: placing.LOADING}
     status = np.array([shown.get(int(s), placing.READY) for s in engines["status"][at]])
     moving = engines["status"][at ^ 1] != ABSENT
     counts = ("waiting", "running", "prefilled", "emitted")
     both = {name: instances[name].reshape(-1, SLOTS).sum(axis=1) for name in counts}
-    free = pool.gpus["free"] * float(controller.hosting.cluster.sharing.page_bytes)
-    active = pool.models["active"]
+    free = controller.gpus["free"] * float(controller.hosting.cluster.sharing.page_bytes)
+    active = models["active"]
     busy = both["waiting"] + both["running"] > 0
     return View(
         now_s=now / PS,
         why=why,
         model=model,
         state=status,
-        gpus=tuple(controller.gpus_of(int(e)) for e in at),
+        gpus=tuple(controller.gpus_of(e) for e in at.tolist()),
         resident=controller.resident[at],
         moving=moving,
         waiting=both["waiting"],
@@ -87,7 +88,7 @@ def view_of(controller: Controller, now: int, why: Why, model: int) -> View:
         ready_s=controller.ready[at],
         kv_bytes=controller.kv_bytes().reshape(-1, SLOTS).sum(axis=1),
         kv_limit=controller.kv_limit[at],
-        arrived=pool.models["arrived"].copy(),
+        arrived=models["arrived"].copy(),
         prompt_tokens=both["prefilled"],
         output_tokens=both["emitted"],
         weight_bytes=controller.weights.copy(),

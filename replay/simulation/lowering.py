@@ -50,16 +50,15 @@ def _decode_tables(model: LatencyModel, max_seqs: int, contexts: F64, unit: int)
 
     All values are multiples of `unit`.
     """
-    edges = np.zeros((max_seqs + 1, contexts.size), np.int64)
-    base, slope = np.zeros_like(edges), np.zeros_like(edges)
-    for sequences in range(1, max_seqs + 1):
-        kv = np.rint(contexts * sequences).astype(np.int64)
-        time = _picoseconds(model.decode_attention_s(sequences, kv.astype(np.float64)) / unit) * unit
-        rise = (np.diff(time) / np.diff(kv) / unit).round().astype(np.int64) * unit
-        slope[sequences] = np.append(rise, rise[-1])
-        base[sequences] = time - slope[sequences] * kv
-        edges[sequences] = kv
-    return edges, base, slope
+    sequences = np.arange(max_seqs + 1)
+    edges: I64 = np.rint(contexts * sequences[:, None]).astype(np.int64)
+    time = np.zeros_like(edges)
+    for n, kv in zip(sequences[1:], edges[1:].astype(np.float64), strict=True):
+        time[n] = _picoseconds(model.decode_attention_s(int(n), kv) / unit) * unit
+    slope = np.zeros_like(edges)
+    slope[1:, :-1] = (np.diff(time[1:]) / np.diff(edges[1:]) / unit).round().astype(np.int64) * unit
+    slope[1:, -1] = slope[1:, -2]
+    return edges, time - slope * edges, slope
 
 
 def _mixed(model: LatencyModel, max_tokens: int, max_seqs: int, max_context: int) -> tuple[F64, F64]:

@@ -172,6 +172,15 @@ def test_tensor_parallel_models_hold_pages_of_all_their_gpus() -> None:
     assert by_gpu["kv_bytes"][0] == by_gpu["kv_bytes"][1] > 0
 
 
+def test_a_model_over_gpus_of_two_types_is_as_slow_as_the_slower() -> None:
+    hosted, trace = Hosted("a", "llama-3.1-70b", tensor_parallel=4), requests((0.0, "a", 500, 50))
+    took = []
+    for gpus in ((GPUs("h100", 4),), (GPUs("a100-80g", 4),), (GPUs("h100", 2), GPUs("a100-80g", 2))):
+        ended = replay_on(Cluster(gpus, (hosted,)), trace, Static()).outcomes
+        took.append(ended["finish_s"][0])
+    assert took[0] < took[1] == took[2]
+
+
 def test_what_no_placement_brings_is_rejected_with_the_reason() -> None:
     ended = replay_on(cluster_of(["a"]), requests((0.0, "a", 10, 10)), Scripted(interval_s=100.0)).outcomes
     assert ended["status"].to_list() == ["rejected"]
@@ -207,6 +216,13 @@ def test_a_request_for_a_model_nobody_serves_is_refused_with_the_nearest_name() 
 def test_a_placement_that_loads_twice_is_told_so() -> None:
     with pytest.raises(SettingFailure, match="placement tested: loads what is there already, model a"):
         replay_on(cluster_of(["a"]), requests((0.0, "a", 10, 10)), Scripted((Load(0, (0,)), Load(0, (0,)))))
+
+
+def test_a_placement_that_brings_weights_in_no_known_way_is_told_so() -> None:
+    placement = Scripted()
+    placement.loading = "paralel"  # type: ignore[attr-defined]
+    with pytest.raises(SettingFailure, match="placement tested: loads by 'paralel'.*parallel"):
+        replay_on(cluster_of(["a"]), requests((0.0, "a", 10, 10)), placement)
 
 
 def test_a_placement_that_overfills_a_gpu_is_told_the_arithmetic() -> None:
