@@ -221,7 +221,7 @@ def test_a_placement_that_loads_twice_is_told_so() -> None:
 def test_a_placement_that_brings_weights_in_no_known_way_is_told_so() -> None:
     placement = Scripted()
     placement.loading = "paralel"  # type: ignore[attr-defined]
-    with pytest.raises(SettingFailure, match="placement tested: loads by 'paralel'.*parallel"):
+    with pytest.raises(SettingFailure, match=r"placement tested: loads by 'paralel'.*parallel"):
         replay_on(cluster_of(["a"]), requests((0.0, "a", 10, 10)), placement)
 
 
