@@ -38,6 +38,10 @@ test-slow: .venv/.dev  ## run the slow tests only
 test-ray: .venv/.ray  ## install Ray and run the tests that need it, on three nodes of this machine
 	$(BIN)/python -m pytest -q -m ray tests/on_ray
 
+.PHONY: test-llama
+test-llama: .venv/.llama  ## install llama.cpp (34 MB) and replay against it
+	$(BIN)/python -m pytest -q tests/real/test_llama_cpp.py
+
 .PHONY: check
 check: .venv/.dev  ## lint, check the formatting and the types
 	$(BIN)/ruff check .
@@ -107,6 +111,10 @@ $(BIN)/python:
 .venv/.ray: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) --editable '.[dev,ray]'
 	@touch $@ .venv/.dev .venv/.core
+
+.venv/.llama: constraints.txt | .venv/.dev
+	@$(PIP) xllamacpp gguf
+	@touch $@
 
 .venv/.bench: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) --editable '.[bench]'

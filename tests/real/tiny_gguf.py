@@ -23,12 +23,13 @@ def bytes_as_text() -> list[str]:
     return [known[b] for b in sorted(known)]
 
 
-def write(path: Path, context: int = 2048) -> None:
+def write(path: Path, context: int = 2048, *, broken: bool = False) -> None:
+    """Greedy decoding picks what is printable; or, `broken`, only bytes that make no character by themselves."""
     pairs = [a + b for a in string.ascii_lowercase for b in "aeiou"]
     tokens = [*bytes_as_text(), *pairs, *SPECIAL]
     writer = gguf.GGUFWriter(str(path), "llama")
     _describe(writer, tokens, [f"{a} {b}" for a, b in pairs], context)
-    for name, values in _weights(tokens).items():
+    for name, values in _weights(tokens, broken).items():
         writer.add_tensor(f"{name}.weight", values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -51,15 +52,16 @@ def _describe(writer: Any, tokens: list[str], merges: list[str], context: int) -
     writer.add_token_types(kinds)
 
 
-def _weights(tokens: list[str]) -> dict[str, Any]:
-    """Random; greedy decoding never picks a control token or what is not printable."""
+def _weights(tokens: list[str], broken: bool) -> dict[str, Any]:
     rng = np.random.default_rng(0)
 
     def random(*shape: int) -> Any:
         return (rng.standard_normal(shape) * 0.05).astype(np.float32)
 
     ones, output = np.ones(WIDTH, np.float32), random(len(tokens), WIDTH)
-    output[[n for n, t in enumerate(tokens) if len(t) > 2 or not t.isascii() or not t.isprintable()]] = 0
+    shows = [len(t) <= 2 and t.isascii() and t.isprintable() for t in tokens]
+    leads = [n in range(0xC2, 0xF0) for n in range(len(tokens))]  # of the characters that take two bytes or more
+    output[~np.array(leads if broken else shows)] = 0
     weights = {"token_embd": random(len(tokens), WIDTH), "output_norm": ones, "output": output}
     for n in range(LAYERS):
         shapes = {"attn_q": (HEADS * HEAD_WIDTH, WIDTH), "attn_k": (KV_HEADS * HEAD_WIDTH, WIDTH),
