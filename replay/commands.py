@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from replay.engines.openai_options import endpoint_options
+from replay.engines.transformers_options import in_process_options
 from toolkit.trace_options import trace_options
 
-ENGINES = ("simulated", "micro-batch", "openai")
+ENGINES = ("simulated", "micro-batch", "openai", "transformers")
 ROUTINGS = ("round-robin", "least-loaded", "prefix-aware", "vllm-dp")
 
 
@@ -127,6 +128,7 @@ ROUTINGS = ("round-robin", "least-loaded", "prefix-aware", "vllm-dp")
     help="Write no runs; tell when and why this request ran, waited or lost its place.",
 )
 @endpoint_options
+@in_process_options
 @trace_options
 def replay(**options: Any) -> None:
     """Replay a trace through an engine under one or several schedulers.

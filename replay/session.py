@@ -4,6 +4,7 @@ import shlex
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ OF_ONE_ENGINE = {
     "max_num_batched_tokens", "max_model_len", "prefix_caching", "decode_first", "swap_bytes_per_s", "instances",
     "routing", "async_scheduling", "expert_parallel", "batch_size", "batch_wait_s", "idle_poll_s",
 }  # fmt: skip
+REAL = ("openai", "transformers")
 NOT_REPLAYED = ("source_status", "source_ttft_s", "source_e2e_s")
 
 
@@ -38,7 +40,7 @@ def begin(options: dict[str, Any]) -> bool:
     engines = build_engines(options)
     trace = open_trace(options["traces"], dict(options))
     requests = replayable(trace, options["session_gap_s"])
-    of_one = options["engine"] != "openai" and options["cluster"] is None
+    of_one = options["engine"] not in REAL and options["cluster"] is None
     hardware = {name: options[name] for name in ("gpu", "latency", "tensor_parallel")}
     settings = {
         "trace": trace.info.to_dict(),
@@ -127,10 +129,9 @@ def _refuse_one_engine() -> None:
 
 def build_engine(options: dict[str, Any]) -> Engine:
     """The engine the options describe."""
-    if options["engine"] == "openai":
-        from replay.engines.openai import from_options
-
-        return from_options(options)
+    if options["engine"] in REAL:
+        made: Engine = _module(options["engine"]).from_options(options)
+        return made
     gpu, model, gpus = gpu_preset(options["gpu"]), model_preset(options["model_preset"]), options["tensor_parallel"]
     ranks = _ranks(options, model)
     split = {"tensor_parallel": gpus, "expert_parallel": ranks}
@@ -156,6 +157,11 @@ def build_engine(options: dict[str, Any]) -> Engine:
         return micro_batch
     simulated: Engine = plugins.load("engine", "simulated")(latency, limits, band=options["band"], closed=closed)
     return simulated
+
+
+def _module(engine: str) -> Any:
+    """Where a real engine is; what only it needs is imported with it."""
+    return import_module(f"replay.engines.{engine}")
 
 
 def _ranks(options: dict[str, Any], model: ServedModel) -> int:

@@ -106,6 +106,7 @@ BUILTIN: dict[str, dict[str, str]] = {
         "micro-batch": "replay.engines.micro_batch:MicroBatch",
         "cluster": "replay.engines.cluster:ClusterEngine",
         "openai": "replay.engines.openai:OpenAI",
+        "transformers": "replay.engines.transformers:Transformers",
     },
     "page": {
         "trace": "reports.trace_page:render",
