@@ -16,6 +16,20 @@ COLUMNS = ("mean_error", "p50_error", "p90_error", "p99_error", "mape")
 @click.option("--check", "log", type=FOLDER, metavar="LOGDIR", help="Replay a real run's log and print the errors.")
 @click.option("--profile", type=FOLDER, metavar="DIR", help="Use the layer profile in this folder.")
 @click.option("--run", type=FOLDER, metavar="RUN", help="Fit step times to this run folder.")
+@click.option(
+    "--instances",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="With --run: identical engines that served it.",
+)
+@click.option(
+    "--max-num-batched-tokens",
+    type=click.IntRange(min=1),
+    default=2048,
+    show_default=True,
+    help="With --run: the engine's limit.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write the latency model (YAML).")
 @click.option("--model-preset", help="The model, where a log or a profile names none or one without preset.")
 @click.option("--tensor-parallel", type=click.IntRange(min=1), default=1, show_default=True)
@@ -24,6 +38,8 @@ def calibrate(
     log: Path | None,
     profile: Path | None,
     run: Path | None,
+    instances: int,
+    max_num_batched_tokens: int,
     out: Path | None,
     model_preset: str | None,
     tensor_parallel: int,
@@ -40,8 +56,10 @@ def calibrate(
         return
     if out is None:
         raise click.UsageError("give --out: where to write the latency model")
-    made = _of_profile(profile, model_preset, tensor_parallel) if profile is not None else _of_run(run)
-    _write(made, out, as_json)
+    if profile is not None:
+        _write(_of_profile(profile, model_preset, tensor_parallel), out, as_json)
+    elif run is not None:
+        _write(_of_run(run, instances, max_num_batched_tokens), out, as_json)
 
 
 def _check(folder: Path, model: str | None, as_json: bool) -> None:
@@ -90,16 +108,15 @@ def _of_profile(folder: Path, model: str | None, tensor_parallel: int) -> dict[s
     return {"latency": "profile", **parameters, "held_back": held_back_knots(found)}
 
 
-def _of_run(folder: Path | None) -> dict[str, Any]:
+def _of_run(folder: Path, instances: int, budget: int) -> dict[str, Any]:
     from replay.calibration.fitting import fit_run
     from toolkit.errors import RunFailure
     from toolkit.runs import Run
 
-    assert folder is not None
     run = Run.open(folder)
     if not run.finished:
         raise RunFailure("is not finished", where=str(folder), hint="trace replay --resume continues it")
-    return {"latency": "fit", **fit_run(run.table("outcomes"), str(folder)), "source": run.name}
+    return {"latency": "fit", **fit_run(run.table("outcomes"), str(folder), instances, budget), "source": run.name}
 
 
 def _write(made: dict[str, Any], out: Path, as_json: bool) -> None:
@@ -113,3 +130,5 @@ def _write(made: dict[str, Any], out: Path, as_json: bool) -> None:
         return
     held = ", ".join(f"{name} {value:.4g}" for name, value in made["held_back"].items())
     click.echo(f"{out}: latency model '{made['latency']}'; held back: {held}")
+    if outside := made.get("fitted", {}).get("outside_s"):
+        click.echo(f"  {1e3 * outside:.2g} ms of a reply pass outside of the engine's steps: no simulation has them")

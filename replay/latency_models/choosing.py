@@ -8,6 +8,8 @@ from toolkit import plugins
 from toolkit.errors import InputFailure, SettingFailure, nearest
 from toolkit.protocols import LatencyModel
 
+ABOUT = ("latency", "held_back", "fitted", "source")  # in a file of `trace calibrate`, what is no parameter
+
 
 def served_by(spec: str, gpu: str, model: str, tensor_parallel: int, ranks: int = 1) -> LatencyModel:
     """What `spec` names, for a GPU, a served model, and instances that share its experts.
@@ -75,5 +77,5 @@ def _from_file(path: Path, known: dict[str, Any]) -> LatencyModel:
         raise InputFailure("does not name its latency model", where=str(path), hint=hint)
     if read["latency"] == "table":
         return _make("table", {"path": str(path)}, known)
-    options = {k: str(v) for k, v in read.items() if k not in ("latency", "held_back", "source") and v is not None}
+    options = {k: str(v) for k, v in read.items() if k not in ABOUT and v is not None}
     return _make(str(read["latency"]), options, known)
