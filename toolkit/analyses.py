@@ -1,7 +1,9 @@
 """Ask every analysis about a trace that is read once, and keep the answers."""
 
+import os
 import warnings
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +17,7 @@ from toolkit.traces import Trace
 
 Tables = dict[str, dict[str, pl.DataFrame]]  # analysis -> table -> frame, as docs/analyses.md lists them
 CATEGORIES = ("model", "tenant", "tier", "kind", "status")  # few distinct values: grouped by number instead of by text
+TOGETHER_ROWS = 20_000_000  # from here on memory counts more than time: one analysis after the other
 ON_REQUEST = ("groups", "drift", "clients")  # cost more than all the others, so they run only when asked for
 
 Asked = Mapping[str, Mapping[str, Any]]  # the analyses on request that were asked for -> their parameters
@@ -23,17 +26,21 @@ Asked = Mapping[str, Mapping[str, Any]]  # the analyses on request that were ask
 def analyse(trace: Trace, asking: Callable[[str], None] = lambda name: None, asked: Asked | None = None) -> Tables:
     """Every analysis' tables, those on request where `asked` names them.
 
-    `asking` is told each name before it runs, and "reading" first.
+    `asking` is told each name before it runs, and "reading" first; it may be called from several threads.
     """
     wanted_too = asked or {}
     questions = {name: plugin(**wanted_too.get(name, {})) for name, plugin in installed(wanted_too).items()}
     asking("reading")
     frames = collect(trace, questions)
-    answers = {}
-    for name, question in questions.items():
+
+    def answer(name: str) -> dict[str, pl.DataFrame]:
         asking(name)
-        answers[name] = question.run(frames[question.table].select(question.columns), trace.info)
-    return answers
+        question = questions[name]
+        return question.run(frames[question.table].select(question.columns), trace.info)
+
+    together = min(os.cpu_count() or 1, 2) if frames["trace"].height < TOGETHER_ROWS else 1
+    with ThreadPoolExecutor(together) as crew:
+        return dict(zip(questions, crew.map(answer, questions), strict=True))
 
 
 def installed(asked: Collection[str] = ()) -> dict[str, Callable[..., Analysis]]:
