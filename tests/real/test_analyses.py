@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.toolkit.analysis.conftest import dispersion
 from toolkit.analyses import Tables, analyse
-from toolkit.analysis.arrivals import dispersion
 from toolkit.analysis_json import shape
 from toolkit.traces import read_trace
 

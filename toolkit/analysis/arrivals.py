@@ -1,6 +1,10 @@
 """When do requests come: rate over time, gaps, dispersion of counts, fits, and the profile of a day."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import reduce
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -8,7 +12,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from toolkit import fits, ticked_fits
-from toolkit.analysis.gaps import counted_gaps
+from toolkit.analysis.gaps import EXACT, Gaps
+from toolkit.analysis.tallies import Tally
+from toolkit.analysis.whole import Whole
 from toolkit.analysis.windows import counts_in, fitting_window_s, whole_windows, window_of
 from toolkit.counted import Counted
 from toolkit.traces import TraceInfo
@@ -50,6 +56,19 @@ DISPERSION = pl.Schema(
 HOURLY = pl.Schema({"hour": _i, "clock": pl.String(), "requests": _i, "hours": _f, "rate_per_s": _f})
 
 
+@dataclass(frozen=True)
+class Arrived:
+    """What arrived in a part of the trace; times count from the whole trace's first arrival."""
+
+    requests: int
+    first_s: float
+    last_s: float
+    gaps: Gaps
+    windows: NDArray[np.int64]  # requests in each window of the rate
+    tallies: dict[float, Tally]  # by length of the windows
+    hours: NDArray[np.int64]  # requests in each hour of the day
+
+
 class Arrivals:
     """When requests come: rate, gaps, burstiness by window, fitted gap distributions, daily profile."""
 
@@ -58,36 +77,75 @@ class Arrivals:
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
+        whole = Whole.of(frame["arrival_s"], info)
+        return self.finish([self.partial(frame, whole)], whole)
+
+    def partial(self, frame: pl.DataFrame, whole: Whole) -> Arrived | None:
+        """What arrived in a part; null where nothing did."""
         arrival_s = frame["arrival_s"].drop_nulls().to_numpy()
-        arrival_s = arrival_s - arrival_s[0] if len(arrival_s) else arrival_s
-        gaps = counted_gaps(arrival_s, exactly=is_coarse(arrival_s, info.clock_step_s))
+        if not len(arrival_s):
+            return None
+        arrival_s, step_s = arrival_s - whole.first_s, whole.info.clock_step_s
+        exact = whole.requests <= EXACT or is_coarse(whole.requests, whole.span_s, step_s)
+        window_s, windows = rate_windows(whole.span_s, step_s)
+        return Arrived(
+            len(arrival_s),
+            float(arrival_s[0]),
+            float(arrival_s[-1]),
+            Gaps.between(arrival_s, exact=exact),
+            counts_in(arrival_s, window_s, windows) if windows else np.zeros(0, np.int64),
+            {w: tally(arrival_s, w, n) for w, n in dispersion_windows(whole.span_s, step_s)},
+            hours_of(arrival_s, whole.info.epoch),
+        )
+
+    def finish(self, parts: Sequence[Arrived | None], whole: Whole) -> dict[str, pl.DataFrame]:
+        """The tables, from all parts in order of time."""
+        found, step_s = together([part for part in parts if part], whole), whole.info.clock_step_s
+        gaps = found.gaps.counted
         return {
-            "summary": summary(arrival_s, gaps, info.clock_step_s),
-            "rate": rate(arrival_s, info.clock_step_s),
-            "dispersion": dispersion(arrival_s, info.clock_step_s),
-            "gap_fits": gap_fits(gaps, info.clock_step_s),
-            "hourly": hourly(arrival_s, info.epoch),
+            "summary": summary(found, gaps, step_s),
+            "rate": rate(found, step_s),
+            "dispersion": dispersion(found, step_s),
+            "gap_fits": gap_fits(gaps, step_s),
+            "hourly": hourly(found, whole.info.epoch),
         }
 
 
-def is_coarse(arrival_s: Floats, clock_step_s: float | None) -> bool:
-    """Whether the clock shapes the gaps, so that they are few values and each of them counts."""
-    return clock_step_s is not None and clock_step_s * len(arrival_s) > FINE_STEP * (
-        arrival_s[-1] if len(arrival_s) else 0
+def together(parts: Sequence[Arrived], whole: Whole) -> Arrived:
+    """All parts as one, with the gaps across their borders."""
+    if not parts:
+        return Arrived(
+            0, 0.0, 0.0, Gaps.between(np.zeros(0), exact=True), np.zeros(0, np.int64), {}, np.zeros(24, np.int64)
+        )
+    exact = parts[0].gaps.exact
+    across = [Gaps.between(np.array([a.last_s, b.first_s]), exact=exact) for a, b in pairwise(parts)]
+    return Arrived(
+        sum(p.requests for p in parts),
+        parts[0].first_s,
+        parts[-1].last_s,
+        Gaps.merged([*(p.gaps for p in parts), *across]),
+        np.sum([p.windows for p in parts], axis=0),
+        {w: reduce(Tally.joined, [p.tallies[w] for p in parts]) for w in parts[0].tallies},
+        np.sum([p.hours for p in parts], axis=0),
     )
 
 
-def summary(arrival_s: Floats, gaps: Counted, clock_step_s: float | None) -> pl.DataFrame:
+def is_coarse(requests: int, span_s: float, clock_step_s: float | None) -> bool:
+    """Whether the clock shapes the gaps, so that they are few values and each of them counts."""
+    return clock_step_s is not None and clock_step_s * requests > FINE_STEP * span_s
+
+
+def summary(found: Arrived, gaps: Counted, clock_step_s: float | None) -> pl.DataFrame:
     """One row; what needs two requests, or a clock that can tell them apart, is null."""
-    if not len(arrival_s):
+    if not found.requests:
         return SUMMARY.to_frame()
-    span_s = float(arrival_s[-1])
-    row: dict[str, object] = {"requests": len(arrival_s), "span_s": span_s, "clock_step_s": clock_step_s}
+    span_s = found.last_s
+    row: dict[str, object] = {"requests": found.requests, "span_s": span_s, "clock_step_s": clock_step_s}
     if span_s > 0:
         p50, p99 = gaps.quantile([0.5, 0.99])
         hidden = (clock_step_s or 0) > gaps.mean
         row |= {
-            "rate_per_s": len(arrival_s) / span_s,
+            "rate_per_s": found.requests / span_s,
             "zero_gap_share": 1 - gaps.above(0).n / gaps.n,
             "gap_mean_s": gaps.mean,
             "gap_p50_s": p50,
@@ -108,43 +166,55 @@ def clock_note(gap_mean_s: float, clock_step_s: float | None) -> str | None:
     return f"the clock step of {clock_step_s:g} s hides the gaps, {gap_mean_s:.3g} s on average: no gap CV, no fits"
 
 
-def rate(arrival_s: Floats, clock_step_s: float | None) -> pl.DataFrame:
-    """Requests in windows back to back; a window that the trace ends in counts the part it covers."""
-    if not len(arrival_s) or arrival_s[-1] == 0:
-        return RATE.to_frame()
-    span_s = float(arrival_s[-1])
+def rate_windows(span_s: float, clock_step_s: float | None) -> tuple[float, int]:
+    """How long a window of the rate is, and how many there are."""
+    if span_s == 0:
+        return 1.0, 0
     window_s = fitting_window_s(span_s, clock_step_s)
-    windows = max(1, int(np.ceil(span_s / window_s - 1e-9)))
-    counts = counts_in(arrival_s, window_s, windows)
-    counts[-1] += len(arrival_s) - counts.sum()  # the last arrival may lie on the last edge
+    return window_s, max(1, int(np.ceil(span_s / window_s - 1e-9)))
+
+
+def rate(found: Arrived, clock_step_s: float | None) -> pl.DataFrame:
+    """Requests in windows back to back; a window that the trace ends in counts the part it covers."""
+    if found.last_s == 0:
+        return RATE.to_frame()
+    window_s, windows = rate_windows(found.last_s, clock_step_s)
+    counts = found.windows.copy()
+    counts[-1] += found.requests - counts.sum()  # the last arrival may lie on the last edge
     start_s = np.arange(windows) * window_s
-    covered_s = np.minimum(window_s, span_s - start_s)
+    covered_s = np.minimum(window_s, found.last_s - start_s)
     columns = {"start_s": start_s, "window_s": np.full(windows, window_s), "requests": counts}
     return pl.DataFrame(columns | {"rate_per_s": counts / covered_s}, schema=RATE)
 
 
-def dispersion(arrival_s: Floats, clock_step_s: float | None) -> pl.DataFrame:
-    """Variance over mean of counts, at windows that the clock can tell and that fit into the span."""
-    if not len(arrival_s):
-        return DISPERSION.to_frame()
-    span_s = float(arrival_s[-1])
+def dispersion_windows(span_s: float, clock_step_s: float | None) -> list[tuple[float, int]]:
+    """The windows, length and number, that the clock can tell and that fit into the span."""
+    fitting = [(window_s, whole_windows(span_s, window_s)) for window_s in DISPERSION_S]
+    return [(w, n) for w, n in fitting if n >= LEAST_WINDOWS and w >= (clock_step_s or 0)]
+
+
+def tally(arrival_s: Floats, window_s: float, windows: int) -> Tally:
+    """Requests in windows; empty ones are counted without being made."""
+    index = window_of(arrival_s, window_s)
+    counted = Counted.of_sorted(index[: np.searchsorted(index, windows)])
+    return Tally.of(counted.values.astype(np.int64), counted.counts)
+
+
+def dispersion(found: Arrived, clock_step_s: float | None) -> pl.DataFrame:
+    """Variance over mean of counts, window by window, beside the band in which Poisson's would lie."""
     rows = []
-    for window_s in DISPERSION_S:
-        windows = whole_windows(span_s, window_s)
-        if windows >= LEAST_WINDOWS and window_s >= (clock_step_s or 0):
-            steps = window_s / clock_step_s if clock_step_s else None
-            rows.append((window_s, windows, *_dispersion_at(arrival_s, window_s, windows), steps))
+    for window_s, windows in dispersion_windows(found.last_s, clock_step_s):
+        steps = window_s / clock_step_s if clock_step_s else None
+        rows.append((window_s, windows, *_dispersion_of(found.tallies[window_s], windows), steps))
     return pl.DataFrame(rows, schema=DISPERSION, orient="row")
 
 
-def _dispersion_at(arrival_s: Floats, window_s: float, windows: int) -> tuple[float, float, float, float]:
-    """Mean count, index and the Poisson band; empty windows are counted without being made."""
+def _dispersion_of(found: Tally, windows: int) -> tuple[float, float, float, float]:
+    """Mean count, index and the Poisson band."""
     from scipy.special import chdtri
 
-    index = window_of(arrival_s, window_s)
-    counts = Counted.of_sorted(index[: np.searchsorted(index, windows)]).counts
-    mean, free = int(counts.sum()) / windows, windows - 1
-    variance = (int(counts @ counts) - windows * mean**2) / free
+    mean, free = found.total / windows, windows - 1
+    variance = (found.all_squares - windows * mean**2) / free
     return mean, variance / mean, float(chdtri(free, 0.975)) / free, float(chdtri(free, 0.025)) / free
 
 
@@ -160,16 +230,22 @@ def gap_fits(gaps: Counted, clock_step_s: float | None) -> pl.DataFrame:
     return table.rename({"requests": "gaps", "mean": "mean_s"})
 
 
-def hourly(arrival_s: Floats, epoch: str | None) -> pl.DataFrame:
+def hours_of(arrival_s: Floats, epoch: str | None) -> NDArray[np.int64]:
+    """Requests in each hour of the day."""
+    hour = ((arrival_s + _second_of_day(epoch)) // HOUR_S % 24).astype(np.int64)
+    return np.bincount(hour, minlength=24)
+
+
+def hourly(found: Arrived, epoch: str | None) -> pl.DataFrame:
     """Rate by hour of the day, over the time that the trace spends in that hour; for two days and more."""
-    if not len(arrival_s) or arrival_s[-1] < 2 * DAY_S:
+    if found.last_s < 2 * DAY_S:
         return HOURLY.to_frame()
-    first_s = _second_of_day(epoch)
-    begin_s, end_s = first_s, first_s + float(arrival_s[-1])
+    begin_s = _second_of_day(epoch)
+    end_s = begin_s + found.last_s
     starts_s = np.arange(begin_s // HOUR_S, end_s // HOUR_S + 1) * HOUR_S
     covered_s = np.minimum(starts_s + HOUR_S, end_s) - np.maximum(starts_s, begin_s)
     hours = np.bincount((starts_s // HOUR_S % 24).astype(np.int64), weights=covered_s, minlength=24)
-    requests = np.bincount(((arrival_s + first_s) // HOUR_S % 24).astype(np.int64), minlength=24)
+    requests = found.hours
     columns = {"hour": np.arange(24), "requests": requests, "hours": hours / HOUR_S, "rate_per_s": requests / hours}
     clock = pl.lit("UTC" if epoch else "trace start").alias("clock")
     return pl.DataFrame(columns).with_columns(clock).select(HOURLY.names()).cast(HOURLY)

@@ -1,6 +1,8 @@
 """The gaps between arrivals, counted: exactly up to some millions, beyond that to one part in 4,096."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,29 +15,61 @@ SLICE = 2**20  # gaps that are looked at at once
 DROPPED = np.uint64(40)  # of a double's 52 bits of fraction; 12 stay
 
 
-def counted_gaps(arrival_s: Floats, *, exactly: bool) -> Counted:
-    """Gaps of ascending times, without sorting them where there are many and `exactly` is false.
+@dataclass(frozen=True)
+class Gaps:
+    """Gaps of a part of time, counted as they are, or by bin: then zeros, the smallest and the largest stand apart.
 
     The bits of a positive double ascend as the number does, so their upper part is the number of a bin whose width is
     1/4,096 of its values or less; a bin counts as its middle, the smallest and the largest gap as they are.
     """
-    if exactly or len(arrival_s) <= EXACT:
-        return Counted.of_sorted(np.sort(np.diff(arrival_s)))
-    positive = [(part[part > 0].min(initial=np.inf), part.max(initial=0.0)) for part in _slices(arrival_s)]
-    least, most = min(low for low, _ in positive), max(high for _, high in positive)
-    if not least <= most:
-        return Counted(np.zeros(1), np.array([len(arrival_s) - 1]))
-    first, last = (int(_bin(np.array([gap]))[0]) for gap in (least, most))
-    counts, zeros = np.zeros(last - first + 1, dtype=np.int64), 0
-    for part in _slices(arrival_s):
-        above = part[part > 0]
-        zeros += len(part) - len(above)
-        counts += np.bincount((_bin(above) - np.uint64(first)).astype(np.int64), minlength=len(counts))
-    middles = _middle(np.arange(first, last + 1, dtype=np.uint64))
-    middles[0], middles[-1] = least, most
-    found = np.flatnonzero(counts)
-    values, sizes = middles[found], counts[found]
-    return Counted(np.append(0.0, values), np.append(zeros, sizes)) if zeros else Counted(values, sizes)
+
+    exact: bool
+    sample: Counted  # of gaps, or of bins
+    zeros: int = 0
+    least: float = inf
+    most: float = 0.0
+
+    @classmethod
+    def between(cls, arrival_s: Floats, *, exact: bool) -> "Gaps":
+        """Between ascending times; where they are binned, without sorting them."""
+        if exact:
+            return cls(True, Counted.of_sorted(np.sort(np.diff(arrival_s))))
+        positive = [(part[part > 0].min(initial=inf), part.max(initial=0.0)) for part in _slices(arrival_s)]
+        least, most = min((low for low, _ in positive), default=inf), max((high for _, high in positive), default=0.0)
+        if not least <= most:
+            return cls(False, Counted(np.zeros(0), np.zeros(0, np.int64)), max(len(arrival_s) - 1, 0))
+        first, last = (int(_bin(np.array([gap]))[0]) for gap in (least, most))
+        counts, zeros = np.zeros(last - first + 1, dtype=np.int64), 0
+        for part in _slices(arrival_s):
+            above = part[part > 0]
+            zeros += len(part) - len(above)
+            counts += np.bincount((_bin(above) - np.uint64(first)).astype(np.int64), minlength=len(counts))
+        found = np.flatnonzero(counts)
+        return cls(False, Counted((found + first).astype(np.float64), counts[found]), zeros, float(least), float(most))
+
+    @staticmethod
+    def merged(parts: "Sequence[Gaps]") -> "Gaps":
+        """All parts' gaps together."""
+        return Gaps(
+            parts[0].exact,
+            Counted.merged([p.sample for p in parts]),
+            sum(p.zeros for p in parts),
+            min(p.least for p in parts),
+            max(p.most for p in parts),
+        )
+
+    @property
+    def counted(self) -> Counted:
+        """The gaps, a bin's as its middle."""
+        if self.exact:
+            return self.sample
+        if not len(self.sample.values):
+            return Counted(np.zeros(1), np.array([self.zeros]))
+        values = _middle(self.sample.values.astype(np.uint64))
+        values[0], values[-1] = self.least, self.most
+        if not self.zeros:
+            return Counted(values, self.sample.counts)
+        return Counted(np.append(0.0, values), np.append(self.zeros, self.sample.counts))
 
 
 def _bin(gaps: Floats) -> NDArray[np.uint64]:

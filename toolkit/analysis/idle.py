@@ -1,5 +1,6 @@
 """Which models stand still, and how much is in flight."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -7,6 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from toolkit.analysis.tallies import Tally
+from toolkit.analysis.whole import Whole
 from toolkit.analysis.windows import EDGE, fitting_window_s, whole_windows, window_of
 from toolkit.grouping import Groups, grouped
 from toolkit.traces import TraceInfo
@@ -55,6 +58,44 @@ class Level:
     end_s: float
 
 
+@dataclass(frozen=True)
+class Lane:
+    """One model in a part of the trace; times count from the whole trace's first arrival."""
+
+    requests: int
+    first_s: float
+    last_s: float
+    longest_s: float  # gap; minus infinity with one request
+    idle_s: Floats  # every gap above the threshold
+    minutes: Tally  # requests a minute, those of the cut, last one left out
+    wakes_s: Floats  # where spells of activity begin, and at which request they end
+    sleeps_s: Floats
+
+    def joined(self, later: "Lane", threshold_s: float) -> "Lane":
+        """With a later part, and the gap between them."""
+        gap_s = later.first_s - self.last_s
+        between, same = np.array([gap_s] if gap_s > threshold_s else []), int(gap_s <= ACTIVE_S)
+        return Lane(
+            self.requests + later.requests,
+            self.first_s,
+            later.last_s,
+            max(self.longest_s, gap_s, later.longest_s),
+            np.concatenate([self.idle_s, between, later.idle_s]),
+            self.minutes.joined(later.minutes),
+            np.concatenate([self.wakes_s, later.wakes_s[same:]]),
+            np.concatenate([self.sleeps_s[: len(self.sleeps_s) - same], later.sleeps_s]),
+        )
+
+
+@dataclass(frozen=True)
+class Stays:
+    """A part of the trace: its models, and when each request that the source measured began and ended."""
+
+    lanes: dict[str | None, Lane]
+    begin_s: Floats
+    end_s: Floats
+
+
 class Idle:
     """Which models stand still, for how long, and how much is in flight at once."""
 
@@ -66,14 +107,32 @@ class Idle:
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
+        whole = Whole.of(frame["arrival_s"], info)
+        return self.finish([self.partial(frame, whole)], whole)
+
+    def partial(self, frame: pl.DataFrame, whole: Whole) -> Stays | None:
+        """A part's models; null where nothing arrived, or all at once."""
         timed = frame.filter(pl.col("arrival_s").is_not_null())
-        arrival_s = timed["arrival_s"].to_numpy()
-        if not len(arrival_s) or arrival_s[0] == arrival_s[-1]:
+        if not len(timed) or whole.span_s == 0:
+            return None
+        lanes = Lanes.of(timed["model"], timed["arrival_s"].to_numpy() - whole.first_s)
+        measured = timed["source_e2e_s"].is_not_null().to_numpy()
+        begin_s = lanes.arrival_s[measured]
+        end_s = begin_s + timed["source_e2e_s"].drop_nulls().to_numpy()
+        return Stays(each(lanes, self.threshold_s, whole_windows(whole.span_s, MINUTE_S)), begin_s, end_s)
+
+    def finish(self, parts: Sequence[Stays | None], whole: Whole) -> dict[str, pl.DataFrame]:
+        """The tables, from all parts in order of time."""
+        known = [part for part in parts if part]
+        if not known:
             return {"models": MODELS.to_frame(), "concurrency": CONCURRENCY.to_frame(), "summary": SUMMARY.to_frame()}
-        lanes = Lanes.of(timed["model"], arrival_s - arrival_s[0])
-        models = idle_models(lanes, self.threshold_s)
-        level = in_flight(lanes.arrival_s, timed["source_e2e_s"]) or active_models(lanes)
-        over_time = concurrency(level, info.clock_step_s) if level else CONCURRENCY.to_frame()
+        lanes: dict[str | None, Lane] = {}
+        for part in known:
+            for name, lane in part.lanes.items():
+                lanes[name] = lanes[name].joined(lane, self.threshold_s) if name in lanes else lane
+        models = idle_models(lanes, whole.span_s)
+        level = in_flight(known) or active_models(lanes, whole.span_s)
+        over_time = concurrency(level, whole.info.clock_step_s) if level else CONCURRENCY.to_frame()
         return {"models": models, "concurrency": over_time, "summary": summary(models, level)}
 
 
@@ -104,59 +163,88 @@ class Lanes:
         return np.add.reduceat(mask, self.groups.starts[:-1], dtype=np.int64)
 
 
-def idle_models(lanes: Lanes, threshold_s: float) -> pl.DataFrame:
+def each(lanes: Lanes, threshold_s: float, minutes: int) -> dict[str | None, Lane]:
+    """The lanes one by one."""
+    starts, index = lanes.groups.starts, lanes.groups.index
+    minute = window_of(lanes.time_s, MINUTE_S)
+    begin = np.flatnonzero(lanes.groups.first | (np.diff(minute, prepend=-1) != 0))
+    count = np.diff(begin, append=len(minute))
+    begin, count = begin[minute[begin] < minutes], count[minute[begin] < minutes]
+    idle = np.flatnonzero(lanes.gap_s > threshold_s)
+    wakes = np.flatnonzero(lanes.groups.first | (lanes.gap_s > ACTIVE_S))
+    sleeps = np.append(wakes[1:], len(minute)) - 1  # a spell's last request is the one before the next spell's first
+    of_minutes, of_idle, of_spells = (np.searchsorted(index[at], np.arange(len(starts))) for at in (begin, idle, wakes))
+    longest_s = np.fmax.reduceat(np.where(lanes.groups.first, -np.inf, lanes.gap_s), starts[:-1])
+    found = {}
+    for k, name in enumerate(lanes.names):
+        (a, b), (c, d), (e, f) = (at[k : k + 2] for at in (of_minutes, of_idle, of_spells))
+        found[name] = Lane(
+            int(starts[k + 1] - starts[k]),
+            float(lanes.time_s[starts[k]]),
+            float(lanes.time_s[starts[k + 1] - 1]),
+            float(longest_s[k]),
+            lanes.gap_s[idle[c:d]],
+            Tally.of(minute[begin[a:b]], count[a:b]),
+            lanes.time_s[wakes[e:f]],
+            lanes.time_s[sleeps[e:f]],
+        )
+    return found
+
+
+def idle_models(lanes: dict[str | None, Lane], span_s: float) -> pl.DataFrame:
     """Gaps above the threshold between a model's consecutive requests; busiest model first."""
-    idle, starts = lanes.gap_s > threshold_s, lanes.groups.starts[:-1]
-    idle_s = np.add.reduceat(np.where(idle, lanes.gap_s, 0.0), starts)
+    idle_s = np.array([lane.idle_s.sum() for lane in lanes.values()])
+    intervals = np.array([len(lane.idle_s) for lane in lanes.values()])
+    longest_s = np.array([lane.longest_s for lane in lanes.values()])
     columns = {
-        "model": pl.Series(lanes.names, dtype=pl.String),
-        "requests": lanes.groups.sizes,
-        "idle_intervals": lanes.per_model(idle),
-        "idle_per_h": lanes.per_model(idle) * 3600 / lanes.span_s,
+        "model": pl.Series(list(lanes), dtype=pl.String),
+        "requests": [lane.requests for lane in lanes.values()],
+        "idle_intervals": intervals,
+        "idle_per_h": intervals * 3600 / span_s,
         "idle_s": idle_s,
-        "idle_share": idle_s / lanes.span_s,
-        "longest_s": np.fmax.reduceat(lanes.gap_s, starts),
-        "rate_cv": rate_cv(lanes, whole_windows(lanes.span_s, MINUTE_S)),
+        "idle_share": idle_s / span_s,
+        "longest_s": np.where(np.isinf(longest_s), np.nan, longest_s),
+        "rate_cv": minute_cv([lane.minutes for lane in lanes.values()], whole_windows(span_s, MINUTE_S)),
     }
     table = pl.DataFrame(columns, schema=MODELS, nan_to_null=True)
     return table.sort("requests", "model", descending=[True, False])
 
 
 def rate_cv(lanes: Lanes, minutes: int) -> Floats:
+    """Each model's `minute_cv`."""
+    return minute_cv([lane.minutes for lane in each(lanes, np.inf, minutes).values()], minutes)
+
+
+def minute_cv(models: Sequence[Tally], minutes: int) -> Floats:
     """Coefficient of variation of each model's requests a minute, minutes without any included; NaN below two.
 
     As in Prism (section on trace analysis), with all minutes in the denominator of the variance.
     """
     if minutes < 2:
-        return np.full(len(lanes.names), np.nan)
-    minute = window_of(lanes.time_s, MINUTE_S)
-    first = lanes.groups.first | (np.diff(minute, prepend=-1) != 0)
-    model, begin = lanes.groups.index[first], np.flatnonzero(first)
-    counts = np.diff(begin, append=len(minute)) * (minute[begin] < minutes)  # the last, cut minute does not count
-    mean = np.bincount(model, weights=counts) / minutes
-    variance = np.bincount(model, weights=counts**2) / minutes - mean**2
+        return np.full(len(models), np.nan)
+    mean = np.array([model.total for model in models]) / minutes
+    variance = np.array([model.all_squares for model in models], dtype=np.float64) / minutes - mean**2
     with np.errstate(invalid="ignore"):
         cv: Floats = np.sqrt(np.maximum(variance, 0)) / mean
     return cv
 
 
-def in_flight(arrival_s: Floats, e2e_s: pl.Series) -> Level | None:
+def in_flight(parts: Sequence[Stays]) -> Level | None:
     """Requests between arrival and measured end; null when the source measured none."""
-    measured = e2e_s.is_not_null().to_numpy()
-    if not measured.any():
+    begin_s = np.concatenate([part.begin_s for part in parts])
+    if not len(begin_s):
         return None
-    begin_s = arrival_s[measured]
-    return _level("requests in flight", begin_s, np.sort(begin_s + e2e_s.drop_nulls().to_numpy()))
+    return _level("requests in flight", begin_s, np.sort(np.concatenate([part.end_s for part in parts])))
 
 
-def active_models(lanes: Lanes) -> Level | None:
+def active_models(lanes: dict[str | None, Lane], span_s: float) -> Level | None:
     """Models that received a request within the last ACTIVE_S; null with fewer than two models."""
-    if len(lanes.names) < 2:
+    if len(lanes) < 2:
         return None
-    wakes = lanes.groups.first | (lanes.gap_s > ACTIVE_S)
-    sleeps = np.append(wakes[1:], True)  # a spell's last request is the one before the next spell's first
-    end_s = np.minimum(lanes.time_s[sleeps] + ACTIVE_S, lanes.span_s)
-    return _level(f"models active in {ACTIVE_S:g} s", np.sort(lanes.time_s[wakes]), np.sort(end_s))
+    wakes_s = np.concatenate([lane.wakes_s for lane in lanes.values()])
+    sleeps_s = np.concatenate([lane.sleeps_s for lane in lanes.values()])
+    end_s = np.minimum(sleeps_s + ACTIVE_S, span_s)
+    return _level(f"models active in {ACTIVE_S:g} s", np.sort(wakes_s), np.sort(end_s))
 
 
 def _level(basis: str, begin_s: Floats, end_s: Floats) -> Level:

@@ -1,21 +1,29 @@
 """How long are prompts and outputs: quantiles, fits, correlation, histogram."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import atanh, sqrt, tanh
 from typing import ClassVar, Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from toolkit import fits
-from toolkit.counted import Counted
+from toolkit.analysis.popularity import counts
+from toolkit.analysis.whole import Whole
+from toolkit.counted import LARGEST_TABLE, Counted
 from toolkit.traces import TraceInfo
 
+Ints = NDArray[np.int64]
 TOKENS = ("prompt_tokens", "output_tokens")
+SHORT = {"prompt": "prompt_tokens", "output": "output_tokens"}
 FAMILIES = ("lognormal", "gamma", "weibull")
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 BINS_A_DECADE = 10
 BUSIEST = 50
-LARGEST_LOOKUP = 2**24
+HALF = 16  # bits
+SPARSE = 4  # places in a table for each request, at most
 
 _f, _i, _s = pl.Float64(), pl.Int64(), pl.String()
 SUMMARY = pl.Schema(
@@ -28,6 +36,20 @@ CORRELATION = pl.Schema({"method": _s, "value": _f, "low": _f, "high": _f, "requ
 HISTOGRAM = pl.Schema({"column": _s, "low": _f, "high": _f, "requests": _i, "share": _f})
 
 
+@dataclass(frozen=True)
+class Counts:
+    """A part of the trace: rows, how often each model has each length, and sums of products of paired lengths.
+
+    Sums are whole numbers, so that they do not depend on the parts; ranks are doubled to be whole.
+    """
+
+    rows: int
+    lengths: dict[str, pl.DataFrame]  # column -> model, value, requests
+    models: pl.DataFrame  # model, requests
+    products: int
+    rank_products: int
+
+
 class Lengths:
     """How long prompts and outputs are: quantiles, fitted distributions, their correlation, histogram."""
 
@@ -36,17 +58,86 @@ class Lengths:
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
-        counted = {name: Counted.of_integers(frame[name]) for name in TOKENS}
-        known = {name: sample for name, sample in counted.items() if sample.n}
+        whole = Whole(info, len(frame), seen=[self.glance(frame)])
+        return self.finish([self.partial(frame, whole)], whole)
+
+    def glance(self, frame: pl.DataFrame) -> list[Counted]:
+        """Prompts and outputs of the requests that have both, from which ranks are known."""
+        pairs = frame.select(TOKENS).drop_nulls()
+        return [Counted.of_integers(pairs[name]) for name in TOKENS]
+
+    def partial(self, frame: pl.DataFrame, whole: Whole) -> Counts:
+        """A part's counts and sums."""
+        pairs = frame.select(TOKENS).drop_nulls()
+        prompt, output = (pairs[name].cast(pl.Int64).to_numpy() for name in TOKENS)
+        ranks = (doubled_ranks(v, s) for v, s in zip((prompt, output), paired(whole), strict=True))
+        return Counts(
+            frame.height,
+            {name: _by_value(frame, name) for name in TOKENS},
+            counts(frame, "model"),
+            dot(prompt, output),
+            dot(*ranks),
+        )
+
+    def finish(self, parts: Sequence[Counts], whole: Whole) -> dict[str, pl.DataFrame]:
+        """The tables, from all parts."""
+        lengths = {name: _merged([part.lengths[name] for part in parts]) for name in TOKENS}
+        rows, known = sum(part.rows for part in parts), {}
+        for name, table in lengths.items():
+            sample = _counted(table)
+            if sample.n:
+                known[name] = sample
         return {
             "summary": pl.DataFrame(
-                [_summary(name, sample, frame.height) for name, sample in known.items()], schema=SUMMARY, orient="row"
+                [_summary(name, sample, rows) for name, sample in known.items()], schema=SUMMARY, orient="row"
             ),
             "fits": pl.concat([FITS.to_frame(), *(_fits(name, sample) for name, sample in known.items())]),
-            "correlation": correlation(frame, counted),
+            "correlation": correlation(parts, paired(whole), known),
             "histogram": pl.concat([HISTOGRAM.to_frame(), *(histogram(name, s) for name, s in known.items())]),
-            "models": by_model(frame),
+            "models": by_model(pl.concat([part.models for part in parts]), lengths),
         }
+
+
+def paired(whole: Whole) -> tuple[Counted, Counted]:
+    """Prompts and outputs of all requests that have both."""
+    prompt, output = (Counted.merged(list(samples)) for samples in zip(*whole.seen, strict=True))
+    return prompt, output
+
+
+def _by_value(frame: pl.DataFrame, name: str) -> pl.DataFrame:
+    """How often each model has each length, in a table of all of them where that is no larger than the trace."""
+    known = frame.select("model", value=pl.col(name).cast(pl.Int64)).filter(pl.col("value").is_not_null())
+    model = known["model"].cast(pl.Categorical)
+    models = model.unique(maintain_order=True)
+    width = int(known["value"].max() or 0) + 1  # type: ignore[arg-type]
+    if width * len(models) > min(LARGEST_TABLE, SPARSE * len(known)) or int(known["value"].min() or 0) < 0:  # type: ignore[arg-type]
+        counted = known.lazy().group_by("model", "value").agg(requests=pl.len().cast(pl.Int64))
+        return counted.collect().with_columns(pl.col("model").cast(pl.String))
+    place = _places(model, models)
+    counts = np.bincount(place * width + known["value"].to_numpy(), minlength=1)
+    found = np.flatnonzero(counts)
+    named = models.cast(pl.String).gather(found // width)
+    return pl.DataFrame({"model": named, "value": found % width, "requests": counts[found]})
+
+
+def _places(model: pl.Series, models: pl.Series) -> Ints:
+    """Each request's model as its place in `models`."""
+    number, numbers = (s.to_physical().cast(pl.Int64).fill_null(-1).to_numpy() + 1 for s in (model, models))
+    place = np.zeros(int(numbers.max(initial=0)) + 1, dtype=np.int64)
+    place[numbers] = np.arange(len(numbers))
+    found: Ints = place[number]
+    return found
+
+
+def _merged(tables: list[pl.DataFrame]) -> pl.DataFrame:
+    if len(tables) == 1:
+        return tables[0]
+    return pl.concat(tables).group_by("model", "value").agg(pl.col("requests").sum())
+
+
+def _counted(table: pl.DataFrame) -> Counted:
+    by_value = table.group_by("value").agg(pl.col("requests").sum()).sort("value")
+    return Counted(by_value["value"].cast(pl.Float64).to_numpy(), by_value["requests"].to_numpy())
 
 
 def _summary(name: str, sample: Counted, rows: int) -> tuple[object, ...]:
@@ -67,32 +158,53 @@ def _fits(name: str, sample: Counted) -> pl.DataFrame:
     return table.select(pl.lit(name).alias("column"), pl.exclude("mean"))
 
 
-def correlation(frame: pl.DataFrame, counted: dict[str, Counted]) -> pl.DataFrame:
+def correlation(parts: Sequence[Counts], pairs: tuple[Counted, Counted], known: dict[str, Counted]) -> pl.DataFrame:
     """Pearson's and Spearman's of prompt against output tokens; absent where one of them never varies."""
-    pairs = frame.select(TOKENS).drop_nulls()
-    if any(len(sample.values) < 2 for sample in counted.values()):
+    if len(known) < 2 or any(len(sample.values) < 2 for sample in known.values()):
         return CORRELATION.to_frame()
-    ranked = pairs.select(_ranks(pairs[name]) for name in TOKENS)
-    rows = [("pearson", *_with_interval(pairs)), ("spearman", *_with_interval(ranked))]
-    return pl.DataFrame(rows, schema=CORRELATION, orient="row").drop_nans("value").drop_nulls("value")
+    ranks = [Counted(doubled_ranks(s.values.astype(np.int64), s).astype(np.float64), s.counts) for s in pairs]
+    sums = {"pearson": sum(p.products for p in parts), "spearman": sum(p.rank_products for p in parts)}
+    rows = [
+        (method, *_with_interval(sums[method], *samples))
+        for method, samples in (("pearson", pairs), ("spearman", ranks))
+    ]
+    return pl.DataFrame(rows, schema=CORRELATION, orient="row").drop_nulls("value")
 
 
-def _ranks(tokens: pl.Series) -> pl.Series:
-    """Average ranks, looked up by value where the values are small enough for a table."""
-    sample = Counted.of_integers(tokens)
-    if not sample.n or sample.values[0] < 0 or sample.values[-1] > LARGEST_LOOKUP:
-        return tokens.rank()
-    average = np.zeros(int(sample.values[-1]) + 1)
-    average[sample.values.astype(np.int64)] = sample.cumulative - (sample.counts - 1) / 2
-    return pl.Series(tokens.name, average[tokens.to_numpy()])
+def doubled_ranks(tokens: Ints, sample: Counted) -> Ints:
+    """Twice the average ranks, which are whole; looked up by value where the values are small enough for a table."""
+    twice = 2 * sample.cumulative - sample.counts + 1
+    values = sample.values.astype(np.int64)
+    if not len(values) or values[0] < 0 or values[-1] >= LARGEST_TABLE:
+        return twice[np.searchsorted(values, tokens)]
+    table = np.zeros(int(values[-1]) + 1, dtype=np.int64)
+    table[values] = twice
+    return table[tokens]
 
 
-def _with_interval(pairs: pl.DataFrame) -> tuple[float | None, float | None, float | None, int]:
-    value = pairs.select(pl.corr(*(pl.col(name).cast(pl.Float64) for name in TOKENS))).item()
-    if value is None or pairs.height < 4 or not abs(value) < 1:
-        return value, None, None, pairs.height
-    half = 1.959964 / sqrt(pairs.height - 3)
-    return value, tanh(atanh(value) - half), tanh(atanh(value) + half), pairs.height
+def dot(x: Ints, y: Ints) -> int:
+    """The exact sum of products of numbers below 2^47, by their upper and lower halves."""
+    halves = [(v >> HALF, v & ((1 << HALF) - 1)) for v in (x, y)]
+    (high_x, low_x), (high_y, low_y) = halves
+    middle = int(high_x @ low_y) + int(low_x @ high_y)
+    return (int(high_x @ high_y) << 2 * HALF) + (middle << HALF) + int(low_x @ low_y)
+
+
+def _with_interval(products: int, x: Counted, y: Counted) -> tuple[float | None, float | None, float | None, int]:
+    n = x.n
+    (sum_x, squares_x), (sum_y, squares_y) = (_moments(sample) for sample in (x, y))
+    spread = (n * squares_x - sum_x**2) * (n * squares_y - sum_y**2)
+    value = (n * products - sum_x * sum_y) / sqrt(spread) if spread else None
+    if value is None or n < 4 or not abs(value) < 1:
+        return value, None, None, n
+    half = 1.959964 / sqrt(n - 3)
+    return value, tanh(atanh(value) - half), tanh(atanh(value) + half), n
+
+
+def _moments(sample: Counted) -> tuple[int, int]:
+    """The exact sum of whole values and that of their squares."""
+    pairs = list(zip(sample.values.astype(np.int64).tolist(), sample.counts.tolist(), strict=True))
+    return sum(v * n for v, n in pairs), sum(v * v * n for v, n in pairs)
 
 
 def histogram(name: str, sample: Counted) -> pl.DataFrame:
@@ -107,14 +219,17 @@ def histogram(name: str, sample: Counted) -> pl.DataFrame:
     return pl.DataFrame(columns).select(pl.lit(name).alias("column"), pl.all())
 
 
-def by_model(frame: pl.DataFrame) -> pl.DataFrame:
+def by_model(models: pl.DataFrame, lengths: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """Median and P99 of both lengths for the busiest models."""
-    named = {"prompt": "prompt_tokens", "output": "output_tokens"}
-    wanted = {
-        f"{short}_{label}": pl.col(name).quantile(q, "linear")
-        for short, name in named.items()
-        for label, q in (("p50", 0.5), ("p99", 0.99))
-    }
-    table = frame.group_by("model").agg(requests=pl.len().cast(pl.Int64), **wanted)
-    model = pl.col("model").cast(pl.String)
-    return table.with_columns(model).sort("requests", "model", descending=[True, False]).head(BUSIEST)
+    busiest = models.group_by("model").agg(pl.col("requests").sum())
+    busiest = busiest.sort("requests", "model", descending=[True, False]).head(BUSIEST)
+    quantiles = [_quantiles(lengths[name], busiest["model"], short) for short, name in SHORT.items()]
+    return pl.concat([busiest, *quantiles], how="horizontal")
+
+
+def _quantiles(table: pl.DataFrame, models: pl.Series, short: str) -> pl.DataFrame:
+    """Of each of `models`; null where it has no length."""
+    names = [f"{short}_p50", f"{short}_p99"]
+    own = {k: part for (k,), part in table.filter(pl.col("model").is_in(models, nulls_equal=True)).group_by("model")}
+    rows = [_counted(own[m]).quantile([0.5, 0.99]).tolist() if m in own else [None, None] for m in models]
+    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.Float64), orient="row")

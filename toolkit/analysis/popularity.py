@@ -1,11 +1,13 @@
 """Who sends, and to which model: shares and a Zipf fit."""
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from toolkit.analysis.whole import Whole
 from toolkit.traces import TraceInfo
 
 LEAST_NAMES = 3
@@ -30,15 +32,30 @@ class Popularity:
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
-        models, tenants = shares(frame, "model"), shares(frame, "tenant")
+        whole = Whole.of(pl.Series(dtype=pl.Float64), info)
+        return self.finish([self.partial(frame, whole)], whole)
+
+    def partial(self, frame: pl.DataFrame, whole: Whole) -> dict[str, pl.DataFrame]:
+        """A part's requests by name, of models and of tenants."""
+        return {column: counts(frame, column) for column in self.columns}
+
+    def finish(self, parts: Sequence[dict[str, pl.DataFrame]], whole: Whole) -> dict[str, pl.DataFrame]:
+        """The tables, from all parts."""
+        models, tenants = (shares(pl.concat([p[c] for p in parts]), c) for c in self.columns)
         rows = [zipf_row(models, "model"), zipf_row(tenants, "tenant")]
         fitted = pl.DataFrame([row for row in rows if row], schema=ZIPF, orient="row")
         return {"models": models, "tenants": tenants, "zipf": fitted}
 
 
-def shares(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+def counts(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+    """Requests by name."""
+    counted = frame.group_by(column).agg(requests=pl.len().cast(pl.Int64))
+    return counted.with_columns(pl.col(column).cast(pl.String))
+
+
+def shares(parts: pl.DataFrame, column: str) -> pl.DataFrame:
     """Requests by name, most first, equal ones by name; no rows when no request bears a name."""
-    counted = frame.group_by(column).agg(requests=pl.len().cast(pl.Int64)).with_columns(pl.col(column).cast(pl.String))
+    counted = parts.group_by(column).agg(pl.col("requests").sum())
     if counted[column].is_null().all():
         counted = counted.clear()
     requests = pl.col("requests")

@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
 
 from toolkit import plugins
+from toolkit.analysis.arrivals import Arrivals
 from toolkit.schema import TABLES, conform
 from toolkit.traces import TraceInfo
 
@@ -25,3 +28,9 @@ def ask() -> Ask:
         return tables
 
     return answer
+
+
+def dispersion(arrival_s: NDArray[np.float64], clock_step_s: float | None) -> pl.DataFrame:
+    """The table of that name."""
+    about = TraceInfo("test", "test", "", len(arrival_s), len(arrival_s), clock_step_s=clock_step_s)
+    return Arrivals().run(pl.DataFrame({"arrival_s": arrival_s}), about)["dispersion"]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.toolkit.analysis.conftest import dispersion
 from toolkit.analysis import gaps
-from toolkit.analysis.arrivals import dispersion
 from toolkit.analysis.windows import whole_windows
 from toolkit.ticked_fits import FAMILIES, probabilities
 
@@ -153,13 +153,12 @@ def test_many_gaps_are_counted_to_one_part_in_4096_without_sorting(monkeypatch: 
     rng = np.random.default_rng(4)
     each = rng.exponential(0.01, 50_000) * rng.choice([0, 1, 1, 1], 50_000)
     arrival_s = np.cumsum(each)
-    exact = gaps.counted_gaps(arrival_s, exactly=True)
-    monkeypatch.setattr(gaps, "EXACT", 1_000)
+    exact = gaps.Gaps.between(arrival_s, exact=True).counted
     monkeypatch.setattr(gaps, "SLICE", 7_000)
-    binned = gaps.counted_gaps(arrival_s, exactly=False)
+    binned = gaps.Gaps.between(arrival_s, exact=False).counted
     assert (binned.n, binned.counts[0], binned.values[0]) == (exact.n, exact.counts[0], 0)
     assert (binned.values[1], binned.values[-1]) == (exact.values[1], exact.values[-1])
     assert binned.quantile([0.3, 0.5, 0.99]) == pytest.approx(exact.quantile([0.3, 0.5, 0.99]), rel=2**-12)
     assert (binned.mean, binned.std) == pytest.approx((exact.mean, exact.std), rel=1e-4)
     assert len(binned.values) < len(exact.values)
-    assert gaps.counted_gaps(np.zeros(5_000), exactly=False).n == 4_999
+    assert gaps.Gaps.between(np.zeros(5_000), exact=False).counted.n == 4_999
