@@ -39,8 +39,17 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping) and value:
         for key, below in value.items():
             yield from _flat(below, f"{name}.{printable(str(key))}" if name else printable(str(key)))
+    elif isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
+        for place, each in enumerate(value):
+            yield f"{name}.{printable(str(each.get('name', place)))}", _entry(each)
     else:
         yield name, _text(value)
+
+
+def _entry(value: Mapping[str, Any]) -> str:
+    """One of several alike, in a line: what it says, without its name and what it leaves open."""
+    said = {k: v for k, v in value.items() if k != "name" and v is not None and v != []}
+    return _text([f"{k} {v}" for k, v in said.items()])
 
 
 def _text(value: Any) -> str:

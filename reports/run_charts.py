@@ -240,9 +240,9 @@ def _heat_note(table: pl.DataFrame, harm: str, unit: Unit, clock: Unit) -> str:
 
 
 def panels(stats: list[Statistics], split: Split, unit: Unit) -> list[Chart]:
-    """A small tail chart a group, worst first, on the same axes."""
+    """A small tail chart a group, worst first, on the same axes; none for a group of which no request completed."""
     runs = [s.run for s in stats]
-    shown = split.order[: groups.PANELS]
+    shown = [g for g in split.order if any(g in tails for tails in split.tails)][: groups.PANELS]
     tails = [{g: groups.tail_of(each[g]) for g in shown if g in each} for each in split.tails]
     lines = {
         g: [(i, run.label, *tail[g]) for i, (run, tail) in enumerate(zip(runs, tails, strict=True)) if g in tail]

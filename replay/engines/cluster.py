@@ -46,6 +46,11 @@ class ClusterEngine:
             "name": "cluster",
             "cluster": asdict(self.cluster),
             "placement": self.placement,
+            "limits": {
+                "gpus": ", ".join(f"{g.count} {g.type}" for g in self.cluster.gpus),
+                "models": len(self.cluster.models),
+                **asdict(self.cluster.limits),
+            },
             "sessions": "closed" if self.closed else "open",
         }
 

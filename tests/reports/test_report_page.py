@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import polars as pl
 import pytest
 from click.testing import CliRunner
-from synthetic_runs import HOSTILE, Recipe, make_run
+from synthetic_runs import HOSTILE, Recipe, make_run, outcomes
 
 from reports import answer, words
 from reports.attainment import Objectives
@@ -151,6 +151,18 @@ def test_a_run_in_which_all_failed_is_reported(tmp_path: Path) -> None:
     writer.append("outcomes", frame)
     page = render(find_runs([tmp_path]))
     assert "This run is unfinished: so far, none of 50 requests completed" in page
+
+
+def test_a_group_in_which_all_failed_has_no_tail_and_keeps_its_row(tmp_path: Path) -> None:
+    frame = outcomes(Recipe(requests=300, failed=0.0))
+    lost = pl.col("tier") == "paid"
+    times = [pl.when(~lost).then(c).alias(c) for c in ("start_s", "first_token_s", "finish_s", "alone_s")]
+    frame = frame.with_columns(*times, status=pl.when(lost).then(pl.lit("rejected")).otherwise("status"))
+    RunWriter.create(tmp_path / "run", {"run_id": "x"}).append("outcomes", frame)
+    page = render(find_runs([tmp_path]))
+    panels = [name for _, name, _ in BLOCK.findall(page) if name.startswith("f-panel-tier")]
+    assert panels == ["f-panel-tier-0"]
+    assert "paid" in cells(page)
 
 
 def test_nine_runs_keep_their_colours_and_stay_small(tmp_path: Path) -> None:
