@@ -75,6 +75,22 @@ def test_the_command_in_the_run_repeats_it(trace_file, tmp_path):
     assert a.equals(b)
 
 
+def test_the_command_of_a_run_on_a_cluster_repeats_it(trace_file, tmp_path):
+    cluster = tmp_path / "cluster.yaml"
+    models = ", ".join(f"{{name: m{n}, preset: llama-3.2-1b}}" for n in range(3))
+    cluster.write_text(f"gpus: [{{type: h100, count: 2}}]\nmodels: [{models}]\n")
+    given = ["--cluster", cluster, "--placement", "lru", "--slo-scale", 5, 2, "--no-band", "--out", tmp_path / "a"]
+    done = run(trace_file, *given)
+    assert done.exit_code == 0, done.output
+    first = next(iter(find_runs([tmp_path / "a"])))
+    assert first.info["engine"]["limits"]["gpus"] == "2 h100"
+    assert "--slo-scale 5.0 2.0" in first.info["command"]
+    again = first.info["command"].replace(str(tmp_path / "a"), str(tmp_path / "b")).split()
+    assert run(*again[2:]).exit_code == 0
+    second = next(iter(find_runs([tmp_path / "b"])))
+    assert second.table("outcomes").collect().equals(first.table("outcomes").collect())
+
+
 def test_a_second_run_in_the_same_folder_is_refused(trace_file, tmp_path):
     assert run(trace_file, "--out", tmp_path).exit_code == 0
     again = run(trace_file, "--out", tmp_path)
