@@ -19,13 +19,17 @@ from reports.resampling import (
 )
 from toolkit.metrics import LATENCIES
 
+CLOCK_S = 1e-6  # what a clock may make of the same instant
 COMPARED = ("p50", "p90", "p99", "p99_9")
 
 
 def same_trace(a: Measured, b: Measured) -> bool:
     """Whether both runs were offered the same requests at the same times, so that they can be paired by request_id."""
-    names = ["request_id", "arrival_s", "prompt_tokens"]
-    return a.frame.height == b.frame.height and a.frame.select(names).equals(b.frame.select(names))
+    names = ["request_id", "prompt_tokens"]
+    if a.frame.height != b.frame.height or not a.frame.select(names).equals(b.frame.select(names)):
+        return False
+    apart = a.frame["arrival_s"] - b.frame["arrival_s"]
+    return apart.null_count() == 0 and bool((apart.abs() <= CLOCK_S).all())
 
 
 def comparison(base: Statistics, others: list[Statistics]) -> dict[str, Any]:

@@ -94,11 +94,23 @@ def measure_all(runs: Sequence[Run]) -> list[Measured]:
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
-    """A short printable name for each run; equal names are numbered."""
+    """A short printable name for each run; equal names tell their engines where these differ, and are else numbered."""
     short = [clipped(run.name) for run in runs]
-    total, seen = Counter(short), Counter[str]()
+    engines = [str((run.info.get("engine") or {}).get("name") or "") for run in runs]
+    kinds = {name: {e for n, e in zip(short, engines, strict=True) if n == name} for name in short}
+    told = [
+        f"{clipped(name, LABEL_LENGTH // 2)}, {clipped(engine, LABEL_LENGTH // 2 - 2)}"
+        if len(kinds[name]) > 1 and engine
+        else name
+        for name, engine in zip(short, engines, strict=True)
+    ]
+    return _numbered(told)
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    total, seen = Counter(names), Counter[str]()
     found = []
-    for name in short:
+    for name in names:
         seen[name] += 1
         found.append(f"{clipped(name, LABEL_LENGTH - 4)} ({seen[name]})" if total[name] > 1 else name)
     return found

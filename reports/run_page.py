@@ -6,7 +6,18 @@ from typing import Any
 
 import polars as pl
 
-from reports import answer, lives, placement_charts, provenance, run_charts, run_tables, sensitivity, words
+from reports import (
+    answer,
+    fidelity,
+    fidelity_charts,
+    lives,
+    placement_charts,
+    provenance,
+    run_charts,
+    run_tables,
+    sensitivity,
+    words,
+)
 from reports.attainment import OBJECTIVES, Objectives
 from reports.compare import comparison, same_trace
 from reports.figures import colour
@@ -32,6 +43,8 @@ class Report:
     objectives: Objectives
     numbers: list[dict[str, Any]]
     differences: dict[str, Any] | None
+    pairs: list[fidelity.Pair]
+    fidelity: dict[str, Any] | None
 
     @property
     def runs(self) -> list[Measured]:
@@ -39,7 +52,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers of the tables, for scripts."""
-        return {"runs": self.numbers, "comparison": self.differences}
+        return {"runs": self.numbers, "comparison": self.differences, "fidelity": self.fidelity}
 
 
 def compute(runs: Sequence[Run], objectives: Objectives | None = None) -> Report:
@@ -47,7 +60,10 @@ def compute(runs: Sequence[Run], objectives: Objectives | None = None) -> Report
     asked = objectives or Objectives()
     stats = [statistics(run, asked) for run in measure_all(runs)]
     numbers = [run_numbers(s) for s in stats]
-    return Report(stats, asked, numbers, comparison(stats[0], stats[1:]) if len(stats) > 1 else None)
+    measured = [s.run for s in stats]
+    pairs = fidelity.pairs(measured)
+    compared = comparison(stats[0], stats[1:]) if len(stats) > 1 else None
+    return Report(stats, asked, numbers, compared, pairs, fidelity.numbers(measured, pairs))
 
 
 def render(runs: Sequence[Run], objectives: Objectives | None = None) -> str:
@@ -69,15 +85,19 @@ def _values(report: Report) -> dict[str, Any]:
     tail = lives.main_phase(bands[0]) if len(runs) == 1 and bands[0] is not None else None
     return {
         "title": f"Tail latency: {words.listing([r.label for r in runs])}",
-        "answer": answer.sentence(answer.answer(numbers, report.differences, tail, provenance.load(runs))),
+        "answer": answer.sentence(_headline(report, numbers, tail)),
         "objectives": answer.objectives(numbers),
         "saturation": sensitivity.warning(numbers),
         "facts": _facts(runs),
-        "runs": [_run_head(i, r, n) for i, (r, n) in enumerate(zip(runs, numbers, strict=True))],
+        "runs": [_run_head(i, report, n) for i, n in enumerate(numbers)],
         "metrics": run_tables.metric_tables(numbers),
         "tiles": run_tables.TILES,
         "percentiles": run_tables.NAMES,
         "tails": run_charts.tails(report.stats, units, report.objectives),
+        "fidelity": fidelity_charts.tables(report.fidelity),
+        "fidelity_base": report.fidelity["measured"] if report.fidelity else "",
+        "fidelity_runs": [{"label": runs[p.simulated].label, "colour": colour(p.simulated)} for p in report.pairs],
+        "fidelity_charts": fidelity_charts.charts(runs, report.pairs),
         "differences": _differences(report),
         "shifts": run_charts.shifts(report.stats, units),
         "attainment": run_tables.attainment_rows(numbers, _asked(report)),
@@ -107,13 +127,22 @@ def _facts(runs: list[Measured]) -> list[tuple[str, str]]:
     ]
 
 
-def _run_head(index: int, run: Measured, numbers: dict[str, Any]) -> dict[str, Any]:
+def _headline(report: Report, numbers: list[dict[str, Any]], tail: tuple[str, float] | None) -> str:
+    """How right a simulation is, where a measured and a simulated run are all there is; else how the runs differ."""
+    if report.fidelity and len(numbers) == 2 and all(n["state"] == "finished" for n in numbers):
+        return fidelity.sentence(report.fidelity)
+    return answer.answer(numbers, report.differences, tail, provenance.load(report.runs))
+
+
+def _run_head(index: int, report: Report, numbers: dict[str, Any]) -> dict[str, Any]:
     """What the page says of a run outside of tables."""
+    run = report.runs[index]
     unfinished = not run.run.finished
+    held = any(pair.simulated == index for pair in report.pairs)
     return {
         "label": run.label,
         "colour": colour(index),
-        "verdict": provenance.verdict(run),
+        "verdict": "HELD AGAINST A RUN" if held else provenance.verdict(run),
         "unfinished": unfinished,
         "requests": words.whole(numbers["requests"]),
         "failures": run_tables.failures(numbers),
