@@ -5,14 +5,15 @@ import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import orjson
 import polars as pl
 
-from replay.http import targets
+from replay.http import hinting, obeyed, targets
 from replay.http.asking import dial_of
 from replay.http.bodies import Recipe
 from replay.http.crew import Crew, crew
@@ -27,12 +28,13 @@ from replay.http.records import Records, answered, leftover
 from replay.http.scraping import Scraper
 from replay.http.targets import Routes, address_of, read_models
 from replay.http.verdict import lengths_kept, said, statuses, validity
+from replay.vllm import hints
 
 __all__ = ["OpenAI", "from_options", "said"]
 from toolkit import plugins
 from toolkit.errors import SettingFailure
 from toolkit.protocols import Scheduler, Watch
-from toolkit.runs import RunWriter
+from toolkit.runs import Run, RunWriter
 from toolkit.traces import TraceInfo
 
 ONE_AT_A_TIME = threading.Lock()  # replays under several schedulers must not share an endpoint at the same time
@@ -53,6 +55,7 @@ class OpenAI:
     closed: bool = True
     most: int | None = None
     send_priority: bool = False
+    send_hints: bool = False
     workers: int = 1
     reuse: bool = True
     retries: int = 2
@@ -88,8 +91,12 @@ class OpenAI:
 
     def _check_charge(self, spec: str) -> None:
         """What a scheduler is in charge of must not be nothing, nor more than it can be."""
-        if self.most is None and not self.send_priority and not spec.startswith("fcfs"):
-            hint = "let it order what waits with --max-inflight N, or send its ranks with --send-priority"
+        if self.send_hints:
+            hints.checked(spec)
+        elif self.most is None and not self.send_priority and not spec.startswith("fcfs"):
+            hint = (
+                "let it order what waits with --max-inflight N, or send its ranks with --send-priority or --send-hints"
+            )
             raise SettingFailure("has nothing to order here", where=f"--scheduler {spec}", hint=hint)
         scheduler = plugins.create("scheduler", spec)
         if self.send_priority and turns(scheduler):
@@ -144,12 +151,14 @@ class _Replay:
         recipes = self._recipes(routes, addresses, served)
         waiting = waits(self.trace, closed=self.engine.closed)
         orders = self._orders(waiting)
+        hinted = self._announced(routes, addresses, recipes, waiting) if self.engine.send_hints else recipes
         from_s = self._plan(folder, routes, waiting, orders)
         line = self._line(folder, orders)
-        settings = self._settings(folder, routes, addresses, recipes, line)
+        settings = self._settings(folder, routes, addresses, hinted, line)
         asked_of = [(e, dial_of(e, addresses[e], self.engine.ca)) for e in routes.endpoints]
         if not self._send(settings, from_s, records, asked_of):
             return False
+        self._compare(routes, asked_of, recipes, orders)
         shutil.rmtree(folder)
         return True
 
@@ -183,9 +192,40 @@ class _Replay:
         self.writer.update(engine=described)
         return [f.recipe for f in found]
 
+    def _announced(
+        self, routes: Routes, addresses: dict[Endpoint, Address], recipes: list[Recipe], waiting: Waits
+    ) -> list[Recipe]:
+        """Put the scheduler inside each engine in charge; how to ask from then on."""
+        seed = int(self.writer.info["prompt_seed"])
+        spec = self.writer.info["scheduler"]["spec"]
+        told = hints.announcement(seed, spec, self.trace, ~waiting.by_clock)
+        for i, (target, recipe) in enumerate(zip(routes.endpoints, recipes, strict=True)):
+            model = next(m for at, m in routes.table if at == i)
+            hinting.announce(target, dial_of(target, addresses[target], self.engine.ca), model, recipe, told)
+        return [replace(recipe, hints=seed) for recipe in recipes]
+
+    def _compare(
+        self, routes: Routes, endpoints: list[tuple[Endpoint, Dial]], recipes: list[Recipe], orders: Orders | None
+    ) -> None:
+        """Hold the order of the ranks against that in which the engines began; to run.json and its notes."""
+        if orders is None or self.engine.most is not None or asked(self.scheduler):
+            return
+        starts = [pl.DataFrame(schema=hints.STARTS)]
+        if self.engine.send_hints:
+            seed = int(self.writer.info["prompt_seed"])
+            for i, ((target, dial), recipe) in enumerate(zip(endpoints, recipes, strict=True)):
+                model = next(m for at, m in routes.table if at == i)
+                starts.append(hinting.ask(target, dial, model, recipe, seed))
+        told = pl.concat(starts)
+        outcomes = Run(self.writer.path, self.writer.info).table("outcomes").collect()
+        endpoint_of = np.array([at for at, _ in routes.table])[routes.of]
+        found = obeyed.compared(outcomes, told, orders, endpoint_of)
+        notes = [*self.writer.info["notes"], *obeyed.noted(found)]
+        self.writer.update(order=found, preemptions=int(told["preemptions"].sum()), notes=notes)
+
     def _orders(self, waiting: Waits) -> Orders | None:
         """What the scheduler says of the requests, where it is in charge of anything."""
-        if self.engine.most is None and not self.engine.send_priority:
+        if self.engine.most is None and not self.engine.send_priority and not self.engine.send_hints:
             return None
         return orders_of(self.scheduler, self.trace, waiting, self.engine.send_priority)
 
@@ -308,6 +348,7 @@ def from_options(options: dict[str, Any]) -> OpenAI:
         closed=options["sessions"] == "closed",
         most=options["max_inflight"],
         send_priority=options["send_priority"],
+        send_hints=options["send_hints"],
         workers=options["workers"],
         reuse=options["connections"] == "pooled",
         retries=options["retries"],

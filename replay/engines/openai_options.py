@@ -22,6 +22,12 @@ OPTIONS = (
         show_default=True,
         help="Send the scheduler's rank as the requests' priority.",
     ),
+    click.option(
+        "--send-hints/--no-send-hints",
+        default=False,
+        show_default=True,
+        help="Put the scheduler in charge inside vLLM, served with our --scheduler-cls.",
+    ),
     click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Sending processes."),
     click.option(
         "--connections",

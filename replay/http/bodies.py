@@ -31,6 +31,7 @@ class Recipe:
     user: bool = True
     block_tokens: int = 16
     seed: int = 0
+    hints: int | None = None  # the run whose scheduler inside the engine knows these requests
     extra: dict[str, Any] = field(default_factory=dict)  # further fields of every body
 
 
@@ -81,6 +82,12 @@ class Bodies:
                 settings["min_tokens"] = max(1, row.output)
         if row.priority is not None:
             settings["priority"] = row.priority
+        if recipe.hints is not None:
+            settings["vllm_xargs"] = {
+                "trace_run": recipe.hints,
+                "trace_request": row.id,
+                "trace_arrival_s": row.arrival_s,
+            }
         settings["stream"] = True
         if recipe.usage:
             settings["stream_options"] = {"include_usage": True}

@@ -1,0 +1,71 @@
+"""vLLM's waiting queue, in the order of the scheduler in charge."""
+
+from collections.abc import Iterable, Iterator
+
+from vllm.v1.core.sched.request_queue import RequestQueue
+from vllm.v1.request import Request
+
+from replay.torch_engine.jobs import Job
+from replay.vllm.charge import Charge
+
+
+class Ranked(RequestQueue):
+    """Requests that wait; the first is who the charge's line names. Every one has been met before."""
+
+    def __init__(self, charge: Charge):
+        self._charge = charge
+        self._requests: dict[str, Request] = {}
+        self._names: dict[int, str] = {}  # by the number of the job
+        self.popped: list[Request] = []  # until it is cleared
+
+    def _job(self, request: Request) -> Job:
+        return self._charge.jobs[request.request_id]
+
+    def rename(self) -> None:
+        """The jobs are others: a replay was announced."""
+        self._names = {self._charge.jobs[name].number: name for name in self._requests}
+
+    def add_request(self, request: Request) -> None:
+        job = self._job(request)
+        self._requests[request.request_id] = request
+        self._names[job.number] = request.request_id
+        self._charge.line.put(job, self._charge.now_s)
+
+    def peek_request(self) -> Request:
+        job = self._charge.line.head(self._charge.now_s)
+        if job is None:
+            raise IndexError("nobody waits")
+        return self._requests[self._names[job.number]]
+
+    def pop_request(self) -> Request:
+        request = self.peek_request()
+        self.remove_request(request)
+        self.popped.append(request)
+        return request
+
+    def prepend_request(self, request: Request) -> None:
+        self.add_request(request)
+
+    def prepend_requests(self, requests: Iterable[Request]) -> None:
+        for request in requests:
+            self.add_request(request)
+
+    def remove_request(self, request: Request) -> None:
+        job = self._job(request)
+        self._charge.line.take(job)
+        del self._requests[request.request_id], self._names[job.number]
+
+    def remove_requests(self, requests: Iterable[Request]) -> None:
+        for request in list(requests):
+            if request.request_id in self._requests:
+                self.remove_request(request)
+
+    def __bool__(self) -> bool:
+        return bool(self._requests)
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __iter__(self) -> Iterator[Request]:
+        """As they rank, the first of each lane before the others of the next."""
+        return iter([self._requests[self._names[job.number]] for job in self._charge.line])
