@@ -44,6 +44,7 @@ def ray_module() -> Any:
 def connect(on: str) -> Any:
     """Ray, connected to what `on` names: the cluster at hand (else one on this machine), or the one at ray://…"""
     ray = ray_module()
+    _keep_stdout(ray)
     if ray.is_initialized():
         return ray
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
@@ -56,6 +57,13 @@ def connect(on: str) -> Any:
         hint = "start a cluster with `ray start --head`, or name one as ray://HOST:10001"
         raise SettingFailure(f"cannot connect ({what})", where=f"--on {on}", hint=hint) from error
     return ray
+
+
+def _keep_stdout(ray: Any) -> None:
+    """Ray prints what happened to hosts on stdout, which belongs to results; here each command says its own."""
+    worker = getattr(getattr(ray, "_private", None), "worker", None)
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = lambda data, ignore_prefix: None
 
 
 @dataclass

@@ -113,7 +113,11 @@ BUILTIN: dict[str, dict[str, str]] = {
         "run": "reports.run_page:render",
         "sweep": "reports.sweep_page:render",
     },
-    "reader": {"trace": "workloads.reading:read", "workload": "workloads.generated_trace:generated"},
+    "reader": {
+        "trace": "workloads.reading:read",
+        "parts": "workloads.parts:read_parts",
+        "workload": "workloads.generated_trace:generated",
+    },
 }
 
 PLURAL = {"analysis": "analyses"}

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from toolkit.analysis.whole import Whole
 from toolkit.runs import RunWriter
 from toolkit.traces import TraceInfo
 
@@ -118,6 +119,22 @@ class Analysis(Protocol):
 
         `frame` holds `columns` only, sorted by arrival; `model`, `tenant` and `status` may be Categorical.
         """
+        ...
+
+
+class Mergeable(Analysis, Protocol):
+    """An analysis that can be asked about parts of a trace; `finish([partial(all)])` is what `run` says.
+
+    One may also have `glance(frame)`, whose results for all parts, in order, are `whole.seen`; and one that is no
+    Mergeable may name `rows`, an expression: the only rows that it looks at.
+    """
+
+    def partial(self, frame: pl.DataFrame, whole: Whole) -> Any:
+        """What a part holds, small beside the part; it can be pickled."""
+        ...
+
+    def finish(self, parts: Sequence[Any], whole: Whole) -> dict[str, pl.DataFrame]:
+        """The tables, from all parts in order of time: to the last bit what they are of the trace in one piece."""
         ...
 
 

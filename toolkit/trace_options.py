@@ -64,6 +64,18 @@ def open_trace(paths: Sequence[str | Path], arguments: dict[str, Any]) -> "Trace
     return selection.apply(trace)
 
 
+def reading_from(arguments: dict[str, Any]) -> dict[str, Any]:
+    """How a trace in parts is read, of a command's keyword arguments; SettingFailure where they also select from it."""
+    if selection_from(arguments):
+        hint = "write the selection to a file first (trace convert), or leave out --on"
+        raise SettingFailure("reads the whole trace", where="--on", hint=hint)
+    return {
+        "format": arguments.pop("trace_format", None),
+        "columns": column_map(arguments.pop("columns", ())),
+        "time_unit": arguments.pop("time_unit", None),
+    }
+
+
 def selection_from(arguments: dict[str, Any]) -> "Selection":
     """Take Selection's fields out of a command's keyword arguments; a field that is absent keeps its default."""
     from toolkit.selection import Selection

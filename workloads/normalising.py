@@ -47,7 +47,11 @@ def normalise(scan: Scan, named: Named, time_unit: str | None) -> Trace:
 
     Reads again with the loader's `reread` where the source cannot be parsed. Raises InputFailure where no row is kept.
     """
-    scan, prepared, counted = _counted(scan, named.name)
+    return told(*_counted(scan, named.name), named, time_unit)
+
+
+def told(scan: Scan, prepared: pl.LazyFrame, counted: Count, named: Named, time_unit: str | None) -> Trace:
+    """The trace of a scan whose rows were counted; `prepared` may be a part of them."""
     if counted.kept == 0:
         raise InputFailure(_nothing_kept(counted), where=named.name, hint="check --format and --map")
     unit, reason = _unit(scan, counted, time_unit)
@@ -58,8 +62,8 @@ def normalise(scan: Scan, named: Named, time_unit: str | None) -> Trace:
 
 def _counted(scan: Scan, name: str) -> tuple[Scan, pl.LazyFrame, Count]:
     try:
-        prepared = _prepared(scan)
-        counted = count(prepared)
+        ready = prepared(scan)
+        counted = count(ready)
     except pl.exceptions.PolarsError as error:
         if scan.reread is None:
             raise InputFailure(str(error).splitlines()[0], where=name) from error
@@ -67,10 +71,10 @@ def _counted(scan: Scan, name: str) -> tuple[Scan, pl.LazyFrame, Count]:
     for reason, rows in scan.dropped.items():
         counted.rows += rows
         counted.dropped[reason] = counted.dropped.get(reason, 0) + rows
-    return scan, prepared, counted
+    return scan, ready, counted
 
 
-def _prepared(scan: Scan) -> pl.LazyFrame:
+def prepared(scan: Scan) -> pl.LazyFrame:
     """The scan's frame with a numeric `arrival`, a complete `drop_reason` and a `row_hash`."""
     schema = scan.frame.collect_schema()
     frame = scan.frame

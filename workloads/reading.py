@@ -25,7 +25,7 @@ def read(paths: list[str], *, format: str | None, columns: dict[str, str], time_
             scan = _scan(sources, found, LoadOptions(columns, time_unit))
             if scan.restored is not None and time_unit is None:
                 return Trace(scan.frame, scan.restored)
-            return normalise(scan, Named(_name(paths, files), found, digest.result), time_unit)
+            return normalise(scan, Named(name_of(paths, files), found, digest.result), time_unit)
         except InputFailure as failure:
             raise _as_shown(failure, sources) from failure
 
@@ -35,7 +35,7 @@ def _scan(sources: list[Source], format: str, options: LoadOptions) -> Scan:
     return scan
 
 
-def _name(paths: list[str], files: list[Path]) -> str:
+def name_of(paths: list[str], files: list[Path]) -> str:
     """The first file's name without suffixes, or the folder's where one was named."""
     first = Path(paths[0])
     if len(paths) == 1 and first.is_dir():

@@ -166,7 +166,11 @@ def burst_makers(cells: pl.DataFrame, window_s: float, count: int) -> tuple[pl.D
     """BURSTS, the windows far above the mean rate, and MAKES: the clients that sent most above their own mean."""
     mean = int(cells["requests"].sum()) / count
     by_window = cells.group_by("window").agg(pl.col("requests").sum())
-    high = by_window.filter(pl.col("requests") > BURST * mean).sort("requests", descending=True).head(MOST_BURSTS)
+    high = (
+        by_window.filter(pl.col("requests") > BURST * mean)
+        .sort("requests", "window", descending=[True, False])
+        .head(MOST_BURSTS)
+    )
     usual = cells.group_by("tenant").agg(usual=pl.col("requests").sum() / count)
     excess = (
         cells.filter(pl.col("window").is_in(high["window"].implode()))

@@ -66,10 +66,11 @@ class Prefixes:
 
     table: ClassVar[Literal["trace", "outcomes"]] = "trace"
     columns: ClassVar[tuple[str, ...]] = ("arrival_s", "session_id", "prompt_tokens", "prefix_blocks")
+    rows: ClassVar[pl.Expr] = pl.col("prefix_blocks").list.len() > 0
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
-        hashed = frame.filter(pl.col("prefix_blocks").list.len() > 0)
+        hashed = frame.filter(self.rows)
         if not hashed.height:
             empty = {"summary": SUMMARY, "cache": CACHE, "reuse": REUSE, "recency": RECENCY}
             return {name: schema.to_frame() for name, schema in empty.items()}

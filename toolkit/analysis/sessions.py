@@ -43,10 +43,11 @@ class Sessions:
         *("arrival_s", "session_id", "think_s"),
         *("prompt_tokens", "output_tokens", "source_e2e_s"),
     )
+    rows: ClassVar[pl.Expr] = pl.col("session_id").is_not_null()
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
-        inside = frame.filter(pl.col("session_id").is_not_null())
+        inside = frame.filter(self.rows)
         if not inside.height:
             empty = {"summary": SUMMARY, "turns": TURNS, "think": THINK, "growth": GROWTH}
             return {name: schema.to_frame() for name, schema in empty.items()}

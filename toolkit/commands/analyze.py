@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from toolkit.on_option import on_option
 from toolkit.trace_options import open_trace, trace_options
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 @click.option("--groups", is_flag=True, help="Also find models that burst together.")
 @click.option("--groups-by", type=click.Choice(("model", "tenant")), help="Who may form a group; implies --groups.")
 @click.option("--drift", is_flag=True, help="Also find drift of token lengths, and clients.")
+@on_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the summary.")
-def analyze(trace: tuple[str, ...], out: Path | None, as_json: bool, **arguments: Any) -> None:
+def analyze(trace: tuple[str, ...], out: Path | None, on: str, as_json: bool, **arguments: Any) -> None:
     """Describe a trace: arrivals, lengths, models, idleness, prefix reuse, sessions.
 
     TRACE is a file, a glob or a folder of one format; several are read as one trace.
@@ -33,7 +35,7 @@ def analyze(trace: tuple[str, ...], out: Path | None, as_json: bool, **arguments
     from toolkit.analysis_json import as_json as to_json
     from toolkit.summary import show
 
-    opened, tables = _answers(trace, arguments)
+    opened, tables = _answers(trace, arguments) if on == "local" else _answers_on_ray(on, trace, arguments)
     text = to_json(tables, opened.info)
     if as_json:
         click.echo(text, nl=False)
@@ -59,6 +61,29 @@ def _answers(paths: tuple[str, ...], arguments: dict[str, Any]) -> "tuple[Trace,
     with Console(stderr=True).status("reading") as status:
         opened = open_trace(paths, arguments)
         return opened, analyse(opened, status.update, asked)
+
+
+def _answers_on_ray(on: str, paths: tuple[str, ...], arguments: dict[str, Any]) -> "tuple[Trace, Tables]":
+    """Open in parts and analyse them on a Ray cluster."""
+    from rich.console import Console
+
+    from toolkit.analyses_in_parts import analyse_parts
+    from toolkit.on_ray import RayTasks
+    from toolkit.parts import open_parts
+    from toolkit.trace_options import reading_from
+    from toolkit.traces import Trace
+
+    asked, reading = _asked(arguments), reading_from(arguments)
+    executor = RayTasks(on)
+    console = Console(stderr=True, quiet=not sys.stderr.isatty())
+    try:
+        with console.status("counting") as status:
+            parted = open_parts(paths, executor, reading)
+            tables = analyse_parts(parted, executor, status.update, asked)
+    finally:
+        executor.close()
+    click.echo(f"used {executor.spent.said()}", err=True)
+    return Trace(parted.parts[0].read().frame, parted.info), tables
 
 
 def _asked(arguments: dict[str, Any]) -> "Asked":

@@ -1,0 +1,212 @@
+"""Time-partitioned Parquet files as one trace whose parts are read where the work is.
+
+Each file is counted by itself; what they say together is what one pass over all of them would have said.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from toolkit import plugins
+from toolkit.errors import InputFailure
+from toolkit.executors import Executor, Failed
+from toolkit.parts import Parted
+from toolkit.protocols import LoadOptions, Scan
+from toolkit.traces import Trace, TraceInfo
+from workloads.clock import STAMPS_JUDGED
+from workloads.counting import Count, count
+from workloads.detection import detect
+from workloads.inputs import Source, find_files, sha256
+from workloads.loaders.columns import PARQUET
+from workloads.normalising import Named, prepared, told
+from workloads.reading import BY_COLUMNS, name_of
+
+SLICES_ROWS = 2_000_000  # rows of a part, where one file is cut into several
+LOCALLY = "read it with --on local"
+CONVERT = f"convert it first (trace convert), or {LOCALLY}"
+
+
+@dataclass(frozen=True)
+class File:
+    """One Parquet file and how it is read."""
+
+    path: Path
+    format: str
+    options: LoadOptions = field(hash=False)
+
+    def scan(self) -> Scan:
+        found: Scan = plugins.load("loader", self.format)().scan([self.path], self.options)
+        if found.restored is not None:  # what it says of itself holds for it alone
+            found = plugins.load("loader", BY_COLUMNS)().scan([self.path], self.options)
+        return found
+
+
+@dataclass(frozen=True)
+class Digest:
+    """All files' bytes, one after the other."""
+
+    paths: tuple[Path, ...]
+
+
+@dataclass
+class Counted:
+    """A file's count without its stamps, and the hashes of its rows at the first and at the last arrival."""
+
+    count: Count
+    head: pl.Series
+    tail: pl.Series
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Rows of a canonical file, whose footer says all that is known."""
+
+    path: Path
+    start: int
+    rows: int
+    info: TraceInfo
+
+    def read(self) -> Trace:
+        return Trace(pl.scan_parquet(self.path, glob=False).slice(self.start, self.rows), self.info)
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """A file of several, with what was counted in all of them."""
+
+    file: File
+    whole: Count = field(hash=False)
+    name: str
+    time_unit: str | None
+
+    def read(self) -> Trace:
+        scan = self.file.scan()
+        return told(scan, prepared(scan), self.whole, Named(self.name, self.file.format, lambda: ""), self.time_unit)
+
+
+def read_parts(
+    paths: list[str], executor: Executor, *, format: str | None, columns: dict[str, str], time_unit: str | None
+) -> Parted:
+    """Count the files by `executor`; InputFailure where they are not Parquet in order of time."""
+    files = find_files(paths)
+    for file in files:
+        _check_parquet(file)
+    found = format or (BY_COLUMNS if columns else detect([Source(file, str(file)) for file in files]))
+    options = LoadOptions(columns, time_unit)
+    if len(files) == 1:
+        return _sliced(files[0], found, options)
+    parts = [File(file, found, options) for file in files]
+    answers = _all(executor, [Digest(tuple(files)), *parts])
+    whole = merged([(file, answers[file]) for file in parts])
+    whole.stamps = _stamps(executor, parts, [answers[file].count.kept for file in parts])
+    whole.whole = all(bool((s == np.rint(s)).all()) for s in whole.stamps)
+    named = Named(name_of(paths, files), found, lambda: str(answers[Digest(tuple(files))]))
+    scan = parts[0].scan()
+    info = told(scan, prepared(scan), whole, named, time_unit).info
+    light = replace(whole, stamps=[])
+    read = [FilePart(file, light, named.name, time_unit) for file in parts]
+    return Parted(info, whole.kept, 0.0, float(info.span_s or 0.0), read)
+
+
+def _sliced(file: Path, format: str, options: LoadOptions) -> Parted:
+    """One canonical file by rows."""
+    scan: Scan = plugins.load("loader", format)().scan([file], options)
+    if scan.restored is None:
+        hint = f"give a folder of several, convert it first (trace convert), or {LOCALLY}"
+        raise InputFailure("is one file that is not canonical, and so not in parts", where=str(file), hint=hint)
+    arrival = pl.col("arrival_s")
+    ends = scan.frame.select(arrival.count().alias("n"), arrival.min().alias("first"), arrival.max().alias("last"))
+    timed, first_s, last_s = ends.collect(engine="streaming").row(0)
+    rows = scan.restored.rows_kept
+    parts = [Slice(file, at, min(SLICES_ROWS, rows - at), scan.restored) for at in range(0, rows, SLICES_ROWS)]
+    return Parted(scan.restored, timed, first_s or 0.0, last_s or 0.0, parts)
+
+
+def _check_parquet(path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(len(PARQUET)) != PARQUET:
+            raise InputFailure("is not Parquet", where=str(path), hint=CONVERT)
+
+
+def _all(executor: Executor, items: Sequence[Any]) -> dict[Any, Any]:
+    found = {}
+    for item, result in executor.map(_done, items):
+        if isinstance(result, Failed):
+            raise RuntimeError(result.detail) if result.detail else InputFailure(result.said)
+        found[item] = result
+    return found
+
+
+def _done(item: "Digest | File | Stamps") -> Any:
+    if isinstance(item, Digest):
+        return sha256(item.paths)
+    return item.read() if isinstance(item, Stamps) else counted(item)
+
+
+def counted(file: File) -> Counted:
+    """Count one file."""
+    scan = file.scan()
+    frame = prepared(scan)
+    found = count(frame)
+    for reason, rows in scan.dropped.items():
+        found.rows += rows
+        found.dropped[reason] = found.dropped.get(reason, 0) + rows
+    found.stamps = []
+    if found.first is None:
+        raise InputFailure("has no arrival times to share it out by", where=str(file.path), hint=LOCALLY)
+    if not found.sorted:
+        hint = f"sort it (trace convert does), or {LOCALLY}"
+        raise InputFailure("is not in order of arrival", where=str(file.path), hint=hint)
+    ends = frame.filter(pl.col("drop_reason").is_null(), pl.col("arrival").is_in([found.first, found.last]))
+    at_ends = ends.select("arrival", "row_hash").collect()
+    head, tail = (at_ends.filter(pl.col("arrival") == at)["row_hash"].unique() for at in (found.first, found.last))
+    return Counted(found, head, tail)
+
+
+def merged(files: Sequence[tuple[File, Counted]]) -> Count:
+    """What one pass over all files would have counted, but for the stamps."""
+    whole = Count()
+    latest: tuple[Any, pl.Series] | None = None
+    for file, part in files:
+        found = part.count
+        if latest is not None and found.first < latest[0]:
+            hint = f"give files that follow each other in time, named in that order, or {LOCALLY}"
+            raise InputFailure("begins before the file before it ends", where=str(file.path), hint=hint)
+        seen = latest[1] if latest is not None and found.first == latest[0] else part.head.clear()
+        whole.rows += found.rows
+        for reason, rows in found.dropped.items():
+            whole.dropped[reason] = whole.dropped.get(reason, 0) + rows
+        whole.first = found.first if whole.first is None else whole.first
+        whole.last = found.last
+        again = int(part.head.is_in(seen.implode()).sum())
+        whole.duplicates = (whole.duplicates or 0) + (found.duplicates or 0) + again
+        tail = pl.concat([seen, part.tail]).unique() if found.first == found.last else part.tail
+        latest = (found.last, tail)
+    return whole
+
+
+@dataclass(frozen=True)
+class Stamps:
+    """The first arrivals of a file, by which the clock is judged."""
+
+    file: File
+    most: int
+
+    def read(self) -> Any:
+        kept = prepared(self.file.scan()).filter(pl.col("drop_reason").is_null())
+        return kept.select("arrival").head(self.most).collect()["arrival"].to_numpy()
+
+
+def _stamps(executor: Executor, files: Sequence[File], rows: Sequence[int]) -> list[Any]:
+    """Of as many files as the clock is judged by."""
+    wanted, room = [], STAMPS_JUDGED
+    for file, n in zip(files, rows, strict=True):
+        if room > 0:
+            wanted.append(Stamps(file, room))
+            room -= n
+    found = _all(executor, wanted)
+    return [found[item] for item in wanted]
