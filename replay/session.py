@@ -28,9 +28,15 @@ from toolkit.traces import Trace
 OF_ONE_ENGINE = {
     "gpu", "model_preset", "latency", "tensor_parallel", "kv_blocks", "block_tokens", "max_num_seqs",
     "max_num_batched_tokens", "max_model_len", "prefix_caching", "decode_first", "swap_bytes_per_s", "instances",
-    "routing", "async_scheduling", "expert_parallel", "batch_size", "batch_wait_s", "idle_poll_s",
+    "routing", "async_scheduling", "expert_parallel", "batch_size", "batch_wait_s", "idle_poll_s", "model_path",
+    "preempt_by",
+}  # fmt: skip
+OF_SIMULATIONS = {
+    "gpu", "latency", "tensor_parallel", "prefix_caching", "swap_bytes_per_s", "async_scheduling", "instances",
+    "routing", "expert_parallel", "batch_size", "batch_wait_s", "idle_poll_s",
 }  # fmt: skip
 REAL = ("openai", "transformers")
+ON_CLUSTERS = {"simulated": "replay.engines.cluster", "transformers": "replay.engines.transformers_cluster"}
 NOT_REPLAYED = ("source_status", "source_ttft_s", "source_e2e_s")
 
 
@@ -107,24 +113,25 @@ def build_engines(options: dict[str, Any]) -> dict[str | None, Engine]:
         for name, option in (("placements", "--placement"), ("slo_scale", "--slo-scale")):
             if options[name]:
                 raise SettingFailure("needs a cluster", where=option, hint="describe it with --cluster CLUSTER.yaml")
+        if options["engine"] == "transformers":
+            _refuse(OF_SIMULATIONS, "is not of --engine transformers", "leave it out")
         return {None: build_engine(options)}
-    from replay.engines.cluster import from_options
-
-    if options["engine"] != "simulated":
-        raise SettingFailure(f"is simulated, not --engine {options['engine']}", where="--cluster")
-    _refuse_one_engine()
+    if options["engine"] not in ON_CLUSTERS:
+        raise SettingFailure(f"is not served by --engine {options['engine']}", where="--cluster")
+    hint = "leave it out; CLUSTER.yaml says what there is, docs/many-models.md its keys"
+    _refuse(OF_ONE_ENGINE, "is of one engine, not of a --cluster", hint)
     specs = split_specs(options["placements"] or ("static",), "--placement")
+    from_options = import_module(ON_CLUSTERS[options["engine"]]).from_options
     return {spec: from_options(options, spec) for spec in specs}
 
 
-def _refuse_one_engine() -> None:
-    """On a cluster, nothing that is said of one engine may be passed over in silence."""
+def _refuse(names: set[str], what: str, hint: str) -> None:
+    """Nothing that was said may be passed over in silence."""
     context = click.get_current_context()
     for parameter in context.command.params:
         given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-        if given and parameter.name in OF_ONE_ENGINE:
-            hint = "leave it out; CLUSTER.yaml says what there is, docs/many-models.md its keys"
-            raise SettingFailure("is of one engine, not of a --cluster", where=parameter.opts[0], hint=hint)
+        if given and parameter.name in names:
+            raise SettingFailure(what, where=parameter.opts[0], hint=hint)
 
 
 def build_engine(options: dict[str, Any]) -> Engine:
@@ -216,8 +223,9 @@ def command_line(options: dict[str, Any]) -> str:
         if isinstance(value, bool):
             words.append(parameter.opts[0] if value else parameter.secondary_opts[0])
             continue
-        for one in value if isinstance(value, list | tuple) else [value]:
-            words += [parameter.opts[0], str(one)]
+        given = value if parameter.multiple else [value]
+        for one in given:
+            words += [parameter.opts[0], *(str(v) for v in (one if parameter.nargs > 1 else [one]))]
     return shlex.join(words)
 
 

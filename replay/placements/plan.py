@@ -38,7 +38,7 @@ class Plan:
         self.moving = np.zeros(models, bool) if view is None else view.moving.copy()
         self.weights = np.zeros(gpus) if view is None else view.weight_bytes.copy()
         self.most_bytes = facts.memory_bytes * (1 - least_kv_share)
-        alone = facts.memory_bytes.max() - facts.weight_bytes
+        alone = facts.memory_bytes.max() - facts.weight_bytes - SLACK_BYTES
         self.floor = np.zeros(models) if but_long else np.minimum(longest_bytes(facts), alone)
         self.here = np.zeros((gpus, models), bool)  # who is or will be where; of what moves: where it still serves
         pairs = [(g, m) for m, places in enumerate(self.gpus) for g in places]

@@ -21,7 +21,7 @@ from toolkit.placing import ABSENT, READY, Action, Facts, Placement, Why
 
 LOOK_S = 2.0
 NAP_S, POLL_S = 0.05, 0.0005  # how long it sleeps at most, and between looks at a load
-GIVE_UP_S = 300.0  # in which a placement may do nothing for those that wait while nothing else happens
+GIVE_UP_S = 120.0  # in which a placement may do nothing for those that wait while nothing else happens
 NO_TOKENS = np.zeros(0, np.int64)
 NEVER_PLACED = "the placement brought its model to no GPU"
 NO_ROOM_BESIDE = "needs more KV blocks than other models' weights leave"
@@ -177,7 +177,7 @@ class House:
         if not job.tokens.size and job.error is None:
             job.tokens = made_up(job.number, job.prompt, job.output, engine.model.config.vocab_size)
         self.arrived[job.model] += 1
-        job.error = job.error or engine.refusal(job, self._most(job.model))
+        job.error = job.error or engine.refusal(job, self.most_blocks(job.model))
         if job.error is not None:
             job.status, job.finish_s = "rejected", now_s
             self._end(job)
@@ -186,7 +186,7 @@ class House:
         if self.hosting.state[job.model] == ABSENT:
             self._decide("miss", job.model)
 
-    def _most(self, m: int) -> int:
+    def most_blocks(self, m: int) -> int:
         """KV blocks that a model could have if it were alone."""
         kv = self.engines[m].kv
         alone = (self.arena.pages - self.hosting.weight_pages(m)) * kv.per_page

@@ -22,7 +22,7 @@ def facts_of(
     mine = [[job for job in jobs if job.model == m] for m in range(models)]
     span_s = max([1e-9, *(job.arrival_s for job in jobs)])
     tokens = np.array([sum(j.prompt + j.output for j in some) for some in mine], float)
-    longest = np.array([max((j.prompt + j.output for j in some), default=0) for some in mine], float)
+    longest = np.array([_longest(house, m, some) for m, some in enumerate(mine)], float)
     kv_bytes = np.array([float(m.shape.token_bytes) for m in house.models])
     load_s = np.array([c.load_s for c in costs])
     return Facts(
@@ -45,6 +45,12 @@ def facts_of(
         future=tuple(np.sort([j.arrival_s for j in some]) for some in mine),
         peer_links=False,
     )
+
+
+def _longest(house: "House", m: int, jobs: Sequence[Job]) -> int:
+    """Tokens of the longest request that can be served at all."""
+    engine, most = house.engines[m], house.most_blocks(m)
+    return max((j.prompt + j.output for j in jobs if engine.refusal(j, most) is None), default=0)
 
 
 def view_of(house: "House", why: Why, model: int) -> View:
