@@ -20,6 +20,7 @@ from replay.http.crew import Crew, crew
 from replay.http.deadlines import Timeouts, timeouts
 from replay.http.endpoint import Endpoint, endpoint, secret_headers
 from replay.http.live import Live
+from replay.http.load import Load, share
 from replay.http.orders import Orders, asked, orders_of, turns
 from replay.http.plan import Waits, waits, write_plans
 from replay.http.pool import Address, Dial
@@ -29,16 +30,17 @@ from replay.http.scraping import Scraper
 from replay.http.targets import Routes, address_of, read_models
 from replay.http.verdict import lengths_kept, said, statuses, validity
 from replay.vllm import hints
-
-__all__ = ["OpenAI", "from_options", "said"]
 from toolkit import plugins
 from toolkit.errors import SettingFailure
 from toolkit.protocols import Scheduler, Watch
 from toolkit.runs import Run, RunWriter
 from toolkit.traces import TraceInfo
 
+__all__ = ["OpenAI", "from_options", "said"]
+
 ONE_AT_A_TIME = threading.Lock()  # replays under several schedulers must not share an endpoint at the same time
 PLAN = "plan"
+TRACES_OWN = Load()
 SEED_BITS = 23  # each run has prompts of its own, so that no run finds the cache of another
 
 
@@ -61,6 +63,8 @@ class OpenAI:
     retries: int = 2
     lag_bound_s: float = 0.01
     ca: str | None = None
+    load: Load = TRACES_OWN
+    token_times: bool = False
 
     def __post_init__(self) -> None:
         for url in (*self.urls, *(s.url for s in self.models.values() if s.url)):
@@ -69,6 +73,7 @@ class OpenAI:
             raise SettingFailure("names no endpoint", where="--engine openai", hint="give --url http://HOST:PORT")
         if self.most is not None and self.most < self.workers:
             raise SettingFailure(f"{self.most} cannot be shared by {self.workers} workers", where="--max-inflight")
+        self.load.check(self.workers, self.most)
         secret_headers()
 
     def describe(self) -> dict[str, Any]:
@@ -79,9 +84,15 @@ class OpenAI:
             "limits": {"max_inflight": self.most, "timeouts_s": asdict(self.limits), "retries": self.retries},
             "connections": "pooled" if self.reuse else "fresh",
             "workers": self.workers,
-            "sessions": "closed" if self.closed else "open",
+            "sessions": "closed" if self.waits else "open",
+            "load": asdict(self.load),
             "headers": sorted(secret_headers()),
         }
+
+    @property
+    def waits(self) -> bool:
+        """Whether turns wait for those before them."""
+        return self.closed and self.load.concurrency is None
 
     def check(self, trace: pl.DataFrame, schedulers: Sequence[str]) -> None:
         """Raise SettingFailure before a run is begun for what would fail at once."""
@@ -149,12 +160,12 @@ class _Replay:
         served: dict[Endpoint, list[dict[str, Any]]] = {}
         routes = self.engine.find(self.trace, addresses, served)
         recipes = self._recipes(routes, addresses, served)
-        waiting = waits(self.trace, closed=self.engine.closed)
+        waiting = waits(self.trace, closed=self.engine.waits)
         orders = self._orders(waiting)
         hinted = self._announced(routes, addresses, recipes, waiting) if self.engine.send_hints else recipes
         from_s = self._plan(folder, routes, waiting, orders)
         line = self._line(folder, orders)
-        settings = self._settings(folder, routes, addresses, hinted, line)
+        settings = self._settings(folder, routes, addresses, hinted, line, waiting)
         asked_of = [(e, dial_of(e, addresses[e], self.engine.ca)) for e in routes.endpoints]
         if not self._send(settings, from_s, records, asked_of):
             return False
@@ -237,15 +248,15 @@ class _Replay:
         return {"scheduler": self.writer.info["scheduler"]["spec"], "trace": str(folder / "trace.parquet")}
 
     def _plan(self, folder: Path, routes: Routes, waiting: Waits, orders: Orders | None) -> float:
-        engine = self.engine
+        engine, before = self.engine, answered(self.writer)
         return write_plans(
             folder,
-            self.trace,
+            engine.load.planned(self.trace, before),
             waiting,
             workers=engine.workers,
             route=routes.of,
             columns=orders.columns if orders else None,
-            answered=answered(self.writer),
+            answered=before,
             session_blocks=self.info.block_scope == "session",
         )
 
@@ -256,6 +267,7 @@ class _Replay:
         addresses: dict[Endpoint, Address],
         recipes: list[Recipe],
         line: dict[str, Any],
+        waiting: Waits,
     ) -> list[Path]:
         """A file of settings for each worker; no secret is in it."""
         engine, files = self.engine, []
@@ -271,7 +283,9 @@ class _Replay:
                 "timeouts": asdict(engine.limits),
                 "retries": engine.retries,
                 "reuse": engine.reuse,
-                "most": _share(engine.most, engine.workers, k),
+                "most": share(engine.most, engine.workers, k),
+                "load": engine.load.of_worker(k, engine.workers, self.trace, waiting.by_clock),
+                "token_times": engine.token_times,
                 "line": line,
                 "ca": engine.ca,
             }
@@ -320,7 +334,8 @@ class _Replay:
         self.writer.update(stretches=[*before, stretch], sender=[w for w in workers.ready if w])
 
     def _results(self, done: list[dict[str, Any]], wall_s: float) -> dict[str, Any]:
-        span_s = float(self.trace["arrival_s"].max() or 0.0)  # type: ignore[arg-type]
+        by_clock = self.engine.load.concurrency is None
+        span_s = float(self.trace["arrival_s"].max() or 0.0) if by_clock else 0.0  # type: ignore[arg-type]
         return {
             "requests": len(self.trace),
             "offered_per_s": len(self.trace) / span_s if span_s else None,
@@ -330,11 +345,6 @@ class _Replay:
             "lengths": lengths_kept(self.trace, self.writer),
             **validity(self.writer, done, self.engine.lag_bound_s, wall_s),
         }
-
-
-def _share(most: int | None, workers: int, k: int) -> int | None:
-    """A worker's part of what may be in flight."""
-    return None if most is None else most // workers + (k < most % workers)
 
 
 def from_options(options: dict[str, Any]) -> OpenAI:
@@ -354,4 +364,6 @@ def from_options(options: dict[str, Any]) -> OpenAI:
         retries=options["retries"],
         lag_bound_s=options["lag_bound_s"],
         ca=options["ca"],
+        load=Load(options.get("concurrency"), options.get("drain_s")),
+        token_times=options.get("token_times", False),
     )

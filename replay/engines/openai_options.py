@@ -47,6 +47,25 @@ OPTIONS = (
         show_default=True,
         help="P99 of send lag above which a run is CLIENT-BOUND.",
     ),
+    click.option(
+        "--concurrency",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Keep N requests under way, in the trace's order, whatever their arrivals.",
+    ),
+    click.option(
+        "--drain",
+        "drain_s",
+        type=click.FloatRange(min=0),
+        metavar="S",
+        help="Wait so long after the last arrival; what has not ended then is unfinished.",
+    ),
+    click.option(
+        "--token-times/--no-token-times",
+        default=False,
+        show_default=True,
+        help="Keep when each token came (outcomes.token_s).",
+    ),
     click.option("--ca", metavar="PEM", help="Certificates to trust instead of the system's."),
 )
 

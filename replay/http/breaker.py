@@ -19,12 +19,14 @@ class Breaker:
 
     def lets(self, now_s: float) -> bool:
         """Whether a request may be sent now."""
-        if not self.open:
-            return True
-        if now_s < self._next_s:
-            return False
-        self._next_s = now_s + self.every_s
-        return True
+        allowed = self.would_let(now_s)
+        if self.open and allowed:
+            self._next_s = now_s + self.every_s
+        return allowed
+
+    def would_let(self, now_s: float) -> bool:
+        """The same, without counting on it."""
+        return not self.open or now_s >= self._next_s
 
     def heard(self, answered: bool, now_s: float) -> bool:
         """Note how an exchange ended; whether the breaker opened or closed by it."""

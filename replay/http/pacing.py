@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 CLOCK_MONOTONIC, NONBLOCKING, ABSOLUTE = 1, os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0), 1
@@ -89,10 +90,8 @@ class LoopTimer:
 def alarm(loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> Alarm:
     """The most exact alarm there is here."""
     if sys.platform == "linux":
-        try:
+        with suppress(OSError, AttributeError, NotImplementedError):  # an old kernel or libc, or a loop without files
             return TimerFd(loop, ring)
-        except (OSError, AttributeError, NotImplementedError):
-            pass  # an old kernel or libc, or a loop that watches no files
     return LoopTimer(loop, ring)
 
 

@@ -30,6 +30,7 @@ MEASURED: dict[str, Any] = {
     "output_tokens": pl.Int32,
     "chunks": pl.Int32,
     "disagrees": pl.String,
+    "token_s": pl.List(pl.Float32),
 }
 HAPPENED: dict[str, Any] = {"event": pl.String, "id": pl.Int64, "time_s": pl.Float64, "detail": pl.String}
 

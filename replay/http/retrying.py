@@ -1,5 +1,6 @@
 """When a failed attempt may be made again: only where the server cannot have begun to serve it."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -25,11 +26,8 @@ def retry_after_s(exchange: Exchange, now: datetime | None = None) -> float | No
 
 def _seconds(text: str, now: datetime) -> float | None:
     """Retry-After: a number of seconds, or a date."""
-    try:
+    with suppress(ValueError):
         return max(0.0, float(text))
-    except ValueError:
-        pass
-    try:
+    with suppress(ValueError, TypeError):
         return max(0.0, (parsedate_to_datetime(text) - now).total_seconds())
-    except (ValueError, TypeError):
-        return None
+    return None

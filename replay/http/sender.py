@@ -12,6 +12,7 @@ from replay.http import pacing, replies
 from replay.http.admission import Admission, Line
 from replay.http.bodies import Bodies
 from replay.http.breaker import Breaker
+from replay.http.closed_loop import ClosedLoop
 from replay.http.connection import UNSENT
 from replay.http.deadlines import TICK_S, Deadlines, Timeouts
 from replay.http.endpoint import redacted
@@ -25,6 +26,7 @@ from replay.http.rows import Row
 AHEAD_S = 0.25  # requests are made this long before they are due …
 AHEAD_ROWS, AHEAD_BYTES = 64, 1 << 24  # … at least so many of them, and never more bytes than this
 WARM_S = 0.12  # connections are opened this long before they are needed
+SPARE = 4  # connections beyond those in use in a closed loop, where nobody knows when the next is needed
 SLACK_S = 0.0004  # nothing else is begun this shortly before a request is due
 SLICE_S = 0.001  # how long other work goes on at a time
 BACKLOG = 512  # replies that may wait to be read, however little time there is
@@ -56,7 +58,12 @@ class Sender:
         most: int | None = None,
         line: Line | None = None,
         breaker: Breaker | None = None,
+        concurrency: int | None = None,
+        drain_s: float | None = None,
+        last_s: float = 0.0,
+        token_times: bool = False,
     ):
+        """`last_s` is the last arrival by the clock, of any worker's; `drain_s` after it nothing is waited for."""
         self._loop, self._rows, self._turns, self._write = loop, rows, turns, write
         self._bodies = [route.bodies for route in routes]
         pools = {id(d): Pool(loop, d, reuse=reuse, ended=self._ended) for d in (r.dial for r in routes)}
@@ -64,6 +71,10 @@ class Sender:
         self._all_pools = list(pools.values())
         self._retries, self._hidden = retries, list(hidden)
         self._admission, self._breaker = Admission(most, line or Ranked()), breaker or Breaker()
+        self._closed = None if concurrency is None else ClosedLoop(concurrency)
+        self._drain_s, self._last_s, self._token_times = drain_s, last_s, token_times
+        self._drain_at_s = pacing.NEVER_S
+        self._drained = False
         self._deadlines = Deadlines(limits)
         self.gauges = Gauges()
         self._agenda: list[tuple[float, int, Exchange]] = []  # what is to be sent, by when
@@ -102,13 +113,24 @@ class Sender:
         self.gauges.start()
         self._set()
         self._expected_s = time.monotonic()
+        if self._closed is not None:
+            self._loop.call_later(max(0.0, at_s - time.monotonic()), self._open)
+        elif self._drain_s is not None:
+            self._drain_at_s = self._origin_s + self._last_s + self._drain_s
         self._watch()
+
+    def _open(self) -> None:
+        if self._closed is not None:
+            self._closed.begin()
+            self._fill()
 
     def stop(self, grace_s: float) -> None:
         """Send nothing more; what is under way may end within `grace_s`, and is else left without an outcome."""
         self._stopping = self._exhausted = True
         self._agenda.clear()
         self._admission.line.clear()
+        if self._closed is not None:
+            self._closed.clear()
         self._loop.call_later(grace_s, self._abandon)
         self._check_done()
 
@@ -126,8 +148,7 @@ class Sender:
             if exchange.admitted:
                 self._launch(exchange)
                 continue
-            self._made_rows -= 1
-            self._made_bytes -= len(exchange.data)
+            self._taken(exchange)
             if self._admission.admit(exchange):
                 pacing.wait_out(due_s)
                 self._launch(exchange)
@@ -149,6 +170,21 @@ class Sender:
         self._flying.add(exchange)
         self._deadlines.watch(exchange)
         self._pools[exchange.route].send(exchange)
+
+    def _fill(self) -> None:
+        """In a closed loop, send whoever has a place; not to a server that is gone."""
+        now_s = time.monotonic()
+        while self._closed is not None and self._breaker.would_let(now_s):
+            exchange = self._closed.take(now_s)
+            if exchange is None:
+                break
+            self._taken(exchange)
+            self._launch(exchange)
+            now_s = time.monotonic()
+
+    def _taken(self, exchange: Exchange) -> None:
+        self._made_rows -= 1
+        self._made_bytes -= len(exchange.data)
 
     # When a reply has ended.
 
@@ -186,6 +222,9 @@ class Sender:
         if (following := self._admission.leave(now_s)) is not None:
             following.due_s = now_s
             self._put(following)
+        if self._closed is not None:
+            self._closed.leave()
+            self._fill()
         self._work_soon()
 
     # What is done in between.
@@ -221,6 +260,8 @@ class Sender:
     def _wants(self, now_s: float) -> bool:
         if self._exhausted or self._made_bytes > AHEAD_BYTES:
             return False
+        if self._closed is not None:
+            return self._made_rows < max(AHEAD_ROWS, self._closed.most)
         return self._made_rows < AHEAD_ROWS or self._made_until_s < now_s + AHEAD_S
 
     def _make(self, now_s: float) -> None:
@@ -240,10 +281,17 @@ class Sender:
 
     def _schedule(self, row: Row) -> None:
         assert row.arrival_s is not None
+        if self._drained:
+            self._leave_out(Exchange(row, b"", row.arrival_s + self._origin_s))
+            return
         exchange = Exchange(row, self._bodies[row.route].request(row), row.arrival_s + self._origin_s)
-        heapq.heappush(self._agenda, (exchange.due_s, row.id, exchange))
         self._made_rows += 1
         self._made_bytes += len(exchange.data)
+        if self._closed is not None:
+            self._closed.put(exchange)
+            self._fill()
+            return
+        heapq.heappush(self._agenda, (exchange.due_s, row.id, exchange))
         self._made_until_s = max(self._made_until_s, exchange.due_s)
         if self._agenda[0][2] is exchange and self._origin_s:
             self._set()
@@ -262,7 +310,7 @@ class Sender:
             self.gauges.ttft_s.append(reply.first_token_s - exchange.arrival_s)
         self._admission.line.ended(exchange, reply.output_tokens)
         self._release(exchange, reply.last_token_s or time.monotonic())
-        return {
+        line = {
             "id": exchange.row.id,
             "status": reply.status,
             "error": redacted(reply.error, self._hidden),
@@ -279,6 +327,9 @@ class Sender:
             "chunks": reply.chunks,
             "disagrees": reply.disagrees,
         }
+        if self._token_times and len(reply.times) == reply.output_tokens:
+            line["token_s"] = [at_s - exchange.arrival_s for at_s in reply.times]
+        return line
 
     def _trace_s(self, at_s: float | None) -> float | None:
         return None if at_s is None else at_s - self._origin_s
@@ -307,18 +358,44 @@ class Sender:
         self.gauges.loop_lag_s.append(now_s - self._expected_s)
         for exchange, why in self._deadlines.late(now_s):
             self._late(exchange, why)
+        self._drain(now_s)
+        self._fill()
         self._warm(now_s)
         self._admission.line.tick(now_s)
         self._expected_s = now_s + TICK_S
         self._tick = self._loop.call_later(TICK_S, self._watch)
         self._work_soon()
 
-    def _late(self, exchange: Exchange, why: str) -> None:
+    def _late(self, exchange: Exchange, why: str, status: str = "timeout") -> None:
         if exchange.connection is not None:
-            exchange.connection.fail("timeout", why)
+            exchange.connection.fail(status, why)
         elif self._pools[exchange.route].drop(exchange):
-            exchange.failure = ("timeout", why)
+            exchange.failure = (status, why)
             self._ended(exchange)
+
+    def _drain(self, now_s: float) -> None:
+        """Once the time to wait after the last arrival has passed, end what has not ended, each with its outcome."""
+        if self._drain_s is None or self._drained or self._stopping:
+            return
+        if self._closed is not None and self._exhausted and not len(self._closed):
+            self._drain_at_s = min(self._drain_at_s, now_s + self._drain_s)
+        if now_s < self._drain_at_s:
+            return
+        self._drained = True
+        line = self._admission.line
+        for exchange in [*(entry[2] for entry in self._agenda), *(line.take(now_s) for _ in range(len(line)))]:
+            self._leave_out(exchange)
+        self._agenda.clear()
+        self._made_rows = self._made_bytes = 0
+        self._set()
+        for exchange in list(self._flying):
+            self._late(exchange, f"drain: not ended {self._drain_s:g} s after the last arrival", "unfinished")
+
+    def _leave_out(self, exchange: Exchange) -> None:
+        """What was not sent, or not again, when it was time to end."""
+        exchange.failure = ("unfinished", f"drain: not sent {self._drain_s:g} s after the last arrival")
+        self._ended_unread.append(exchange)
+        self._work_soon()
 
     def _warm(self, now_s: float) -> None:
         """Open the connections that will be needed soon."""
@@ -327,8 +404,9 @@ class Sender:
             if due_s < now_s + WARM_S:
                 key = id(self._pools[exchange.route])
                 soon[key] = soon.get(key, 0) + 1
+        spare = 0 if self._closed is None else SPARE + self._closed.waits_to_begin // len(self._all_pools)
         for pool in self._all_pools:
-            pool.warm(soon.get(id(pool), 0))
+            pool.warm(max(spare, soon.get(id(pool), 0)))
 
     def _abandon(self) -> None:
         for pool in self._all_pools:
@@ -337,7 +415,8 @@ class Sender:
         self._check_done()
 
     def _check_done(self) -> None:
-        idle = self._exhausted and not (self._agenda or self._flying or self._ended_unread or len(self._admission.line))
+        waiting = len(self._admission.line) + (len(self._closed) if self._closed is not None else 0)
+        idle = self._exhausted and not (self._agenda or self._flying or self._ended_unread or waiting)
         if idle and not self.done.done():
             self._alarm.close()
             if self._tick is not None:

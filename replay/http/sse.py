@@ -6,7 +6,7 @@ announcement of the role.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -29,8 +29,12 @@ class Reply:
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     output_tokens: int | None = None
-    chunks: int = 0  # with tokens in them
+    times: list[float] = field(default_factory=list)  # of the chunks with tokens in them
     disagrees: str | None = None  # what `usage` says and the stream does not
+
+    @property
+    def chunks(self) -> int:
+        return len(self.times)
 
 
 def read(parts: Sequence[bytes], times: Sequence[float], *, ended: bool = True) -> Reply:
@@ -40,7 +44,7 @@ def read(parts: Sequence[bytes], times: Sequence[float], *, ended: bool = True) 
     for at_s, payload in events(parts, times):
         if alike is not None and payload.startswith(alike[0]) and payload.endswith(alike[1]):
             reply.last_token_s = at_s
-            reply.chunks += 1
+            reply.times.append(at_s)
             continue
         if payload == b"[DONE]":
             finished = True
@@ -102,7 +106,7 @@ def _take(reply: Reply, choice: dict[str, Any], at_s: float) -> bool:
         if reply.first_token_s is None:
             reply.first_token_s = at_s
         reply.last_token_s = at_s
-        reply.chunks += 1
+        reply.times.append(at_s)
     elif ends and reply.last_token_s is None:
         reply.last_token_s = at_s  # no chunk for its tokens: they came with the end, if there were any
     return ends

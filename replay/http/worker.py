@@ -50,6 +50,8 @@ class Worker:
             reuse=settings["reuse"],
             most=settings["most"],
             line=self._line(settings["line"]),
+            token_times=settings["token_times"],
+            **settings["load"],
         )
         self._heard = b""
 

@@ -1,0 +1,142 @@
+"""How much is under way, and until when: closed loops, draining, ramps, warm-up, token times."""
+
+import asyncio
+import time
+
+import polars as pl
+import pytest
+
+from replay.http.rows import Row
+from tests.replay.http.scripted import Asked, fine, rows, send, serving, text, usage
+from tests.replay.http.test_replaying import replay, simple, tags, trace_file
+from toolkit.runs import Run
+
+
+class Crowd:
+    """Answers after a while, and counts how many are there at once."""
+
+    def __init__(self, while_s: float = 0.03):
+        self.while_s, self.here, self.most = while_s, 0, 0
+
+    async def __call__(self, asked: Asked) -> None:
+        if asked.tag < 0:
+            await fine(asked)
+            return
+        self.here += 1
+        self.most = max(self.most, self.here)
+        await asyncio.sleep(self.while_s)
+        self.here -= 1
+        await fine(asked)
+
+
+def test_a_closed_loop_keeps_so_many_under_way_in_the_traces_order():
+    with serving(crowd := Crowd()) as server:
+        sent = send(server.port, rows(60, gap_s=100.0), concurrency=6)
+    assert crowd.most == 6
+    assert [asked.tag for asked in server.asked] == pytest.approx(list(range(60)), abs=6)
+    arrivals = [line["arrival_s"] for line in sent.outcomes]
+    assert max(arrivals) < 2.0
+    ends = sorted(line["finish_s"] for line in sent.outcomes)
+    assert arrivals[:6] == pytest.approx([0.0] * 6, abs=0.02)
+    assert sorted(arrivals)[6:] == pytest.approx(ends[:-6], abs=0.03)  # a place is taken as soon as it is free
+
+
+def test_a_closed_loop_outlives_a_server_that_is_gone(monkeypatch):
+    monkeypatch.setattr("replay.http.breaker.Breaker.every_s", 0.05)
+
+    async def gone(asked: Asked) -> None:
+        if 3 <= asked.number < 26:
+            asked.reset()
+        else:
+            await fine(asked)
+
+    with serving(gone) as server:
+        sent = send(server.port, rows(60), concurrency=4)
+    assert [line["id"] for line in sent.outcomes] == list(range(60))
+    assert sum(line["status"] == "ok" for line in sent.outcomes) == 60 - 23
+    assert sum("not sent" in (line["error"] or "") for line in sent.outcomes) == 0
+
+
+ENDED = ("unfinished", "drain: not ended 0.3 s after the last arrival")
+UNSENT = ("unfinished", "drain: not sent 0.3 s after the last arrival")
+
+
+async def never_odd(asked: Asked) -> None:
+    await asyncio.sleep(20 if asked.tag > 0 and asked.tag % 2 else 0)
+    await fine(asked)
+
+
+@pytest.mark.parametrize(("most", "fifth"), [(None, ENDED), (2, UNSENT)])
+def test_what_has_not_ended_when_draining_is_over_is_an_outcome_with_its_reason(most, fifth):
+    began = time.monotonic()
+    with serving(never_odd) as server:
+        sent = send(server.port, rows(6), drain_s=0.3, most=most)
+    assert time.monotonic() - began < 3
+    assert [line["id"] for line in sent.outcomes] == list(range(6))
+    found = [(line["status"], line["error"]) for line in sent.outcomes]
+    assert found[:2] == [("ok", None), ENDED]
+    assert found[5] == fifth
+    assert set(found) <= {ENDED, UNSENT, ("ok", None)}
+
+
+def test_a_closed_loop_drains_from_its_last_arrival():
+    with serving(never_odd) as server:
+        sent = send(server.port, rows(8), drain_s=0.3, concurrency=5)
+    assert [line["status"] for line in sent.outcomes] == ["ok", "unfinished"] * 4
+    assert {line["error"] for line in sent.outcomes} == {None, ENDED[1]}
+
+
+def test_turns_that_still_wait_when_draining_is_over_are_outcomes_too():
+    async def slowly(asked: Asked) -> None:
+        await asyncio.sleep(0.6)
+        await fine(asked)
+
+    with serving(slowly) as server:
+        sent = send(server.port, [Row(0, 0.0, 12, 3, turns=[0])], turns=[Row(1, None, 12, 3)], drain_s=0.2)
+    assert [(line["id"], line["status"], line["attempts"]) for line in sent.outcomes] == [
+        (0, "unfinished", 1),
+        (1, "unfinished", 0),
+    ]
+
+
+def test_token_times_are_kept_where_each_token_has_a_chunk(tmp_path):
+    async def alternately(asked: Asked) -> None:
+        if asked.tag > 0 and asked.tag % 2:
+            await asked.stream(text("two tokens", finish="length"), usage(21, asked.body["max_tokens"]))
+        else:
+            await fine(asked)
+
+    with serving(alternately) as server:
+        file = trace_file(tmp_path, simple(10))
+        done = replay(file, tmp_path / "r", "--url", server.url, "--token-times")
+    assert done.exit_code in (0, 3), done.output
+    kept = Run.open(tmp_path / "r/fcfs").table("outcomes").collect().sort("request_id")
+    assert kept["token_s"].list.len().to_list()[::2] == kept["output_tokens"].to_list()[::2]
+    assert kept["token_s"].is_null().to_list() == [n % 2 == 1 for n in range(10)]
+    last = kept["token_s"].list.last() + kept["arrival_s"]
+    assert last.to_list()[::2] == pytest.approx(kept["finish_s"].to_list()[::2], abs=1e-4)
+
+
+def test_a_closed_loop_of_a_trace_needs_none_of_its_arrivals(tmp_path):
+    with serving(Crowd(0.01)) as server:
+        file = trace_file(tmp_path, simple(40, gap_s=50.0))
+        done = replay(file, tmp_path / "r", "--url", server.url, "--concurrency", 4, "--workers", 2)
+    assert done.exit_code in (0, 3), done.output
+    assert sorted(tags(server)) == list(range(40))
+    run = Run.open(tmp_path / "r/fcfs")
+    assert run.info["engine"]["load"] == {"concurrency": 4, "drain_s": None}
+    assert run.info["offered_per_s"] is None
+    assert run.table("outcomes").select(pl.col("arrival_s").max()).collect().item() < 10
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--concurrency", 2, "--max-inflight", 2), "--concurrency: says already how many are let in"),
+        (("--concurrency", 1, "--workers", 2), "--concurrency: 1 cannot be shared by 2 workers"),
+    ],
+)
+def test_what_cannot_be_together_is_said(options, said, tmp_path):
+    refused = replay(trace_file(tmp_path, simple(3)), tmp_path / "r", "--url", "http://127.0.0.1:1", *options)
+    assert refused.exit_code == 1
+    assert said in refused.output
