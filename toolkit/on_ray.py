@@ -61,7 +61,7 @@ def connect(on: str) -> Any:
 
 def _keep_stdout(ray: Any) -> None:
     """Ray prints what happened to hosts on stdout, which belongs to results; here each command says its own."""
-    worker = getattr(getattr(ray, "_private", None), "worker", None)
+    worker: Any = getattr(getattr(ray, "_private", None), "worker", None)
     if hasattr(worker, "print_to_stdstream"):
         worker.print_to_stdstream = lambda data, ignore_prefix: None
 

@@ -1,10 +1,11 @@
 """A workload to Parquet, window by window: what is in memory is one window, however long the trace."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -33,34 +34,57 @@ class Generated:
     written_bytes: int
 
 
+class Sources(Protocol):
+    """A workload's streams, wherever they are made."""
+
+    truth: Sequence[pl.DataFrame]  # of each stream
+    notes: Sequence[tuple[str, ...]]
+
+    def upto(self, end_s: float) -> list[pl.DataFrame]:
+        """Each stream's requests since the last call, up to `end_s`."""
+        ...
+
+
+class Streams:
+    """Those streams of a workload that are `numbers`, made here; each has random numbers of its own."""
+
+    def __init__(self, workload: Workload, seed: int, numbers: Sequence[int]):
+        rngs = np.random.default_rng(seed).spawn(len(workload.streams))
+        chosen = [(*workload.streams[i], i, rngs[i]) for i in numbers]
+        planted = [Composer(s, i, rng).compose(g, workload.settings.span_s) for s, g, i, rng in chosen]
+        self.truth = [p.truth for p in planted]
+        self.notes = [p.notes for p in planted]
+        self._edge = Edge()
+        self._sources = [p.requests(self._edge.upto()) for p in planted]
+        self._pool = ThreadPoolExecutor()
+
+    def upto(self, end_s: float) -> list[pl.DataFrame]:
+        self._edge.end_s = end_s
+        return list(self._pool.map(next, self._sources))
+
+
 class Windows:
     """A planted workload: its truth, and its requests window by window, numbered, in arrival order."""
 
-    def __init__(self, workload: Workload, seed: int):
+    def __init__(self, workload: Workload, seed: int, sources: Sources | None = None):
         self.workload, self.seed = workload, seed
-        rngs = np.random.default_rng(seed).spawn(len(workload.streams))
-        composers = [Composer(s, i, r) for i, ((s, _), r) in enumerate(zip(workload.streams, rngs, strict=True))]
-        generators = [generator for _, generator in workload.streams]
-        span_s = workload.settings.span_s
-        planted = [c.compose(g, span_s) for c, g in zip(composers, generators, strict=True)]
-        self.truth = conform(pl.concat([p.truth for p in planted]), TRUTH, source="truth")
-        self.notes = tuple(note for p in planted for note in p.notes)
-        self.edge = Edge()
-        self.sources = [p.requests(self.edge.upto()) for p in planted]
+        self.sources = sources or Streams(workload, seed, range(len(workload.streams)))
+        self.truth = conform(pl.concat(self.sources.truth), TRUTH, source="truth")
+        self.notes = tuple(note for notes in self.sources.notes for note in notes)
+        self.end_s = 0.0
         self.numbering = Numbering()
 
     def __iter__(self) -> Iterator[pl.DataFrame]:
-        """Frames of TRACE; `edge.end_s` is how far they reach."""
+        """Frames of TRACE; `end_s` is how far they reach."""
         settings = self.workload.settings
         width_s, limit = settings.span_s * FIRST_SHARE, settings.requests
-        with ThreadPoolExecutor() as pool:
-            while self.edge.end_s < settings.span_s and (limit is None or self.numbering.next < limit):
-                self.edge.end_s = min(self.edge.end_s + width_s, settings.span_s)
-                window = self._together(list(pool.map(next, self.sources)))
-                if limit is not None:
-                    window = window.head(limit - self.numbering.next)
-                width_s *= _growth(window)
-                yield self.numbering.number(window)
+        while self.end_s < settings.span_s and (limit is None or self.numbering.next < limit):
+            self.end_s = min(self.end_s + width_s, settings.span_s)
+            window = self._together(self.sources.upto(self.end_s))
+            if limit is not None:
+                window = window.head(limit - self.numbering.next)
+            width_s *= _growth(window)
+            yield self.numbering.number(window)
 
     def _together(self, parts: list[pl.DataFrame]) -> pl.DataFrame:
         """The streams' windows as one, in arrival order; ties in the streams' order."""
@@ -75,7 +99,7 @@ class Windows:
         """Sessions numbered over all streams, null outside any."""
         if not self.workload.streams[number][0].sessions:
             return part.drop("_owner", "_turns")
-        name = pl.col("_owner") * len(self.sources) + number
+        name = pl.col("_owner") * len(self.workload.streams) + number
         return part.with_columns(_session=pl.when(pl.col("_turns") > 1).then(name)).drop("_owner")
 
 
@@ -89,12 +113,12 @@ def generate(workload: Workload, target: Path, seed: int, progress: Progress | N
                 writing.result()
             writing = beside.submit(writer.write, window)
             if progress is not None:
-                progress(windows.edge.end_s, windows.numbering.next)
+                progress(windows.end_s, windows.numbering.next)
         if writing is not None:
             writing.result()
         if writer.rows == 0:
-            raise InputFailure("nothing arrives in span_s", where=workload.name, hint="raise the rates or span_s")
-        info = _info(windows, writer)
+            raise empty(workload)
+        info = described(windows, writer.rows, writer.first_s, writer.last_s)
         writer.finish(info)
     return Generated(info, windows.truth, target.stat().st_size)
 
@@ -105,15 +129,20 @@ def _growth(window: pl.DataFrame) -> float:
     return float(1 / size)
 
 
-def _info(windows: Windows, writer: TraceWriter) -> TraceInfo:
+def empty(workload: Workload) -> InputFailure:
+    return InputFailure("nothing arrives in span_s", where=workload.name, hint="raise the rates or span_s")
+
+
+def described(windows: Windows, rows: int, first_s: float, last_s: float) -> TraceInfo:
+    """What is known of a generated trace, or of a part of it."""
     workload = windows.workload
     return TraceInfo(
         name=workload.name,
         format="canonical",
         sha256=sha256(f"{workload.sha256} {windows.seed}".encode()).hexdigest(),
-        rows_read=writer.rows,
-        rows_kept=writer.rows,
-        span_s=writer.last_s - writer.first_s,
+        rows_read=rows,
+        rows_kept=rows,
+        span_s=last_s - first_s,
         time_unit="s",
         time_unit_reason="generated",
         clock_step_s=workload.settings.clock_step_s,

@@ -8,13 +8,16 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from toolkit.cli import main
+from toolkit.errors import Failure
 from toolkit.schema import TRACE, TRUTH
 from toolkit.specs import parse
 from toolkit.traces import read_trace
 from workloads import generate as generating
-from workloads.generate import Windows, generate
+from workloads.generate import Streams, Windows, generate
+from workloads.generate_parts import generate_parts
 from workloads.generate_spec import Workload, workload
 
 EVERYTHING = """
@@ -144,3 +147,34 @@ def test_files_of_others_are_not_overwritten_and_an_empty_trace_is_told(tmp_path
     done = run(tmp_path / "w.yaml", "--out", tmp_path / "u.parquet")
     assert (done.exit_code, "nothing arrives in span_s" in done.stderr) == (1, True)
     assert sorted(f.name for f in tmp_path.iterdir()) == ["t.parquet", "w.yaml"]
+
+
+def test_parts_hold_the_rows_of_the_whole_whoever_makes_the_streams(tmp_path: Path) -> None:
+    made = described("- {rate_per_s: 2, name: a, models: x}\n- {rate_per_s: 9, models: y}\n")
+    whole = generate(made, tmp_path / "whole.parquet", 3)
+
+    class Apart:
+        """Streams made by two, one of whom began anew in the middle."""
+
+        def __init__(self) -> None:
+            self.first, self.second = Streams(made, 3, [0]), Streams(made, 3, [1])
+            self.truth, self.notes = [*self.first.truth, *self.second.truth], [(), ()]
+            self.edges: list[float] = []
+
+        def upto(self, end_s: float) -> list[pl.DataFrame]:
+            if len(self.edges) == 3:
+                self.second = Streams(made, 3, [1])
+                for edge in self.edges:
+                    self.second.upto(edge)
+            self.edges.append(end_s)
+            return self.first.upto(end_s) + self.second.upto(end_s)
+
+    parts = generate_parts(made, tmp_path / "parts", 3)
+    generate_parts(made, tmp_path / "apart", 3, sources=Apart)
+    assert_frame_equal(pl.read_parquet(tmp_path / "parts/*.parquet"), pl.read_parquet(tmp_path / "whole.parquet"))
+    assert (parts.info, parts.truth.equals(whole.truth)) == (whole.info, True)
+    files = [sorted((tmp_path / name).iterdir()) for name in ("parts", "apart")]
+    assert len(files[0]) > 3
+    assert [a.read_bytes() == b.read_bytes() for a, b in zip(*files, strict=True)] == [True] * len(files[0])
+    with pytest.raises(Failure, match="is there already"):
+        generate_parts(made, tmp_path / "parts", 3)
