@@ -113,6 +113,12 @@ def dropped(run: Measured) -> list[tuple[str, str]]:
     return [(printable(str(k)), words.whole(v)) for k, v in reasons.items()] if isinstance(reasons, Mapping) else []
 
 
+def notes(run: Measured) -> list[str]:
+    """What the run says of itself: what its engine cannot do, or did otherwise than was intended."""
+    said = value(run.info, "notes")
+    return [printable(str(note)) for note in said] if isinstance(said, list) else []
+
+
 def send_lag(run: Measured) -> str:
     """How late requests were sent; none is sent late in a simulation."""
     lag = run.frame["send_lag_s"].drop_nulls()
@@ -123,7 +129,7 @@ def send_lag(run: Measured) -> str:
     return f"P50 {unit.show(p50)}, P99 {unit.show(p99)}, at most {unit.spell(worst)}"
 
 
-def methods(paired: bool | None, blocks: int, replicates: int, *, step_time: bool) -> list[str]:
+def methods(paired: bool | None, blocks: int, replicates: int, *, step_time: bool, warm_up: int) -> list[str]:
     """What a reader must know of how the numbers were made."""
     said = [
         "Every latency counts from the intended arrival, so time that a request waited to be sent is in it.",
@@ -133,7 +139,10 @@ def methods(paired: bool | None, blocks: int, replicates: int, *, step_time: boo
         f"Intervals are 95 % percentile intervals of a block bootstrap over time: {replicates} times {blocks} blocks "
         "of consecutive requests are drawn with replacement, because requests that follow each other wait in the same "
         "queue. They say how far another stretch of the same traffic may differ, not how right a simulation is.",
-        "No warm-up is cut and the drain after the last arrival is included: all offered requests count.",
+        f"{words.whole(warm_up)} requests that only warmed up are left out; all others that were offered count, those "
+        "that ended after the last arrival too."
+        if warm_up
+        else "No warm-up is cut and the drain after the last arrival is included: all offered requests count.",
         "Goodput is requests that met every objective they had, over the time from first arrival to last finish.",
     ]
     if step_time:

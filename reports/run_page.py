@@ -322,6 +322,13 @@ def _how(report: Report) -> dict[str, Any]:
         "commands": [str(c) if (c := r.info.get("command")) else None for r in runs],
         "limits": [provenance.limits(r) for r in runs],
         "send_lag": [provenance.send_lag(r) for r in runs],
+        "notes": [provenance.notes(r) for r in runs],
         "dropped": [provenance.dropped(r) for r in runs],
-        "methods": provenance.methods(paired, blocks, REPLICATES, step_time=any(r.sensitivity.height for r in runs)),
+        "methods": provenance.methods(
+            paired,
+            blocks,
+            REPLICATES,
+            step_time=any(r.sensitivity.height for r in runs),
+            warm_up=sum(r.warm_up for r in runs),
+        ),
     }

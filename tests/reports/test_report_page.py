@@ -165,6 +165,13 @@ def test_a_group_in_which_all_failed_has_no_tail_and_keeps_its_row(tmp_path: Pat
     assert "paid" in cells(page)
 
 
+def test_what_a_run_notes_of_itself_is_shown(tmp_path: Path) -> None:
+    path = make_run(tmp_path, Recipe(requests=80))
+    RunWriter(path, find_runs([path])[0].info).update(notes=["priority is ignored by http://<b>here</b>"])
+    shown = render(find_runs([path]))
+    assert "Noted by the run: <bdi>priority is ignored by http://&lt;b&gt;here&lt;/b&gt;</bdi>." in shown
+
+
 def test_nine_runs_keep_their_colours_and_stay_small(tmp_path: Path) -> None:
     for i in range(9):
         make_run(tmp_path, Recipe(f"policy-{i}", requests=150, seed=3))
