@@ -201,7 +201,7 @@ class House:
             self._shown.append(job)
         self.last_active_s[job.model] = self.now_s()
         for turn in self._turns.pop(job.number, ()):
-            turn.arrival_s = self.now_s() + turn.think_s
+            turn.arrival_s = (self.now_s() if job.finish_s is None else job.finish_s) + turn.think_s
             heapq.heappush(self._coming, (turn.arrival_s, turn.number, turn))
 
     def _ask_by_the_clock(self) -> None:
