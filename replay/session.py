@@ -12,10 +12,12 @@ import click
 import polars as pl
 from click.core import ParameterSource
 
+from replay.engines.openai_options import OF_ENDPOINTS
 from replay.explain import checked_request, story
 from replay.latency_models.choosing import served_by
 from replay.progress import progress
 from replay.replayer import Job, Replayer, drop_untouched, open_jobs, split_specs
+from replay.shaping import ramped, warm_up_of
 from replay.simulation.hardware import ServedModel, gpu_preset, kv_blocks, model_preset
 from replay.simulation.setup import Limits
 from toolkit import plugins
@@ -45,13 +47,14 @@ def begin(options: dict[str, Any]) -> bool:
     given = {**options, "traces": [str(path) for path in options["traces"]], "out": str(options["out"])}
     engines = build_engines(options)
     trace = open_trace(options["traces"], dict(options))
-    requests = replayable(trace, options["session_gap_s"])
+    requests = ramped(replayable(trace, options["session_gap_s"]), options["ramp_s"])
     of_one = options["engine"] not in REAL and options["cluster"] is None
     hardware = {name: options[name] for name in ("gpu", "latency", "tensor_parallel")}
     settings = {
         "trace": trace.info.to_dict(),
         "hardware": {**hardware, "model": options["model_preset"]} if of_one else None,
         "seed": None,
+        "warm_up": warm_up_of(options["warm_up"]),
         "options": given,
         "command": command_line(given),
     }
@@ -80,7 +83,7 @@ def explain(options: dict[str, Any], request: int) -> None:
             "explains no request", where=f"--engine {options['engine']}", hint="use --engine simulated"
         )
     trace = open_trace(options["traces"], dict(options))
-    requests = replayable(trace, options["session_gap_s"])
+    requests = ramped(replayable(trace, options["session_gap_s"]), options["ramp_s"])
     for spec in split_specs(options["schedulers"], "--scheduler"):
         rows = engine.explain(
             requests, trace.info, plugins.create("scheduler", spec), checked_request(requests, request)
@@ -98,7 +101,8 @@ def resume(folder: Path) -> bool:
         _check_same(trace, group[0])
         engines = build_engines(options)
         jobs = [_job(run, engines) for run in group]
-        finished &= _run(replayable(trace, options["session_gap_s"]), trace, jobs)
+        requests = ramped(replayable(trace, options["session_gap_s"]), options.get("ramp_s"))
+        finished &= _run(requests, trace, jobs)
     return finished
 
 
@@ -109,6 +113,11 @@ def _job(run: Run, engines: Mapping[str | None, Engine]) -> Job:
 
 def build_engines(options: dict[str, Any]) -> dict[str | None, Engine]:
     """The engines the options describe: one for each placement on a cluster, else one (None)."""
+    if options["engine"] != "openai":
+        _refuse(OF_ENDPOINTS, "is of --engine openai", "leave it out")
+    if options["engine"] == "simulated" and options["band"] and options.get("warm_up"):
+        hint = "replay without bands, by --no-band"
+        raise SettingFailure("cannot be left out of the bands of step time", where="--warm-up", hint=hint)
     if options["cluster"] is None:
         for name, option in (("placements", "--placement"), ("slo_scale", "--slo-scale")):
             if options[name]:

@@ -69,8 +69,8 @@ def _figure(tables: Sequence[tuple[int, str, pl.DataFrame]], unit: Unit, title: 
     diagonal = {"color": "var(--muted)", "width": 1, "dash": "4px,3px"}
     traces.append(go.Scatter(x=ends, y=ends, mode="lines", line=diagonal, hoverinfo="skip"))
     step = 1 if ends[1] > ends[0] * 10**WIDE else "D2"
-    x, y = (axis(f"{what} {title} ({unit.name})", type="log", dtick=step) for what in ("Measured", "Simulated"))
-    return figure(traces, xaxis=x, yaxis=y)
+    axes = [axis(f"{what} {title} ({unit.name})", type="log", dtick=step) for what in ("Measured", "Simulated")]
+    return figure(traces, xaxis=axes[0], yaxis=axes[1])
 
 
 def tables(found: dict[str, Any] | None) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from toolkit.runs import Run
 COLUMNS = (
     "request_id", "model", "tenant", "tier", "engine", "arrival_s", "sent_s", "start_s", "first_token_s", "finish_s",
     "prompt_tokens", "cached_tokens", "output_tokens", "preemptions", "preempted_s", "alone_s",
-    "slo_ttft_s", "slo_tpot_s", "status",
+    "slo_ttft_s", "slo_tpot_s", "status", "warm_up",
 )  # fmt: skip
 GROUPS = ("model", "tenant", "tier", "input_length")
 LENGTH_EDGES = (128, 512, 2_048, 8_192, 32_768)
@@ -36,6 +36,7 @@ class Measured:
     timeline: pl.DataFrame
     events: pl.DataFrame
     sensitivity: pl.DataFrame  # no rows where the run was not replayed with other step times
+    warm_up: int = 0  # requests that are left out of `frame`
 
     @property
     def info(self) -> dict[str, Any]:
@@ -66,6 +67,8 @@ class Measured:
 def measure(run: Run, label: str) -> Measured:
     """Read what the report needs of `run`. Raises InputFailure where it has no outcomes."""
     frame = run.table("outcomes").select(COLUMNS).collect(engine="streaming")
+    offered = frame.height
+    frame = frame.filter(pl.col("warm_up").not_().fill_null(True)).drop("warm_up")
     if frame.is_empty():
         raise InputFailure("the run has no outcomes yet", where=str(run.path), hint="resume it or leave it out")
     if not frame["request_id"].is_sorted():
@@ -76,7 +79,7 @@ def measure(run: Run, label: str) -> Measured:
         pl.col("model", "tenant", "tier", "engine", "status").cast(pl.Categorical), *latencies, input_length(frame)
     )
     timeline, events, sensitivity = (run.table(name).collect() for name in ("timeline", "events", "sensitivity"))
-    return Measured(run, label, frame, timeline, events, sensitivity)
+    return Measured(run, label, frame, timeline, events, sensitivity, offered - frame.height)
 
 
 def input_length(frame: pl.DataFrame) -> pl.Series:

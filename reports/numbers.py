@@ -71,6 +71,7 @@ def run_numbers(stats: Statistics) -> dict[str, Any]:
         "state": run.info.get("state"),
         "verdict": run.info.get("verdict"),
         "requests": frame.height,
+        "warm_up": run.warm_up,
         "ok": statuses.get("ok", 0),
         "failed": {s: n for s, n in statuses.items() if s != "ok"},
         "span_s": span,

@@ -59,7 +59,7 @@ class Run:
         parts = sorted((self.path / name).glob("part-*.parquet"))
         if not parts:
             return pl.LazyFrame(schema=TABLES[name])
-        return pl.scan_parquet(parts)
+        return pl.scan_parquet(parts, schema=TABLES[name], missing_columns="insert")
 
     def part_count(self, name: str) -> int:
         return len(list((self.path / name).glob("part-*.parquet")))
@@ -109,7 +109,8 @@ class RunWriter:
         """Write `frame` as the table's next part; an empty frame writes nothing."""
         if frame.is_empty():
             return
-        with_id = frame.with_columns(run_id=pl.lit(self.run_id))
+        marks = {"warm_up": self._warms_up()} if name == "outcomes" else {}
+        with_id = frame.with_columns(run_id=pl.lit(self.run_id), **marks)
         target = self.path / name / f"part-{self._next[name]:05d}.parquet"
         self._next[name] += 1
         part = target.with_suffix(".partial")
@@ -119,6 +120,13 @@ class RunWriter:
             part.replace(target)
         except OSError as error:
             raise RunFailure(f"cannot be written ({error.strerror or error})", where=str(target)) from error
+
+    def _warms_up(self) -> pl.Expr:
+        """Which outcomes only warm up, by run.json: the first `requests`, or arrivals `before_s`."""
+        setting = self.info.get("warm_up") or {}
+        if "requests" in setting:
+            return pl.col("request_id") < int(setting["requests"])
+        return pl.col("arrival_s") < float(setting["before_s"]) if setting else pl.lit(None, pl.Boolean)
 
     def truncate(self, counts: dict[str, int]) -> None:
         """Forget parts at and after `counts[name]`: what was written after the checkpoint a resume starts from."""

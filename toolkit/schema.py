@@ -63,6 +63,7 @@ OUTCOMES = pl.Schema(
         "status": pl.String(),
         "error": pl.String(),
         "token_s": pl.List(pl.Float32()),  # token times after arrival_s, on request
+        "warm_up": pl.Boolean(),  # served, but left out of every metric; null is false
     }
 )
 

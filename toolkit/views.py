@@ -5,16 +5,22 @@ The metrics are those of toolkit.metrics, said in SQL.
 
 from toolkit.schema import CAPACITY, EVENTS, OUTCOMES, SENSITIVITY, SWEEP, TIMELINE, TRACE, WIRE
 
+COUNTED = "warm_up IS NOT TRUE"
+
+# Null for requests that only warmed up.
 METRICS = {
-    "ttft_s": "first_token_s - arrival_s",
-    "tpot_s": "CASE WHEN output_tokens > 1 THEN (finish_s - first_token_s) / (output_tokens - 1) END",
-    "e2e_s": "finish_s - arrival_s",
-    "queueing_delay_s": "start_s - arrival_s",
-    "slowdown": "(finish_s - arrival_s) / alone_s",
-    "send_lag_s": "sent_s - arrival_s",
-    "ttft_met": "meets_ttft(ttft_s, slo_ttft_s, status)",
-    "tpot_met": "meets_tpot(tpot_s, slo_tpot_s, status)",
-    "slo_met": "meets_all(ttft_met, tpot_met)",
+    name: f"CASE WHEN {COUNTED} THEN {expression} END"
+    for name, expression in {
+        "ttft_s": "first_token_s - arrival_s",
+        "tpot_s": "CASE WHEN output_tokens > 1 THEN (finish_s - first_token_s) / (output_tokens - 1) END",
+        "e2e_s": "finish_s - arrival_s",
+        "queueing_delay_s": "start_s - arrival_s",
+        "slowdown": "(finish_s - arrival_s) / alone_s",
+        "send_lag_s": "sent_s - arrival_s",
+        "ttft_met": "meets_ttft(ttft_s, slo_ttft_s, status)",
+        "tpot_met": "meets_tpot(tpot_s, slo_tpot_s, status)",
+        "slo_met": "meets_all(ttft_met, tpot_met)",
+    }.items()
 }
 
 # Each by what it is called with; a macro may use those before it.

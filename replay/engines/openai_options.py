@@ -9,6 +9,16 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 OPTIONS = (
     click.option(
+        "--ramp",
+        "ramp_s",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="S",
+        help="Let the rate grow from 0 to the trace's own in the first S seconds.",
+    ),
+    click.option(
+        "--warm-up", metavar="N|Ss", help="Leave the first N requests, or S seconds (30s), out of every metric."
+    ),
+    click.option(
         "--url", "urls", multiple=True, metavar="URL", help="Endpoint of --engine openai; several take turns."
     ),
     click.option("--models", "models_file", metavar="YAML", help="Trace models to served models and URLs."),
@@ -68,6 +78,12 @@ OPTIONS = (
     ),
     click.option("--ca", metavar="PEM", help="Certificates to trust instead of the system's."),
 )
+
+
+OF_ENDPOINTS = {
+    "urls", "models_file", "api", "max_inflight", "send_priority", "send_hints", "workers", "connections", "retries",
+    "timeout", "concurrency", "drain_s", "token_times", "ca",
+}  # fmt: skip
 
 
 def endpoint_options(command: Command) -> Command:

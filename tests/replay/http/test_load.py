@@ -1,14 +1,18 @@
 """How much is under way, and until when: closed loops, draining, ramps, warm-up, token times."""
 
 import asyncio
+import json
 import time
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
 from replay.http.rows import Row
+from replay.shaping import ramped
 from tests.replay.http.scripted import Asked, fine, rows, send, serving, text, usage
 from tests.replay.http.test_replaying import replay, simple, tags, trace_file
+from toolkit.cli import main
 from toolkit.runs import Run
 
 
@@ -140,3 +144,56 @@ def test_what_cannot_be_together_is_said(options, said, tmp_path):
     refused = replay(trace_file(tmp_path, simple(3)), tmp_path / "r", "--url", "http://127.0.0.1:1", *options)
     assert refused.exit_code == 1
     assert said in refused.output
+
+
+def test_a_ramp_grows_to_the_traces_own_rate():
+    frame = pl.DataFrame({"arrival_s": [*[0.1 * n for n in range(1001)], None]})
+    at = ramped(frame, 20.0)["arrival_s"]
+    counts = [at.is_between(second, second + 4, closed="left").sum() for second in (0, 4, 8, 12, 16, 20, 24)]
+    assert counts == pytest.approx([4, 12, 20, 28, 36, 40, 40], abs=1)
+    assert at.drop_nulls().is_sorted()
+    assert (at[-2], at[-1]) == (110.0, None)
+    assert ramped(frame, None) is frame
+
+
+@pytest.mark.parametrize(("given", "fewer"), [("10", 10), ("0.3s", 15)])
+def test_what_warms_up_is_sent_and_left_out_of_every_metric(given, fewer, tmp_path):
+    with serving(fine) as server:
+        file = trace_file(tmp_path, simple(40, slo_ttft_s=5.0))
+        done = replay(file, tmp_path / "r", "--url", server.url, "--warm-up", given)
+    assert done.exit_code in (0, 3), done.output
+    assert sorted(tags(server)) == list(range(40))
+    run = tmp_path / "r/fcfs"
+    marked = Run.open(run).table("outcomes").collect().sort("request_id")["warm_up"].to_list()
+    assert marked == [n < fewer for n in range(40)]
+    asked = "SELECT count(*) AS offered, count(ttft_s) AS known, count(slo_met) AS judged FROM outcomes"
+    (row,) = json.loads(CliRunner().invoke(main, ["query", asked, "--run", str(run), "--format", "json"]).output)
+    assert row == {"offered": 40, "known": 40 - fewer, "judged": 40 - fewer}
+    (told,) = json.loads(CliRunner().invoke(main, ["report", str(run), "--json"]).output)["runs"]
+    assert (told["requests"], told["warm_up"]) == (40 - fewer, fewer)
+    assert told["metrics"]["ttft_s"]["n"] == 40 - fewer
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--warm-up", "soon"), "--warm-up: 'soon' is neither seconds nor requests; write 30s"),
+        (("--warm-up", "10"), "--warm-up: cannot be left out of the bands of step time; replay without bands"),
+        (("--concurrency", "3"), "--concurrency: is of --engine openai"),
+    ],
+)
+def test_what_a_simulation_cannot_do_is_said(options, said, tmp_path):
+    words = ["replay", str(trace_file(tmp_path, simple(3))), "--out", str(tmp_path / "r"), *options]
+    refused = CliRunner().invoke(main, words + (["--no-band"] if "soon" in options else []))
+    assert refused.exit_code == 1
+    assert said in refused.output
+
+
+def test_runs_from_before_warm_up_was_known_are_read(tmp_path):
+    with serving(fine) as server:
+        replay(trace_file(tmp_path, simple(5)), tmp_path / "r", "--url", server.url)
+    for part in (tmp_path / "r/fcfs/outcomes").iterdir():
+        pl.read_parquet(part).drop("warm_up").write_parquet(part)
+    assert Run.open(tmp_path / "r/fcfs").table("outcomes").collect()["warm_up"].to_list() == [None] * 5
+    told = CliRunner().invoke(main, ["report", str(tmp_path / "r/fcfs"), "--json"])
+    assert json.loads(told.output)["runs"][0]["requests"] == 5
