@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from replay.simulation.outcomes import observed_frame
 from replay.simulation.policies import checked_ranks, curve_of, observes, offsets_of, orders
 from replay.simulation.reorder import rerank
-from replay.simulation.state import F64, FINISHED, I64, NEVER, PENDING, PS, REJECTED, Records, State
+from replay.simulation.state import F64, FINISHED, I64, NEVER, NONE, PENDING, PS, REJECTED, Records, State
 from toolkit.errors import SettingFailure
 from toolkit.protocols import Scheduler
 
@@ -101,7 +101,7 @@ class Feedback:
         """
         done = int(state.world[0].done)
         ended = state.done[self._seen : done]
-        now_s, self.pause = self.pause / PS, self.pause + self._every
+        now_s, self.pause = self.pause / PS, self._next_time()
         everything = False
         if len(ended):
             everything = self.scheduler.observe(observed_frame(state, ended), now_s) is not False
@@ -112,6 +112,20 @@ class Feedback:
         if len(live):
             frame = self.trace[live].with_columns(arrival_s=pl.Series(self._arrival_s(live)))
             rerank(settings, state, live, checked_ranks(self.scheduler, frame, now_s), everything)
+
+    def _next_time(self) -> int:
+        """The next time to observe; while nobody is served or waits, the last such time before somebody comes."""
+        following = self.pause + self._every
+        if (self._instances["running"] + self._instances["waiting"]).any():
+            return following
+        at = int(np.searchsorted(self._by_clock_ps, self.pause))
+        nearest = self._arrival(self._world["released"][0])
+        if at < len(self._by_clock_ps):
+            nearest = min(nearest, int(self._by_clock_ps[at]))
+        return following if nearest == NEVER else following + max(0, nearest - following) // self._every * self._every
+
+    def _arrival(self, request: int) -> int:
+        return int(NEVER) if request == NONE else int(self._requests["arrival"][request])
 
     def _arrival_s(self, live: I64) -> F64:
         """When requests arrive; 0 for turns that have not come yet: what a later arrival adds is added when they do."""

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from replay.schedulers.gamma_ada import ENOUGH, WINDOW, GammaAda
+from replay.simulation.feedback import Feedback
 from replay.simulation.setup import Limits
 from tests.replay.simulations import make_trace, simulate
 from toolkit import plugins
@@ -157,3 +158,37 @@ def test_only_the_latest_latencies_count():
     ada = GammaAda("ratio")
     ada.updated(10.0, 1.0, latencies(HUNDREDTHS))
     assert ada.updated(10.0, 1.0, latencies(np.ones(WINDOW))) == pytest.approx(7.0 + 0.3 * 200)
+
+
+SPARSE = make_trace(
+    pl.DataFrame(
+        {
+            "arrival_s": [0.0, 0.1, 0.2, None, 900.0, 900.1, 5_000.0, None],
+            "parent_id": [None, None, None, 2, None, None, None, 6],
+            "session_id": [None, None, "a", "a", None, None, "b", "b"],
+            "think_s": [None, None, None, 2_000.25, None, None, None, 40.0],
+            "model": ["m"] * 8,
+            "prompt_tokens": [400, 30, 90, 200, 800, 20, 60, 700],
+            "output_tokens": [60, 300, 20, 90, 40, 200, 500, 10],
+        }
+    )
+)
+
+
+@pytest.mark.parametrize("spec", ["driftsched-sjf", "uniboost"])
+def test_silences_are_passed_over_and_change_nothing(monkeypatch: pytest.MonkeyPatch, spec: str):
+    asked: list[float] = []
+    limits = Limits(kv_blocks=200, max_num_seqs=2, max_num_batched_tokens=256)
+
+    def replayed() -> pl.DataFrame:
+        scheduler = plugins.create("scheduler", spec)
+        rank = scheduler.rank
+        scheduler.rank = lambda requests, now_s: (asked.append(now_s), rank(requests, now_s))[1]
+        asked.clear()
+        return simulate(SPARSE, scheduler, limits).outcomes
+
+    skipping = replayed()
+    few = len(asked)
+    monkeypatch.setattr(Feedback, "_next_time", lambda self: self.pause + self._every)
+    assert replayed().equals(skipping)
+    assert len(asked) > 10 * few
