@@ -29,6 +29,7 @@ import click
     help="Real seconds a simulated one takes.",
 )
 @click.option("--fault", default="", metavar="KIND:CHANCE,…", help="Faults on purpose, as in reset:0.01,stall:0.002.")
+@click.option("--log", metavar="FILE", help="Append a line a completion that is asked for: its `user`, and the fault.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of faults and of lengths that are not forced.")
 def serve(**options: Any) -> None:
     """Serve the simulated engine over HTTP in real time: completions, chat, streaming, usage, priority, /metrics.

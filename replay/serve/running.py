@@ -5,7 +5,11 @@ import errno
 import os
 import random
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
 
 import click
 
@@ -41,6 +45,7 @@ class Settings:
     served_model_name: str | None
     time_scale: float
     fault: str
+    log: str | None
     seed: int
 
 
@@ -77,10 +82,24 @@ def run(settings: Settings) -> None:
         loop = asyncio.new_event_loop()
     name = settings.served_model_name or settings.model_preset
     house = House(name, Pace(loop, made, settings.time_scale), drawn, random.Random(settings.seed), Metrics(name))
+    with _appended(settings.log) as house.log:
+        try:
+            loop.run_until_complete(_serve(loop, house, settings))
+        finally:
+            loop.close()
+
+
+@contextmanager
+def _appended(path: str | None) -> Iterator[IO[bytes] | None]:
+    """The file to log to, written line by line; null without one."""
+    if path is None:
+        yield None
+        return
     try:
-        loop.run_until_complete(_serve(loop, house, settings))
-    finally:
-        loop.close()
+        with Path(path).open("ab", buffering=0) as file:
+            yield file
+    except OSError as error:
+        raise SettingFailure(f"cannot be written ({error.strerror or error})", where=f"--log {path}") from error
 
 
 async def _serve(loop: asyncio.AbstractEventLoop, house: House, settings: Settings) -> None:

@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 import httptools
 import orjson
@@ -35,6 +35,15 @@ class House:
     metrics: Metrics
     number: int = 0
     began_s: float = field(default_factory=time.time)
+    log: IO[bytes] | None = None
+
+    def fault(self, user: Any) -> str | None:
+        """What is done to a request on purpose; noted in the log."""
+        drawn = self.faults.draw()
+        if self.log is not None:
+            name = user if isinstance(user, str) and user.isascii() and user.isalnum() else "-"
+            self.log.write(f"{name[:64]} {drawn or '-'}\n".encode())
+        return drawn
 
     def gauges(self) -> dict[str, float]:
         engine = self.pace.engine
@@ -166,7 +175,7 @@ class Connection(asyncio.Protocol):
         except Refused as refused:
             self._reply(chunks.error(*refused.args))
         else:
-            self._fault = house.faults.draw()
+            self._fault = house.fault(parsed.get("user"))
             if not self._failed_at_once():
                 self._serve(asked, chat=chat)
 

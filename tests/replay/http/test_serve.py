@@ -119,9 +119,9 @@ def test_models_are_listed(url):
     assert [(m["id"], m["max_model_len"]) for m in listed["data"]] == [("llama-3.1-8b", 4096)]
 
 
-def test_faults_are_what_they_say_and_each_request_has_one_outcome():
-    kinds = "reset:0.1,cut:0.1,malformed:0.1,error:0.1,type:0.1,failure:0.1,usage:0.1,busy:0.1"
-    with served("--fault", kinds, "--seed", 3, "--served-model-name", "served", *SCALE) as url:
+def test_faults_are_what_they_say_and_each_request_has_one_outcome(tmp_path):
+    kinds, log = "reset:0.1,cut:0.1,malformed:0.1,error:0.1,type:0.1,failure:0.1,usage:0.1,busy:0.1", tmp_path / "log"
+    with served("--fault", kinds, "--log", log, "--seed", 3, "--served-model-name", "served", *SCALE) as url:
         sent = send(port_of(url), rows(300, gap_s=0.004), retries=1)
     assert [line["id"] for line in sent.outcomes] == list(range(300))
     found = Counter(_kind(line) for line in sent.outcomes)
@@ -129,6 +129,8 @@ def test_faults_are_what_they_say_and_each_request_has_one_outcome():
         assert found[kind] > 5, found
     assert sum("usage says 1 output" in (line["disagrees"] or "") for line in sent.outcomes) > 5
     assert any(line["attempts"] == 2 and line["status"] == "ok" for line in sent.outcomes)
+    told = Counter(line.split()[0] for line in log.read_text().splitlines())
+    assert told == {f"REQ{line['id']}": line["attempts"] for line in sent.outcomes}
 
 
 def _kind(line: dict) -> str:
