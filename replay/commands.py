@@ -8,6 +8,7 @@ import click
 
 from replay.engines.openai_options import endpoint_options
 from replay.engines.transformers_options import in_process_options
+from toolkit.on_option import on_option
 from toolkit.trace_options import trace_options
 
 ENGINES = ("simulated", "micro-batch", "openai", "transformers")
@@ -129,6 +130,7 @@ ROUTINGS = ("round-robin", "least-loaded", "prefix-aware", "vllm-dp")
 )
 @endpoint_options
 @in_process_options
+@on_option
 @trace_options
 def replay(**options: Any) -> None:
     """Replay a trace through an engine under one or several schedulers.
@@ -139,6 +141,8 @@ def replay(**options: Any) -> None:
     trace replay datasets/sample.parquet --scheduler srpt --explain 42
     trace replay trace.parquet --engine openai --url http://127.0.0.1:8000 --out runs/
     """
+    if options["on"] != "local" and options["engine"] != "openai":
+        raise click.UsageError("--on says where --engine openai sends from; several simulations are a `trace sweep`")
     from replay.session import begin, client_bound, explain, resume
 
     folder = options.pop("resume")

@@ -5,9 +5,10 @@ import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import orjson
@@ -22,19 +23,23 @@ from replay.http.endpoint import Endpoint, endpoint, secret_headers
 from replay.http.live import Live
 from replay.http.load import Load, share
 from replay.http.orders import Orders, asked, orders_of, turns
-from replay.http.plan import Waits, waits, write_plans
+from replay.http.plan import Waits, roots, waits, write_plans
 from replay.http.pool import Address, Dial
 from replay.http.probe import Found, Probe, limits, notes, served_models
 from replay.http.records import Records, answered, leftover
 from replay.http.scraping import Scraper
+from replay.http.shards import owners
 from replay.http.targets import Routes, address_of, read_models
-from replay.http.verdict import lengths_kept, said, statuses, validity
+from replay.http.verdict import lengths_kept, said, statuses, validity, with_clocks
 from replay.vllm import hints
 from toolkit import plugins
 from toolkit.errors import SettingFailure
 from toolkit.protocols import Scheduler, Watch
 from toolkit.runs import Run, RunWriter
 from toolkit.traces import TraceInfo
+
+if TYPE_CHECKING:
+    from replay.http.hosts import HostCrew
 
 __all__ = ["OpenAI", "from_options", "said"]
 
@@ -65,6 +70,7 @@ class OpenAI:
     ca: str | None = None
     load: Load = TRACES_OWN
     token_times: bool = False
+    on: str = "local"  # else the Ray cluster whose hosts send
 
     def __post_init__(self) -> None:
         for url in (*self.urls, *(s.url for s in self.models.values() if s.url)):
@@ -84,6 +90,7 @@ class OpenAI:
             "limits": {"max_inflight": self.most, "timeouts_s": asdict(self.limits), "retries": self.retries},
             "connections": "pooled" if self.reuse else "fresh",
             "workers": self.workers,
+            "on": self.on,
             "sessions": "closed" if self.waits else "open",
             "load": asdict(self.load),
             "headers": sorted(secret_headers()),
@@ -258,6 +265,7 @@ class _Replay:
             columns=orders.columns if orders else None,
             answered=before,
             session_blocks=self.info.block_scope == "session",
+            owner=owners(self.trace, roots(waiting.parent), engine.workers) if engine.workers > 1 else None,
         )
 
     def _settings(
@@ -298,7 +306,7 @@ class _Replay:
         self, settings: list[Path], from_s: float, records: Records, endpoints: list[tuple[Endpoint, Dial]]
     ) -> bool:
         records.follow([path.parent / f"journal-{k}.jsonl" for k, path in enumerate(settings)])
-        with crew(settings, self.writer.path) as workers, Live(len(self.trace)) as live:
+        with self._crew(settings) as workers, Live(len(self.trace)) as live:
             began_s = workers.start(from_s)
             scraper = Scraper(endpoints, began_s - from_s)
 
@@ -316,10 +324,18 @@ class _Replay:
         self._note(workers, from_s, began_s, wall_s)
         if not finished or records.count < len(self.trace):
             return False
-        self.writer.finish(**self._results([w for w in workers.done if w], wall_s))
+        self.writer.finish(**self._results([w for w in workers.done if w], wall_s, workers))
         return True
 
-    def _note(self, workers: Crew, from_s: float, began_s: float, wall_s: float) -> None:
+    def _crew(self, settings: list[Path]) -> "AbstractContextManager[Crew | HostCrew]":
+        """Processes here, or on the hosts of a cluster."""
+        if self.engine.on == "local":
+            return crew(settings, self.writer.path)
+        from replay.http.hosts import host_crew
+
+        return host_crew(self.engine.on, settings)
+
+    def _note(self, workers: "Crew | HostCrew", from_s: float, began_s: float, wall_s: float) -> None:
         """Each stretch of sending, for a run may have several; `epoch_s` is the trace's second 0 by the calendar."""
         epoch_s = time.time() - time.monotonic() + began_s - from_s
         before = self.writer.info.get("stretches", [])
@@ -333,7 +349,11 @@ class _Replay:
         }
         self.writer.update(stretches=[*before, stretch], sender=[w for w in workers.ready if w])
 
-    def _results(self, done: list[dict[str, Any]], wall_s: float) -> dict[str, Any]:
+    def _results(self, done: list[dict[str, Any]], wall_s: float, workers: "Crew | HostCrew") -> dict[str, Any]:
+        bound_s = self.engine.lag_bound_s
+        sent = validity(self.writer, done, bound_s, wall_s)
+        if not isinstance(workers, Crew):
+            sent = with_clocks(sent, done, workers.clocks(), bound_s)
         by_clock = self.engine.load.concurrency is None
         span_s = float(self.trace["arrival_s"].max() or 0.0) if by_clock else 0.0  # type: ignore[arg-type]
         return {
@@ -343,7 +363,7 @@ class _Replay:
             "statuses": statuses(self.writer),
             "notes": notes(self.writer.info["engine"]["capabilities"], send_priority=self.engine.send_priority),
             "lengths": lengths_kept(self.trace, self.writer),
-            **validity(self.writer, done, self.engine.lag_bound_s, wall_s),
+            **sent,
         }
 
 
@@ -366,4 +386,5 @@ def from_options(options: dict[str, Any]) -> OpenAI:
         ca=options["ca"],
         load=Load(options.get("concurrency"), options.get("drain_s")),
         token_times=options.get("token_times", False),
+        on=options.get("on", "local"),
     )

@@ -62,11 +62,13 @@ def write_plans(
     columns: Mapping[str, NDArray[Any]] | None = None,
     answered: Mapping[int, float] | None = None,
     session_blocks: bool = False,
+    owner: I64 | None = None,
 ) -> float:
     """Write `plan-K.jsonl` and `turns-K.jsonl` for each worker; the earliest arrival in them (0 without any).
 
     `columns` are more of the rows' (replay.http.rows), as a scheduler gave them. `answered` are the requests that need
-    not be sent again, with when each ended: its turns arrive by that.
+    not be sent again, with when each ended: its turns arrive by that. `owner` is each request's worker, else chains go
+    round.
     """
     folder.mkdir(parents=True, exist_ok=True)
     done = answered or {}
@@ -75,7 +77,7 @@ def write_plans(
     for turn in np.flatnonzero(parent >= 0):
         if (ended := done.get(int(parent[turn]))) is not None:
             arrival[turn], parent[turn] = ended + waiting.think_s[turn], -1
-    owner = roots(waiting.parent) % workers
+    owner = roots(waiting.parent) % workers if owner is None else owner
     left = np.ones(len(trace), bool)
     left[list(done)] = False
     write = _Writer(folder, trace, waiting.think_s, route, columns or {}, session_blocks)

@@ -38,6 +38,25 @@ def validity(writer: RunWriter, workers: Sequence[dict[str, Any]], bound_s: floa
     }
 
 
+def with_clocks(
+    found: dict[str, Any], workers: Sequence[dict[str, Any]], clocks: Sequence[dict[str, Any]], bound_s: float
+) -> dict[str, Any]:
+    """The verdict where workers went by clocks of their own: lateness is theirs, and how far their clock may be off."""
+    each = [_by_clock(worker, clock, bound_s) for worker, clock in zip(workers, clocks, strict=True)]
+    most = max((worker["send_error_s"] for worker in each), default=0.0)
+    reasons = list(found["validity"]["reasons"])
+    if most > bound_s:
+        reasons.append(f"send error with clocks is up to {most * 1e3:.1f} ms, and may be {bound_s * 1e3:g} ms")
+    checked = found["validity"] | {"reasons": reasons, "send_error_s": most, "workers": each}
+    return found | {"verdict": BOUND if reasons else VALID, "validity": checked}
+
+
+def _by_clock(worker: dict[str, Any], clock: dict[str, Any], bound_s: float) -> dict[str, Any]:
+    lag_s = worker["lag_p99_s"] or 0.0
+    error_s = lag_s + clock["start_error_s"] + abs(clock["moved_s"]) + clock["moved_error_s"]
+    return {**clock, "lag_p99_s": lag_s, "send_error_s": error_s, "verdict": VALID if error_s <= bound_s else BOUND}
+
+
 def quantiles(values: np.ndarray[Any, Any]) -> dict[str, float | None]:
     """Median, 99th percentile and maximum; null of nothing."""
     if not values.size:
@@ -64,6 +83,8 @@ def said(info: dict[str, Any]) -> str:
     found, counts = info["validity"], info["statuses"]
     lag = found["send_lag_s"]
     late = f"send lag P50 {lag['p50'] * 1e3:.2f} ms, P99 {lag['p99'] * 1e3:.2f} ms" if lag["p99"] is not None else ""
+    if "send_error_s" in found:
+        late += f", send error with clocks up to {found['send_error_s'] * 1e3:.2f} ms"
     ended = ", ".join(f"{n:,} {status}" for status, n in counts.items())
     reasons = f" ({'; '.join(found['reasons'])})" if found["reasons"] else ""
     line = f"{info['requests']:,} requests: {ended}; {late or 'none was sent'}; {info['verdict']}{reasons}"
