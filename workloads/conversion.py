@@ -1,4 +1,4 @@
-"""A trace to canonical Parquet or to a run folder, and what was read as text or JSON."""
+"""A trace to canonical Parquet, another tool's format or a run folder, and what was read as text or JSON."""
 
 from pathlib import Path
 
@@ -9,28 +9,35 @@ from toolkit.errors import InputFailure, SettingFailure, printable
 from toolkit.readable import number, seconds
 from toolkit.runs import RunWriter
 from toolkit.traces import FOOTER_KEY, Trace, TraceInfo, write_trace
+from workloads.mooncake_writer import write_mooncake
 
 ROWS_A_PART = 500_000
+SUFFIXES = {None: ".parquet", "mooncake": ".jsonl"}
 
 
-def check_target(target: Path, *, as_run: bool) -> None:
-    """Refuse, before anything is read, a target that is no Parquet name or a file that this command did not write."""
+def check_target(target: Path, *, as_run: bool, kind: str | None = None) -> None:
+    """Refuse, before anything is read, a target of another name or a file that this command did not write."""
     if as_run:
         return
-    if target.suffix != ".parquet":
-        raise SettingFailure("the last name is where to write, and must end in .parquet", where=str(target))
-    if target.exists() and not _is_ours(target):
+    suffix = SUFFIXES[kind]
+    if target.suffix != suffix:
+        raise SettingFailure(f"the last name is where to write, and must end in {suffix}", where=str(target))
+    if target.exists() and (kind or not _is_ours(target)):
         hint = "move it away or choose another name"
         raise SettingFailure("is there already and was not written by trace convert", where=str(target), hint=hint)
 
 
-def write(trace: Trace, target: Path, *, as_run: bool) -> int:
-    """Write `trace` and return the bytes written."""
+def write(trace: Trace, target: Path, *, as_run: bool, kind: str | None = None) -> tuple[int, list[str]]:
+    """Write `trace`; the bytes written, and what a reader must know of what was left out."""
     if as_run:
         write_run(trace, target)
-        return sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
-    write_trace(trace, target)
-    return target.stat().st_size
+        return sum(file.stat().st_size for file in target.rglob("*") if file.is_file()), []
+    notes: list[str] = []
+    if kind == "mooncake":
+        notes = write_mooncake(trace, target)
+    else:
+        write_trace(trace, target)
+    return target.stat().st_size, notes
 
 
 def write_run(trace: Trace, folder: Path) -> None:
@@ -46,8 +53,8 @@ def write_run(trace: Trace, folder: Path) -> None:
     writer.finish()
 
 
-def to_json(info: TraceInfo, target: Path, written: int) -> str:
-    facts = {"trace": info.to_dict(), "out": str(target), "bytes": written}
+def to_json(info: TraceInfo, target: Path, written: int, notes: list[str]) -> str:
+    facts = {"trace": info.to_dict(), "out": str(target), "bytes": written, "notes": notes}
     return orjson.dumps(facts, option=orjson.OPT_INDENT_2).decode()
 
 
