@@ -71,7 +71,7 @@ class Charge:
         return Job(next(self._others), prompt, output, self.now_s, rank=rank)
 
     def meet(self, name: str, said: Mapping[str, Any], prompt: int, output: int, came: float, priority: int) -> Job:
-        """A request has come, at the instant `came`; it is not in line yet."""
+        """A request is here that came to the server at the instant `came`; it is not in line yet."""
         if (hint := self._hint(said)) is not None:
             job = self._known(*hint, came)
             job.prompt, job.output = prompt, output
@@ -96,7 +96,7 @@ class Charge:
         self._live.add(number)
         job = copy.copy(self._made[number])
         job.times, job.blocks = [], []
-        job.arrival_s, job.taken_s = arrival_s, came - self._origin_s
+        job.arrival_s, job.taken_s = arrival_s, self.now_s
         job.rank += job.rise * arrival_s
         return job
 

@@ -52,11 +52,11 @@ class TraceScheduler(Scheduler):
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         self._charge.tick()
+        self.waiting.begin_step()
         if self.waiting and self._charge.rules.displace:
             self._displace()
         for request in self.running:
             request.priority = self._charge.lateness(self._job(request))
-        self.waiting.popped.clear()
         planned = super().schedule(*args, **kwargs)
         for request in self.waiting.popped:
             if request.status == RequestStatus.RUNNING:

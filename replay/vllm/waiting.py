@@ -1,25 +1,30 @@
 """vLLM's waiting queue, in the order of the scheduler in charge."""
 
 from collections.abc import Iterable, Iterator
-
-from vllm.v1.core.sched.request_queue import RequestQueue
-from vllm.v1.request import Request
+from typing import Any, TypeAlias
 
 from replay.torch_engine.jobs import Job
 from replay.vllm.charge import Charge
 
+Request: TypeAlias = Any  # vllm.v1.request.Request, of which only `request_id` is read
 
-class Ranked(RequestQueue):
-    """Requests that wait; the first is who the charge's line names. Every one has been met before."""
+
+class Ranked:
+    """Requests that wait, all of whom the charge has met; its line names the first. The methods are RequestQueue's."""
 
     def __init__(self, charge: Charge):
         self._charge = charge
         self._requests: dict[str, Request] = {}
         self._names: dict[int, str] = {}  # by the number of the job
-        self.popped: list[Request] = []  # until it is cleared
+        self.popped: list[Request] = []  # in this step
+        self._first: Request | None = None  # as it was named in this step
 
     def _job(self, request: Request) -> Job:
         return self._charge.jobs[request.request_id]
+
+    def begin_step(self) -> None:
+        self.popped.clear()
+        self._first = None
 
     def rename(self) -> None:
         """The jobs are others: a replay was announced."""
@@ -30,8 +35,15 @@ class Ranked(RequestQueue):
         self._requests[request.request_id] = request
         self._names[job.number] = request.request_id
         self._charge.line.put(job, self._charge.now_s)
+        self._first = None
 
     def peek_request(self) -> Request:
+        """The first; vLLM gives memory to whom it sees here, so until somebody comes or goes it stays the first."""
+        if self._first is None:
+            self._first = self._head()
+        return self._first
+
+    def _head(self) -> Request:
         job = self._charge.line.head(self._charge.now_s)
         if job is None:
             raise IndexError("nobody waits")
@@ -54,6 +66,7 @@ class Ranked(RequestQueue):
         job = self._job(request)
         self._charge.line.take(job)
         del self._requests[request.request_id], self._names[job.number]
+        self._first = None
 
     def remove_requests(self, requests: Iterable[Request]) -> None:
         for request in list(requests):

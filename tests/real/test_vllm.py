@@ -202,7 +202,6 @@ def test_short_requests_finish_first_under_ours_inside(ours, tmp_path):
         assert order["kept"] == order["choices"], name
     assert runs["sjf"].info["preemptions"] == 0
     assert runs["srpt"].info["preemptions"] > 0  # the first two are long, and lose their places
-    assert means["srpt"][5] < means["sjf"][5]
 
 
 def test_who_ranks_last_makes_room_when_memory_runs_out(ours, tmp_path):

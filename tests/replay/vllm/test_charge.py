@@ -1,11 +1,14 @@
 """The scheduler in charge inside vLLM, without vLLM: what is announced, who is next, what is told afterwards."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import polars as pl
 import pytest
 
 from replay.vllm import hints
 from replay.vllm.charge import Charge
+from replay.vllm.waiting import Ranked
 from tests.replay.simulations import make_trace
 from toolkit.errors import Failure
 from toolkit.plugins import BUILTIN
@@ -147,3 +150,22 @@ def test_what_cannot_be_announced_is_refused_and_changes_nothing(changes, what):
     with pytest.raises(Failure, match=what):
         charge.hear(told | changes)
     assert charge.run == 7
+
+
+def test_whose_patience_ends_in_the_middle_of_a_step_waits_for_the_next():
+    """The engine gives memory to whom it sees first, and then takes the first: both must be the same."""
+    charge = announced("ltr:starve_s=5", trace())
+    queue = Ranked(charge)
+    for n in (0, 1):
+        said = {hints.RUN: 7, hints.REQUEST: n, hints.ARRIVAL: 0.0}
+        charge.meet(f"r{n}", said, 10, OUTPUTS[n], 1_000.0, 0)
+        queue.add_request(SimpleNamespace(request_id=f"r{n}"))
+        charge._clock.now_s += 2.0
+    queue.begin_step()
+    seen = queue.peek_request()
+    charge._clock.now_s += 3.0
+    assert queue.pop_request() is seen
+    assert (seen.request_id, queue.peek_request().request_id, len(queue)) == ("r1", "r0", 1)
+    queue.remove_requests([seen, queue.peek_request()])
+    assert not queue
+    assert list(queue) == []
