@@ -46,6 +46,10 @@ test-llama: .venv/.llama  ## install llama.cpp (34 MB) and replay against it
 test-transformers: .venv/.gpu  ## install PyTorch and transformers and test the engine in this process, on the CPU (2 minutes)
 	$(BIN)/python -m pytest -q tests/replay/torch_engine
 
+.PHONY: test-tokenizers
+test-tokenizers: .venv/.tokenizers  ## install tokenizers and test prompts of exact lengths
+	$(BIN)/python -m pytest -q tests/replay/http/test_tokenizing.py
+
 .PHONY: test-vllm
 test-vllm: .venv-vllm/.dev  ## install vLLM for CPUs (4 GB, Linux on x86-64 or ARM) and replay against it (10 minutes)
 	.venv-vllm/bin/python -m pytest -q tests/real/test_vllm.py
@@ -59,6 +63,11 @@ check: .venv/.dev  ## lint, check the formatting and the types
 .PHONY: bench
 bench: .venv/.bench  ## time reading and analysing beside pandas and DuckDB, the simulation beside Dynamo, and sending over HTTP
 	$(BIN)/python -m benchmarks
+
+MINUTES ?= 30
+.PHONY: soak
+soak: .venv/.core  ## replay for MINUTES=30 against a server that fails at random: nothing lost, nothing doubled
+	$(BIN)/python -m benchmarks soak --minutes $(MINUTES) --save
 
 LOGS ?= ../shared/validation/vllm_0_19
 .PHONY: accuracy
@@ -122,6 +131,10 @@ $(BIN)/python:
 
 .venv/.gpu: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) --editable '.[dev,gpu]'
+	@touch $@ .venv/.dev .venv/.core
+
+.venv/.tokenizers: pyproject.toml constraints.txt | $(BIN)/python
+	@$(PIP) --editable '.[dev,tokenizers]'
 	@touch $@ .venv/.dev .venv/.core
 
 .venv/.llama: constraints.txt | .venv/.dev

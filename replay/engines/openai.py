@@ -70,6 +70,7 @@ class OpenAI:
     ca: str | None = None
     load: Load = TRACES_OWN
     token_times: bool = False
+    words: tuple[str, ...] = ()  # of one token each
     on: str = "local"  # else the Ray cluster whose hosts send
 
     def __post_init__(self) -> None:
@@ -195,7 +196,7 @@ class _Replay:
         """How to ask each endpoint, by a probe of the first model it serves for us; what it can do goes to run.json."""
         seed = self.writer.info.get("prompt_seed", secrets.randbits(SEED_BITS))
         self.writer.update(prompt_seed=seed)
-        start = Recipe(block_tokens=self.info.block_tokens or 16, seed=seed)
+        start = Recipe(block_tokens=self.info.block_tokens or 16, seed=seed, words=list(self.engine.words))
         found: list[Found] = []
         said = {}
         for i, target in enumerate(routes.endpoints):
@@ -367,6 +368,15 @@ class _Replay:
         }
 
 
+def _words(tokenizer: str | None) -> tuple[str, ...]:
+    """The words to make prompts of, where the served model's tokenizer is named."""
+    if tokenizer is None:
+        return ()
+    from replay.http.tokenizing import one_token_words
+
+    return tuple(one_token_words(Path(tokenizer)))
+
+
 def from_options(options: dict[str, Any]) -> OpenAI:
     """The engine that the command's options describe."""
     models = options["models_file"]
@@ -386,5 +396,6 @@ def from_options(options: dict[str, Any]) -> OpenAI:
         ca=options["ca"],
         load=Load(options.get("concurrency"), options.get("drain_s")),
         token_times=options.get("token_times", False),
+        words=_words(options.get("tokenizer")),
         on=options.get("on", "local"),
     )

@@ -24,6 +24,11 @@ OPTIONS = (
     click.option("--models", "models_file", metavar="YAML", help="Trace models to served models and URLs."),
     click.option("--api", type=click.Choice(["completions", "chat"]), help="API to use; by default the first it has."),
     click.option(
+        "--tokenizer",
+        metavar="TOKENIZER.json",
+        help="The served model's: text prompts of exact lengths where no token ids are taken.",
+    ),
+    click.option(
         "--max-inflight", type=click.IntRange(min=1), metavar="N", help="Let in only so many, the scheduler's first."
     ),
     click.option(
@@ -81,8 +86,8 @@ OPTIONS = (
 
 
 OF_ENDPOINTS = {
-    "urls", "models_file", "api", "max_inflight", "send_priority", "send_hints", "workers", "connections", "retries",
-    "timeout", "concurrency", "drain_s", "token_times", "ca",
+    "urls", "models_file", "api", "tokenizer", "max_inflight", "send_priority", "send_hints", "workers", "connections",
+    "retries", "timeout", "concurrency", "drain_s", "token_times", "ca",
 }  # fmt: skip
 
 

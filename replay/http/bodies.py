@@ -22,7 +22,8 @@ class Recipe:
 
     api: str = "completions"
     first_id: int | None = None  # prompts are token ids from here …
-    last_id: int | None = None  # … to here; words where null
+    last_id: int | None = None  # … to here; words where null …
+    words: list[str] = field(default_factory=list)  # … of one token each by its tokenizer, where that is known
     overhead_tokens: float = 0.0
     tokens_per_unit: float = 1.0
     ignore_eos: bool = True
@@ -40,7 +41,7 @@ class Bodies:
 
     def __init__(self, endpoint: Endpoint, model: str, recipe: Recipe, *, close: bool):
         self._recipe = recipe
-        self._units = Units(recipe.first_id, recipe.last_id)
+        self._units = Units(recipe.first_id, recipe.last_id, tuple(recipe.words))
         self._salt = mixed(recipe.seed)  # the blocks of another run may be in the server's cache
         marker = endpoint.head("POST", PATHS[recipe.api], 0)
         before, _, after = marker.partition(b"Content-Length: 0")

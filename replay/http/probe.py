@@ -103,14 +103,16 @@ class Probe:
         return self._calibrated(recipe, said)
 
     def _calibrated(self, recipe: Recipe, said: dict[str, Any]) -> Recipe:
-        short, long = (
-            self._ask(recipe, {"max_tokens": 1}, prompt=self._words.run(n, n)[1:].decode()) for n in (SHORT, LONG)
-        )
+        words = Units(words=tuple(recipe.words))
+        short, long = (self._ask(recipe, {"max_tokens": 1}, prompt=words.run(n, n)[1:].decode()) for n in (SHORT, LONG))
         if short.prompt_tokens is None or long.prompt_tokens is None or long.prompt_tokens <= short.prompt_tokens:
             said["prompts"] = "words, taken as a token each: the endpoint does not count them"
             return recipe
         per_unit = (long.prompt_tokens - short.prompt_tokens) / (LONG - SHORT)
         overhead = short.prompt_tokens - per_unit * SHORT
+        if recipe.words and per_unit != 1:
+            what = f"its words of one token are {per_unit:.4g} tokens each as {self._target.url} counts them"
+            raise SettingFailure(what, where="--tokenizer", hint="name the served model's own")
         said["prompts"] = f"words, {per_unit:.4g} tokens each and {overhead:.4g} more a prompt, as usage counts them"
         return replace(recipe, tokens_per_unit=per_unit, overhead_tokens=overhead)
 

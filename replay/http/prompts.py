@@ -30,15 +30,16 @@ WORDS = (
 
 @dataclass(frozen=True)
 class Units:
-    """An alphabet of units, all of the same width; token ids from `first` to `last`, or words where both are null."""
+    """An alphabet of units, all of the same width: token ids from `first` to `last`, else `words`, else common ones."""
 
     first: int | None = None
     last: int | None = None
+    words: tuple[str, ...] = ()
 
     @cached_property
     def alphabet(self) -> list[bytes]:
         if self.first is None or self.last is None:
-            return [b" " + word.encode() for word in WORDS.split() if len(word) == 4]
+            return [b" " + word.encode() for word in self.words or (w for w in WORDS.split() if len(w) == 4)]
         return [b"%d," % n for n in range(self.first, self.last + 1)]
 
     @cached_property
