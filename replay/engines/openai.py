@@ -227,7 +227,7 @@ class _Replay:
         self, routes: Routes, endpoints: list[tuple[Endpoint, Dial]], recipes: list[Recipe], orders: Orders | None
     ) -> None:
         """Hold the order of the ranks against that in which the engines began; to run.json and its notes."""
-        if orders is None or self.engine.most is not None or asked(self.scheduler):
+        if orders is None or self.engine.most is not None:
             return
         starts = [pl.DataFrame(schema=hints.STARTS)]
         if self.engine.send_hints:
@@ -238,9 +238,11 @@ class _Replay:
         told = pl.concat(starts)
         outcomes = Run(self.writer.path, self.writer.info).table("outcomes").collect()
         endpoint_of = np.array([at for at, _ in routes.table])[routes.of]
-        found = obeyed.compared(outcomes, told, orders, endpoint_of)
+        found = None if asked(self.scheduler) else obeyed.compared(outcomes, told, orders, endpoint_of)
         notes = [*self.writer.info["notes"], *obeyed.noted(found)]
-        self.writer.update(order=found, preemptions=int(told["preemptions"].sum()), notes=notes)
+        self.writer.update(
+            order=found, preemptions=int(told["preemptions"].sum()) if told.height else None, notes=notes
+        )
 
     def _orders(self, waiting: Waits) -> Orders | None:
         """What the scheduler says of the requests, where it is in charge of anything."""
