@@ -60,7 +60,7 @@ class Charge:
         self._made = ruled.jobs(np.zeros(len(trace), np.int64).tolist())
         self.run, self._origin_s, self.starts, self._unseen = run, None, [], []
         self._observe_s = ruled.rules.observe_every_s
-        left = list(self.line)
+        left = set(self.line)
         self.rules, self.line, self._live = ruled.rules, Line(ruled.rules), set()
         for name, job in self.jobs.items():
             self.jobs[name] = self._other(job.prompt, job.output, BEFORE_ALL)

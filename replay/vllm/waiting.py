@@ -15,12 +15,10 @@ class Ranked:
     def __init__(self, charge: Charge):
         self._charge = charge
         self._requests: dict[str, Request] = {}
+        self._jobs: dict[str, Job] = {}  # kept here, too: the charge forgets who ends before it leaves
         self._names: dict[int, str] = {}  # by the number of the job
         self.popped: list[Request] = []  # in this step
         self._first: Request | None = None  # as it was named in this step
-
-    def _job(self, request: Request) -> Job:
-        return self._charge.jobs[request.request_id]
 
     def begin_step(self) -> None:
         self.popped.clear()
@@ -28,10 +26,11 @@ class Ranked:
 
     def rename(self) -> None:
         """The jobs are others: a replay was announced."""
-        self._names = {self._charge.jobs[name].number: name for name in self._requests}
+        self._jobs = {name: self._charge.jobs[name] for name in self._requests}
+        self._names = {job.number: name for name, job in self._jobs.items()}
 
     def add_request(self, request: Request) -> None:
-        job = self._job(request)
+        job = self._jobs[request.request_id] = self._charge.jobs[request.request_id]
         self._requests[request.request_id] = request
         self._names[job.number] = request.request_id
         self._charge.line.put(job, self._charge.now_s)
@@ -63,7 +62,7 @@ class Ranked:
             self.add_request(request)
 
     def remove_request(self, request: Request) -> None:
-        job = self._job(request)
+        job = self._jobs.pop(request.request_id)
         self._charge.line.take(job)
         del self._requests[request.request_id], self._names[job.number]
         self._first = None
