@@ -116,7 +116,11 @@ def _of_run(folder: Path, instances: int, budget: int) -> dict[str, Any]:
     run = Run.open(folder)
     if not run.finished:
         raise RunFailure("is not finished", where=str(folder), hint="trace replay --resume continues it")
-    return {"latency": "fit", **fit_run(run.table("outcomes"), str(folder), instances, budget), "source": run.name}
+    made = fit_run(run.table("outcomes"), str(folder), instances, budget)
+    blocks = run.table("timeline").select("kv_total_blocks").max().collect().item()
+    if blocks is not None:
+        made["fitted"]["kv_blocks"] = blocks
+    return {"latency": "fit", **made, "source": run.name}
 
 
 def _write(made: dict[str, Any], out: Path, as_json: bool) -> None:
@@ -130,5 +134,8 @@ def _write(made: dict[str, Any], out: Path, as_json: bool) -> None:
         return
     held = ", ".join(f"{name} {value:.4g}" for name, value in made["held_back"].items())
     click.echo(f"{out}: latency model '{made['latency']}'; held back: {held}")
-    if outside := made.get("fitted", {}).get("outside_s"):
+    fitted = made.get("fitted", {})
+    if outside := fitted.get("outside_s"):
         click.echo(f"  {1e3 * outside:.2g} ms of a reply pass outside of the engine's steps: no simulation has them")
+    if blocks := fitted.get("kv_blocks"):
+        click.echo(f"  the engine has {blocks:,} KV blocks: simulate it with --kv-blocks {blocks}")
