@@ -178,7 +178,7 @@ def test_priorities_that_are_sent_along_decide(plain, tmp_path):
     runs = replayed(plain, tmp_path, burst(), "--scheduler", "fcfs,sjf", "--send-priority")
     fcfs, sjf = e2e_s(runs["fcfs"]), e2e_s(runs["sjf"])
     assert sjf[5] < sjf[20] < sjf[60]
-    assert sjf[5] < fcfs[5] / 2
+    assert sjf[5] < 0.8 * fcfs[5]
     assert runs["sjf"].info["order"]["choices"] > 20
     assert runs["sjf"].info["order"]["kept"] >= 0.9 * runs["sjf"].info["order"]["choices"]
 
@@ -194,14 +194,15 @@ def test_short_requests_finish_first_under_ours_inside(ours, tmp_path):
     runs = replayed(ours, tmp_path, burst(), "--scheduler", "fcfs,sjf,srpt", "--send-hints")
     means = {name: e2e_s(run) for name, run in runs.items()}
     assert means["sjf"][5] < means["sjf"][20] < means["sjf"][60]
-    assert means["sjf"][5] < means["fcfs"][5] / 2
+    assert means["sjf"][5] < 0.8 * means["fcfs"][5]  # the first two are long, and keep both places for a while
+    assert means["fcfs"][5] > means["fcfs"][60] / 2  # who is short waits like the others
     assert all(map(all_exact, runs.values()))
     for name in ("fcfs", "sjf"):
         order = runs[name].info["order"]
         assert order["choices"] > 20
         assert order["kept"] == order["choices"], name
     assert runs["sjf"].info["preemptions"] == 0
-    assert runs["srpt"].info["preemptions"] > 0  # the first two are long, and lose their places
+    assert runs["srpt"].info["preemptions"] > 0  # who came first and is long loses its place
 
 
 def test_who_ranks_last_makes_room_when_memory_runs_out(ours, tmp_path):
