@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from replay.engine_options import engine_options
 from replay.engines.openai_options import endpoint_options
 from replay.engines.transformers_options import in_process_options
 from toolkit.on_option import on_option
@@ -46,23 +47,7 @@ ROUTINGS = ("round-robin", "least-loaded", "prefix-aware", "vllm-dp")
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the runs, one below it for each scheduler.")
 @click.option("--resume", type=click.Path(path_type=Path), help="Finish the unfinished runs in this folder.")
-@click.option("--gpu", default="h100", show_default=True, help="GPU preset.")
-@click.option("--model-preset", default="llama-3.1-8b", show_default=True, help="Served model's preset.")
-@click.option(
-    "--latency",
-    default="roofline",
-    show_default=True,
-    metavar="MODEL",
-    help="Step times: roofline[:KEY=VALUE,…], aiconfigurator[:KEY=VALUE,…], profile:DIR, table:FILE, or a file that "
-    "`trace calibrate` wrote.",
-)
-@click.option("--tensor-parallel", type=click.IntRange(min=1), default=1, show_default=True, help="GPUs an engine.")
-@click.option("--kv-blocks", type=click.IntRange(min=1), help="KV blocks; worked out from GPU and model by default.")
-@click.option("--block-tokens", type=click.IntRange(min=1), default=16, show_default=True, help="Tokens in a KV block.")
-@click.option("--max-num-seqs", type=click.IntRange(min=1), default=256, show_default=True)
-@click.option("--max-num-batched-tokens", type=click.IntRange(min=1), default=2048, show_default=True)
-@click.option("--max-model-len", type=click.IntRange(min=2), help="Longest prompt plus output; the model's by default.")
-@click.option("--prefix-caching/--no-prefix-caching", default=True, show_default=True)
+@engine_options
 @click.option(
     "--decode-first/--prefill-first",
     default=True,

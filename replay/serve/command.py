@@ -5,21 +5,14 @@ from typing import Any
 
 import click
 
+from replay.engine_options import engine_options
+
 
 @click.command(short_help="Serve the simulated engine over HTTP in real time, as a rehearsal.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 is any free one.")
-@click.option("--gpu", default="h100", show_default=True, help="GPU preset.")
-@click.option("--model-preset", default="llama-3.1-8b", show_default=True, help="Served model's preset.")
+@engine_options
 @click.option("--served-model-name", metavar="NAME", help="What the model is called; the preset by default.")
-@click.option("--latency", default="roofline", show_default=True, metavar="MODEL", help="Step times, as for replay.")
-@click.option("--tensor-parallel", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--kv-blocks", type=click.IntRange(min=1), help="KV blocks; worked out from GPU and model by default.")
-@click.option("--block-tokens", type=click.IntRange(min=1), default=16, show_default=True, help="Tokens in a KV block.")
-@click.option("--max-num-seqs", type=click.IntRange(min=1), default=256, show_default=True)
-@click.option("--max-num-batched-tokens", type=click.IntRange(min=1), default=2048, show_default=True)
-@click.option("--max-model-len", type=click.IntRange(min=2), help="Longest prompt plus output; the model's by default.")
-@click.option("--prefix-caching/--no-prefix-caching", default=True, show_default=True)
 @click.option(
     "--time-scale",
     type=click.FloatRange(min=0, min_open=True),

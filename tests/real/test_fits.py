@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from toolkit.cli import main
@@ -16,6 +17,7 @@ def trace(*words: object) -> str:
     return done.output
 
 
+@pytest.mark.slow
 def test_a_real_engines_log_is_met_by_a_fit_to_it(shared_validation: Path, tmp_path: Path) -> None:
     log = shared_validation / LOG
     trace("convert", log, tmp_path / "real", "--run")
