@@ -12,7 +12,7 @@ from replay.engines.transformers_rules import Ruled
 from replay.simulation.state import PS
 from replay.torch_engine.jobs import INFINITE, Job
 from replay.torch_engine.line import Line
-from replay.torch_engine.rules import Rules
+from replay.torch_engine.rules import Order, Rules
 from replay.vllm import hints
 from toolkit import plugins
 
@@ -61,6 +61,8 @@ class Charge:
         self.run, self._origin_s, self.starts, self._unseen = run, None, [], []
         self._observe_s = ruled.rules.observe_every_s
         left = set(self.line)
+        if ruled.rules.order is not None:
+            ruled.rules.order = others_first(ruled.rules.order)
         self.rules, self.line, self._live = ruled.rules, Line(ruled.rules), set()
         for name, job in self.jobs.items():
             self.jobs[name] = self._other(job.prompt, job.output, BEFORE_ALL)
@@ -152,3 +154,14 @@ class Charge:
         if self.rules.holds(job):
             return -INFINITE
         return self.rules.running_rank(job) - self.rules.context_cost * job.computed
+
+
+def others_first(order: Order) -> Order:
+    """The same order, whose scheduler is asked about its own requests alone."""
+
+    def ordered(jobs: list[Job], now_s: float) -> list[int]:
+        mine = [n for n, job in enumerate(jobs) if job.number >= 0]
+        others = [n for n, job in enumerate(jobs) if job.number < 0]
+        return others + ([mine[k] for k in order([jobs[n] for n in mine], now_s)] if mine else [])
+
+    return ordered
