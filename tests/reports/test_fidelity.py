@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 from synthetic_runs import Recipe, make_run, outcomes
 
-from reports.fidelity import errors, pairs
+from reports.fidelity import errors, numbers, pairs
 from reports.fidelity_charts import binned
-from reports.measured import labels
+from reports.measured import labels, measure_all
 from reports.run_page import Report, compute, draw
 from toolkit.cli import main
 from toolkit.runs import Run, RunWriter
@@ -84,21 +84,16 @@ def test_requests_measured_alike_stand_together(both: Report) -> None:
 
 
 def test_other_requests_are_not_compared(tmp_path: Path) -> None:
-    faster = report(measured_run(tmp_path / "fast", speed=2.0), make_run(tmp_path, RECIPE))
-    assert faster.pairs == []
-    assert 'id="fidelity"' not in draw(faster)
-    assert pairs(report(make_run(tmp_path, Recipe("sjf", 800))).runs) == []
+    faster, simulated = measured_run(tmp_path / "fast", speed=2.0), make_run(tmp_path, RECIPE)
+    runs = measure_all([Run.open(folder) for folder in (faster, simulated)])
+    assert pairs(runs) == []
+    assert [pairs(runs[:1]), pairs(runs[1:])] == [[], []]
+    assert numbers(runs, []) is None
 
 
-def test_a_measured_run_alone_is_reported_as_ever(tmp_path: Path) -> None:
-    alone = report(measured_run(tmp_path))
-    assert alone.fidelity is None
-    assert alone.to_dict()["fidelity"] is None
-
-
-def test_the_order_does_not_matter_and_json_has_it(both: Report, tmp_path: Path) -> None:
-    paths = [make_run(tmp_path, RECIPE), measured_run(tmp_path)]
-    shown = CliRunner().invoke(main, ["report", *map(str, paths), "--json"])
+def test_the_order_does_not_matter_and_json_has_it(both: Report) -> None:
+    paths = [str(run.run.path) for run in reversed(both.runs)]
+    shown = CliRunner().invoke(main, ["report", *paths, "--json"])
     found = orjson.loads(shown.output)["fidelity"]
     assert found["measured"] == "fcfs, openai"
     assert found["runs"][0]["errors"] == both.fidelity["runs"][0]["errors"]

@@ -9,11 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from replay.http.rows import Row
-from replay.shaping import ramped
+from replay.shaping import ramped, warm_up_of
 from tests.replay.http.scripted import Asked, fine, rows, send, serving, text, usage
 from tests.replay.http.test_replaying import replay, simple, tags, trace_file
 from toolkit.cli import main
-from toolkit.runs import Run
+from toolkit.runs import Run, RunWriter
 
 
 class Crowd:
@@ -156,11 +156,18 @@ def test_a_ramp_grows_to_the_traces_own_rate():
     assert ramped(frame, None) is frame
 
 
-@pytest.mark.parametrize(("given", "fewer"), [("10", 10), ("0.3s", 15)])
-def test_what_warms_up_is_sent_and_left_out_of_every_metric(given, fewer, tmp_path):
+@pytest.mark.parametrize(("given", "marked"), [("2", [True, True, False]), ("0.1s", [True, False, False])])
+def test_what_warms_up_are_the_first_requests_or_the_first_seconds(given, marked, tmp_path):
+    writer = RunWriter.create(tmp_path / "r", {"run_id": "r", "warm_up": warm_up_of(given)})
+    writer.append("outcomes", pl.DataFrame({"request_id": [0, 1, 2], "arrival_s": [0.0, 0.1, 0.2]}))
+    assert Run.open(tmp_path / "r").table("outcomes").collect()["warm_up"].to_list() == marked
+
+
+def test_what_warms_up_is_sent_and_left_out_of_every_metric(tmp_path):
+    fewer = 10
     with serving(fine) as server:
         file = trace_file(tmp_path, simple(40, slo_ttft_s=5.0))
-        done = replay(file, tmp_path / "r", "--url", server.url, "--warm-up", given)
+        done = replay(file, tmp_path / "r", "--url", server.url, "--warm-up", fewer)
     assert done.exit_code in (0, 3), done.output
     assert sorted(tags(server)) == list(range(40))
     run = tmp_path / "r/fcfs"
