@@ -5,6 +5,7 @@ worker or a host is given out anew here, so that it is counted, and named when i
 """
 
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -51,7 +52,9 @@ def connect(on: str) -> Any:
     address = on if on.startswith("ray://") else None
     try:
         here = {} if address or os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
-        ray.init(address=address, **quiet, **here)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters of them is in the failure
+            ray.init(address=address, **quiet, **here)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, ImportError) as error:
         what = printable(str(error).strip().split("\n", 1)[0])
         hint = "start a cluster with `ray start --head`, or name one as ray://HOST:10001"
