@@ -80,7 +80,7 @@ def assert_same(named: str, executor: Executor, asked: Any = None) -> None:
     assert as_json(there, parted.info) == as_json(here, trace.info)
 
 
-@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     seed=st.integers(0, 99), cuts=st.lists(st.integers(1, 299), max_size=5), step_s=st.sampled_from([0.0, 3.0]),
     measured=st.booleans(), sessions=st.booleans(), exact=st.booleans(),
@@ -146,6 +146,7 @@ def test_what_cannot_be_shared_out_is_refused_in_one_line(tmp_path: Path) -> Non
     assert "two.parquet: begins before the file before it ends" in refusal(str(tmp_path / "*.parquet"))
 
 
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 6), min_size=1), st.lists(st.integers(0, 40), max_size=4))
 def test_tallies_join_over_any_border(steps: list[int], cuts: list[int]) -> None:
     windows = np.cumsum(steps)

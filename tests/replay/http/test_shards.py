@@ -2,7 +2,7 @@
 
 import numpy as np
 import polars as pl
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay.http.shards import owners
@@ -13,6 +13,7 @@ def trace(sessions: list[str | None], blocks: list[list[int]]) -> pl.DataFrame:
     return pl.DataFrame({"session_id": sessions, "prefix_blocks": blocks}, schema=known)
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 5), st.lists(st.tuples(st.sampled_from([None, *"abcdef"]), st.integers(0, 12)), min_size=1))
 def test_sessions_are_whole_and_everybody_has_an_even_share(workers: int, given_rows: list[tuple]) -> None:
     sessions = [name for name, _ in given_rows]
