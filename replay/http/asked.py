@@ -42,6 +42,13 @@ class Asked:
         self._order: list[int] | None = None  # the latest answer, next at its end; null once the queue has changed
         self._ended: list[dict[str, Any]] = []
         self._observe_s = float("inf") if not observes(scheduler) else 0.0
+        self._meet()
+
+    def _meet(self) -> None:
+        """Show the scheduler all of the trace, from which it may learn; what it has compiled is compiled now."""
+        checked_ranks(self._scheduler, self._trace.with_columns(pl.col("arrival_s").fill_null(0.0)), 0.0)
+        if orders(self._scheduler) and len(self._trace):
+            self._scheduler.order(Queue(self._column, np.zeros(1, np.int64), np.zeros(1)), 0.0)
 
     def __len__(self) -> int:
         return len(self._waiting)

@@ -70,7 +70,8 @@ class Sender:
         self._pools = [pools[id(route.dial)] for route in routes]
         self._all_pools = list(pools.values())
         self._retries, self._hidden = retries, list(hidden)
-        self._admission, self._breaker = Admission(most, line or Ranked()), breaker or Breaker()
+        self._admission = Admission(most, Ranked() if line is None else line)  # an empty line is false
+        self._breaker = breaker or Breaker()
         self._closed = None if concurrency is None else ClosedLoop(concurrency)
         self._drain_s, self._last_s, self._token_times = drain_s, last_s, token_times
         self._drain_at_s = pacing.NEVER_S

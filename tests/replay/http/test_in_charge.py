@@ -1,5 +1,7 @@
 """A scheduler in front of an endpoint: who is let in when, by every part of its protocol."""
 
+import asyncio
+
 import numpy as np
 import polars as pl
 import pytest
@@ -145,3 +147,25 @@ def test_a_scheduler_that_learns_lets_in_over_http(tmp_path):
     assert Run.open(tmp_path / "r" / "driftsched-aging").info["statuses"] == {"ok": 30}
     assert "send with --workers 1" in many.output
     assert "--max-inflight" in idle.output
+
+
+async def slow(asked) -> None:
+    if asked.tag >= 0:
+        await asyncio.sleep(0.04)
+    await fine(asked)
+
+
+@pytest.mark.parametrize("scheduler", ["vtc", "moore-hodgson"])
+def test_lanes_and_orders_let_in_over_http(tmp_path, scheduler):
+    """Who came first is not next: a tenant that has had nothing, or, of those too late already, the latest is."""
+    rows = [
+        {"arrival_s": 0.001 * n, "model": "m", "prompt_tokens": 20, "output_tokens": 3, "tenant": "aaaaaaaaab"[n]}
+        | {"slo_ttft_s": 0.001 if n < 9 else 60.0}
+        for n in range(10)
+    ]
+    options = ("--scheduler", scheduler, "--max-inflight", 1, "--lag-bound-s", 1)
+    with serving(slow) as server:
+        done = replay(trace_file(tmp_path, rows), tmp_path / "r", "--url", server.url, *options)
+    assert done.exit_code == 0, done.output
+    assert sorted(tags(server)) == list(range(10))
+    assert tags(server).index(9) <= 3
