@@ -51,7 +51,7 @@ def url(tmp_path_factory):
 
 
 def replayed(url: str, folder: Path, rows: list[dict], *options: str, **known: object) -> Run:
-    words = ["--url", url, "--lag-bound-s", "1", "--out", str(folder / "r"), *options]
+    words = ["--url", url, "--lag-bound-s", "60", "--out", str(folder / "r"), *options]
     done = CliRunner().invoke(main, ["replay", str(trace_file(folder, rows, **known)), "--engine", "openai", *words])
     assert done.exit_code == 0, done.output
     (run,) = (folder / "r").iterdir()

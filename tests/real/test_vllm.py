@@ -93,7 +93,7 @@ def ours(request, tmp_path_factory):
 
 def replayed(url: str, folder: Path, rows: list[dict], *options: str, known: dict | None = None) -> dict[str, Run]:
     """The runs by their schedulers."""
-    words = ["--url", url, "--lag-bound-s", "1", "--out", str(folder / "r"), *options]
+    words = ["--url", url, "--lag-bound-s", "60", "--out", str(folder / "r"), *options]
     file = trace_file(folder, rows, **(known or {}))
     done = CliRunner().invoke(main, ["replay", str(file), "--engine", "openai", *words])
     assert done.exit_code == 0, done.output
@@ -238,7 +238,7 @@ def test_turns_wait_for_the_turn_before(ours, tmp_path):
 
 def test_requests_that_are_given_up_leave_the_line(ours, tmp_path):
     """The client hangs up on what waits; the engine goes on with the others, and with the next replay."""
-    words = ["--engine", "openai", "--url", ours, "--lag-bound-s", "1", "--send-hints", "--timeout", "first=0.3,gap=9"]
+    words = ["--engine", "openai", "--url", ours, "--lag-bound-s", "60", "--send-hints", "--timeout", "first=0.3,gap=9"]
     file = trace_file(tmp_path, burst(24))
     done = CliRunner().invoke(main, ["replay", str(file), *words, "--scheduler", "sjf", "--out", str(tmp_path / "a")])
     assert done.exit_code == 0, done.output

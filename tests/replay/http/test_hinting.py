@@ -76,7 +76,7 @@ def test_what_the_engine_did_is_held_against_the_ranks(tmp_path):
     with serving(slow) as server:
         done = replay(
             trace_file(tmp_path, rows), tmp_path / "r", "--url", server.url, "--scheduler", "sjf", "--send-priority",
-            "--lag-bound-s", 1,
+            "--lag-bound-s", 60,
         )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert Run.open(tmp_path / "r" / "sjf").info["order"] == {"choices": 7, "kept": 0}

@@ -163,7 +163,7 @@ def test_lanes_and_orders_let_in_over_http(tmp_path, scheduler):
         | {"slo_ttft_s": 0.001 if n < 9 else 60.0}
         for n in range(10)
     ]
-    options = ("--scheduler", scheduler, "--max-inflight", 1, "--lag-bound-s", 1)
+    options = ("--scheduler", scheduler, "--max-inflight", 1, "--lag-bound-s", 60)
     with serving(slow) as server:
         done = replay(trace_file(tmp_path, rows), tmp_path / "r", "--url", server.url, *options)
     assert done.exit_code == 0, done.output
