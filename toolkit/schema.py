@@ -90,7 +90,7 @@ EVENTS = pl.Schema(
     {
         "run_id": pl.String(),
         "time_s": pl.Float64(),
-        "kind": pl.String(),  # load, evict, migrate, leave, resize, offload, preempt, retry, circuit
+        "kind": pl.String(),  # load, evict, migrate, leave, resize, offload, preempt, restore, retry, circuit
         "gpu": pl.String(),
         "model": pl.String(),
         "request_id": pl.Int64(),
