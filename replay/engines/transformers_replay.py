@@ -1,5 +1,6 @@
 """One replay in this process: models are built, measured and served; what happens goes to the run's tables."""
 
+import gc
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,7 +36,8 @@ KV_BYTES_ON_CPU = 2**30
 
 
 def house_of(engine: Transformers) -> House:
-    """The device with the engine's models on the host."""
+    """The device with the engine's models on the host; what an earlier replay has left there is freed first."""
+    gc.collect()
     device = Device.of(engine.device)
     dtype = getattr(torch, engine.dtype) if engine.dtype else None
     models = [build(s.name, s.at, device, dtype=dtype, seed=n) for n, s in enumerate(engine.sources)]

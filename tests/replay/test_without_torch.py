@@ -1,5 +1,6 @@
 """The in-process engine where PyTorch is not installed."""
 
+import ast
 import sys
 from pathlib import Path
 
@@ -23,3 +24,15 @@ def test_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.Monke
     assert "pip install 'trace-toolkit[gpu]'" in shown.output
     assert shown.output.count("\n") == 1
     assert not out.exists()
+
+
+def test_the_engine_itself_needs_nothing_but_torch_transformers_and_numpy() -> None:
+    """A GPU machine may have no more."""
+    folder = Path(__file__).parents[2] / "replay" / "torch_engine"
+    ours = ("replay.torch_engine", "toolkit.errors", "toolkit.placing")
+    others = {"torch", "transformers", "numpy", *sys.stdlib_module_names}
+    for file in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            assert [n for n in names if n.partition(".")[0] not in others and not n.startswith(ours)] == [], file

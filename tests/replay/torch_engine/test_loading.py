@@ -1,5 +1,7 @@
 """Several models on one device: weights come and go, and change nothing but who can run."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ from replay.torch_engine.model import build  # noqa: E402
 from replay.torch_engine.placed import facts_of  # noqa: E402
 from tests.replay.torch_engine.tiny import CONFIG, PAGE, ROOM, Script, model, served, several  # noqa: E402
 from toolkit.errors import SettingFailure  # noqa: E402
-from toolkit.placing import ABSENT, Action, Evict, Load, Migrate, Offload, Placement, Resize  # noqa: E402
+from toolkit.placing import ABSENT, Action, Evict, Load, Migrate, Offload, Placement, Resize, View  # noqa: E402
 
 MODELS = 3
 
@@ -165,11 +167,19 @@ def test_weights_that_do_not_fit_are_refused_with_the_arithmetic() -> None:
     house.hosting.apply([Evict(0), Evict(1)])
 
 
+class Capping(Script):
+    """Caps a model's KV memory once it has more."""
+
+    def decide(self, view: View) -> Sequence[Action]:
+        if view.kv_bytes[0] <= PAGE or self.views:
+            return ()
+        self.views.append(view)
+        return [Resize(0, float(PAGE))]
+
+
 def test_a_cap_on_kv_memory_takes_places() -> None:
     house, jobs = house_of(), of_model(0, 8)
-    cap = float(PAGE)
-    script = Script([Load(0, (0,))], [[Resize(0, cap)]])
-    assert run(house, script, jobs) == served(of_model(0, 8)).tokens
+    assert run(house, Capping([Load(0, (0,))], interval_s=1e-6), jobs) == served(of_model(0, 8)).tokens
     resized = next(e["time_s"] for e in house.notes.events if e["kind"] == "resize")
-    assert max(step.kv_bytes for step in house.notes.steps if step.time_s > resized) <= cap
-    assert max(step.kv_bytes for step in house.notes.steps) > cap
+    assert max(step.kv_bytes for step in house.notes.steps if step.time_s > resized) <= PAGE
+    assert max(step.kv_bytes for step in house.notes.steps) > PAGE
