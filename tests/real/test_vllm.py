@@ -117,10 +117,10 @@ def burst(count: int = 30) -> list[dict]:
     ]
 
 
-def e2e_s(run: Run) -> dict[int, float]:
-    """The mean by output tokens."""
-    ended = run.table("outcomes").group_by("output_tokens").agg((pl.col("finish_s") - pl.col("arrival_s")).mean())
-    return dict(ended.collect().iter_rows())
+def places(run: Run) -> dict[int, float]:
+    """Where requests came in, the first to finish at 0: the mean by output tokens. How long it took may be noise."""
+    ended = run.table("outcomes").sort("finish_s").with_row_index("place")
+    return dict(ended.group_by("output_tokens").agg(pl.col("place").mean()).collect().iter_rows())
 
 
 def all_exact(run: Run) -> bool:
@@ -159,9 +159,10 @@ def test_special_tokens_show_no_text_and_are_tokens(plain):
             "allowed_token_ids": [0, 2], "stream_options": {"include_usage": True}}  # fmt: skip
     exchange = asking.post(target, dial, "/v1/completions", body)
     reply = replies.settle(exchange)
-    assert b"".join(exchange.parts).count(b'"text":""') >= 6
+    said = b"".join(exchange.parts)
+    assert said.count(b'"text":""') == said.count(b'"text":') > 0  # one for several tokens, where it has to hurry
     assert (reply.status, reply.output_tokens, reply.disagrees) == ("ok", 6, None)
-    assert reply.first_token_s < reply.last_token_s
+    assert exchange.first_byte_s <= reply.first_token_s <= reply.last_token_s
 
 
 def test_equal_blocks_are_equal_tokens(plain, tmp_path):
@@ -176,9 +177,9 @@ def test_equal_blocks_are_equal_tokens(plain, tmp_path):
 
 def test_priorities_that_are_sent_along_decide(plain, tmp_path):
     runs = replayed(plain, tmp_path, burst(), "--scheduler", "fcfs,sjf", "--send-priority")
-    fcfs, sjf = e2e_s(runs["fcfs"]), e2e_s(runs["sjf"])
+    fcfs, sjf = places(runs["fcfs"]), places(runs["sjf"])
     assert sjf[5] < sjf[20] < sjf[60]
-    assert sjf[5] < 0.8 * fcfs[5]
+    assert fcfs[60] - fcfs[5] < 5 < sjf[60] - sjf[5]
     assert runs["sjf"].info["order"]["choices"] > 20
     assert runs["sjf"].info["order"]["kept"] >= 0.9 * runs["sjf"].info["order"]["choices"]
 
@@ -192,10 +193,10 @@ def test_hints_need_our_scheduler_inside(plain, tmp_path):
 
 def test_short_requests_finish_first_under_ours_inside(ours, tmp_path):
     runs = replayed(ours, tmp_path, burst(), "--scheduler", "fcfs,sjf,srpt", "--send-hints")
-    means = {name: e2e_s(run) for name, run in runs.items()}
-    assert means["sjf"][5] < means["sjf"][20] < means["sjf"][60]
-    assert means["sjf"][5] < 0.8 * means["fcfs"][5]  # the first two are long, and keep both places for a while
-    assert means["fcfs"][5] > means["fcfs"][60] / 2  # who is short waits like the others
+    fcfs, sjf, srpt = (places(runs[name]) for name in ("fcfs", "sjf", "srpt"))
+    assert sjf[5] < sjf[20] < sjf[60]
+    assert srpt[5] < srpt[20] < srpt[60]
+    assert fcfs[60] - fcfs[5] < 5 < sjf[60] - sjf[5]
     assert all(map(all_exact, runs.values()))
     for name in ("fcfs", "sjf"):
         order = runs[name].info["order"]
