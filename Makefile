@@ -44,7 +44,7 @@ test-llama: .venv/.llama  ## install llama.cpp (34 MB) and replay against it
 
 .PHONY: test-transformers
 test-transformers: .venv/.gpu  ## install PyTorch and transformers and test the engine in this process, on the CPU (2 minutes)
-	$(BIN)/python -m pytest -q tests/replay/torch_engine
+	$(BIN)/python -m pytest -q tests/replay/torch_engine tests/test_gpu_script.py
 
 .PHONY: test-tokenizers
 test-tokenizers: .venv/.tokenizers  ## install tokenizers and test prompts of exact lengths
@@ -68,6 +68,12 @@ MINUTES ?= 30
 .PHONY: soak
 soak: .venv/.core  ## replay for MINUTES=30 against a server that fails at random: nothing lost, nothing doubled
 	$(BIN)/python -m benchmarks soak --minutes $(MINUTES) --save
+
+GPU_PYTHON ?= python3# with torch and transformers; nothing else is needed there
+GPU_OUT ?= runs/gpu
+.PHONY: gpu
+gpu:  ## measure loads, copies, pages, steps and schedulers on one CUDA GPU (GPU_PYTHON=python with torch, GPU_OUT=folder)
+	@$(GPU_PYTHON) -m benchmarks.gpu --out $(GPU_OUT) --resume
 
 LOGS ?= ../shared/validation/vllm_0_19
 .PHONY: accuracy

@@ -1,12 +1,14 @@
 """`python -m benchmarks.gpu`: that it runs where there is little, keeps what it has, and goes on. No GPU is needed."""
 
 import ctypes
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.gpu import driver, pages, records
@@ -151,3 +153,137 @@ def test_a_driver_that_refuses_is_quoted() -> None:
     memory = driver.VirtualMemory(Card(refuses="cuMemCreate"), 3)
     with pytest.raises(SettingFailure, match=r"cuMemCreate answered 2 \(CUDA_ERROR_OUT_OF_MEMORY\)"):
         memory.create(2**21)
+
+
+FACTS = {
+    "gpu": "NVIDIA H100 80GB HBM3", "driver": "580.1", "torch": "2.11.0", "transformers": "5.17.0", "cores": 16,
+    "system": "Linux", "python": "3.12.3", "seed": 0, "repeats": 5, "smoke": False,
+}  # fmt: skip
+OUT_PER_S, IN_PER_S, COPY_S = 50e9, 40e9, 5e-6
+
+
+def made_up(folder: Path, **facts: Any) -> Path:
+    """Results as of a GPU whose costs are known."""
+    about = FACTS | facts
+    folder.mkdir()
+
+    def put(measurement: str, what: dict[str, Any], **found: Any) -> None:
+        told = {name: summary([value]) if isinstance(value, float) else value for name, value in found.items()}
+        records.write(folder, measurement, what, told, about)
+
+    for size, copies in [(10**8, 1), (10**8, 64), (10**9, 1), (10**9, 2000), (10**7, 640)]:
+        what = {"model": "8b", "tokens": 1, "bytes": size, "layout": "layers", "copies": copies, "host": "pinned"}
+        put("kv", what, out_s=size / OUT_PER_S + copies * COPY_S, in_s=size / IN_PER_S + copies * COPY_S)
+    for name, size in (("1b", 2 * 10**9), ("8b", 16 * 10**9)):
+        put("weights", {"model": name, "bytes": size, "way": "pinned"}, load_s=size / 55e9)
+        put("weights", {"model": name, "bytes": size, "way": "memory"}, evict_s=size / 2**21 * 1e-6, allocate_s=0.1)
+        put("weights", {"model": name, "bytes": size, "way": "file"}, cached_s=size / 5e9, cold_s=size / 2e9)
+    put("weights", {"way": "start"}, start_s=9.0, import_torch_s=4.0, import_transformers_s=4.0, context_s=1.0)
+    calls = {"call_s": 1e-7, "create_s": 190e-6, "map_s": 1e-6, "open_s": 30e-6, "unmap_s": 20e-6, "release_s": 9e-6}
+    put("pages", {"page_bytes": 2**21, "row": 1, "gpu": "idle"}, pages=256, **calls)
+    for decodes, kv, prefill, prior in STEPS:
+        pairs = prefill * prior + prefill * prefill // 2
+        what = {"model": "8b", "decodes": decodes, "kv_tokens": kv, "prefill_tokens": prefill, "prior_tokens": prior}
+        put("steps", what | {"pairs": pairs}, step_s=step_s(decodes + prefill, kv, pairs))
+    return folder
+
+
+STEPS = [
+    *((n, n * context, 0, 0) for n in (1, 8, 64) for context in (17, 1025, 4097)),
+    *((0, 0, tokens, 0) for tokens in (128, 512, 2048)),
+    (0, 0, 512, 8192), (0, 0, 2048, 8192), (8, 8200, 512, 0),
+]  # fmt: skip
+
+
+def step_s(tokens: int, kv: int, pairs: int) -> float:
+    return 6e-3 + 20e-6 * tokens + 4e-9 * kv + 1e-9 * pairs
+
+
+def tables(*folders: Path, out: Path, smoke: bool = False) -> int:
+    from benchmarks.gpu.tables import main
+
+    words = [*map(str, folders), "--datasets", str(out / "d"), "--pages", str(out / "p")]
+    return main([*words, "--smoke"] if smoke else words)
+
+
+def test_the_tables_say_what_was_planted(tmp_path: Path) -> None:
+    from replay.cluster.machine import machine_preset
+    from replay.latency_models.table import Table
+
+    assert tables(made_up(tmp_path / "in"), out=tmp_path) == 0
+    folder = tmp_path / "d" / "nvidia-h100-80gb-hbm3"
+    machine = machine_preset(str(folder / "machine.yaml"))
+    fitted = (machine.kv_out_bytes_per_s, machine.kv_in_bytes_per_s, machine.copy_s, machine.load_bytes_per_s)
+    assert fitted == pytest.approx((OUT_PER_S, IN_PER_S, COPY_S, 55e9))
+    assert machine.map_s_per_page == pytest.approx(221e-6)
+    assert machine.unmap_s_per_page == pytest.approx(29e-6)
+    assert machine.unload_s(16e9) == pytest.approx(16e9 / 2**21 * 1e-6, rel=1e-3)
+    assert machine.load_s(16e9, 1, "naive") == pytest.approx(9 + 8)
+    assert machine.source["copy_s"].startswith("measured: fit")
+    assert "driver 580.1" in machine.source["copy_s"]
+    assert "assumption" in machine.source["dram_bytes"]  # not measured: its nearest preset's
+    table = Table(str(folder / "latency-8b.yaml"))
+    told = table.dense_s(np.array([520.0])) + table.decode_attention_s(8, np.array([8200.0]))
+    told += table.prefill_attention_s(np.array([512.0]), np.array([0.0]))
+    assert told[0] == pytest.approx(step_s(520, 8200, 2**17), rel=0.02)
+    page = (tmp_path / "p" / "gpu-nvidia-h100-80gb-hbm3.md").read_text()
+    assert "| 2 | 1 | idle | 0.100 | 190 | 1 | 30 | 20 | 9 |" in page
+    assert "Not measured: preemption, layers on the host, the order of requests, kv memory shared or split." in page
+
+
+@pytest.mark.parametrize(
+    ("others", "because"),
+    [({"smoke": True}, "smoke test"), ({"gpu": "NVIDIA H200"}, "several devices: NVIDIA H100 80GB HBM3, NVIDIA H200")],
+)
+def test_smoke_tests_and_mixed_devices_make_no_tables(
+    others: dict[str, Any], because: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made_up(tmp_path / "a")
+    made_up(tmp_path / "b", **others)
+    assert tables(tmp_path / "a", tmp_path / "b", out=tmp_path) == 1
+    assert because in capsys.readouterr().err
+    assert not (tmp_path / "d").exists()
+
+
+def test_what_failed_is_on_the_page_until_it_is_measured(tmp_path: Path) -> None:
+    folder = made_up(tmp_path / "in")
+    records.write(folder, "pages", {"row": 8}, {"error": "cuMemCreate answered 2"}, FACTS)
+    records.write(folder, "kv", {"row": 1}, {"error": "out of memory"}, FACTS)
+    records.write(folder, "kv", {"bytes": 1, "row": 1}, {"error": "again"}, FACTS)
+    assert tables(folder, out=tmp_path) == 0
+    page = next((tmp_path / "p").glob("*.md")).read_text()
+    assert "cuMemCreate answered 2" in page
+    line = next(line for line in records.read(folder, "pages") if "error" not in line)
+    records.write(folder, "pages", {"row": 8}, {k: v for k, v in line.items() if k.endswith("_s")}, FACTS)
+    assert records.done(folder, "pages") >= {'{"row": 8}'}
+
+
+@needs_torch
+def test_a_smoke_test_measures_all_and_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
+    results = tmp_path / "in"
+    found = script("--out", results, "--device", "cpu")
+    assert found.returncode == 0, found.stderr
+    names = {path.stem for path in results.iterdir()}
+    assert names == {"kv", "weights", "steps", "preempt", "offload", "order", "sharing"}  # a CPU has no pages to map
+    lines = [line for name in names for line in records.read(results, name)]
+    assert all("error" not in line and line["facts"]["smoke"] for line in lines)
+    assert all(line["same"] for line in lines if line["measurement"] == "preempt")
+    served = [row[-1] for line in lines if line["measurement"] in ("order", "sharing") for row in line["requests"]]
+    assert set(served) == {"ok"}
+    assert tables(results, out=tmp_path, smoke=True) == 0
+
+    path = records.file_of(results, "kv")
+    whole = path.read_text().splitlines()
+    path.write_text("\n".join([*whole[:2], whole[2][:40]]))
+    assert "--resume" in script("--out", results, "--device", "cpu", "--only", "kv").stderr
+    assert script("--out", results, "--device", "cpu", "--only", "kv", "--resume").returncode == 0
+    again = list(records.read(results, "kv"))
+    assert [json.dumps(line) for line in again[:2]] == whole[:2]
+    assert [line["point"] for line in again] == [json.loads(line)["point"] for line in whole]
+
+
+@needs_torch
+def test_what_the_time_does_not_allow_is_left_for_another_call(tmp_path: Path) -> None:
+    found = script("--out", tmp_path, "--device", "cpu", "--budget-s", "1")
+    assert found.returncode == 3
+    assert "left" in found.stdout.splitlines()[-1]

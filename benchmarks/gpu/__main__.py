@@ -50,8 +50,9 @@ def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _all(asked: argparse.Namespace) -> int:
     deadline = time.monotonic() + asked.budget_s
     names = _names(asked.only)
-    _prepare(asked, names)
+    _check_folder(asked, names)
     facts = _facts(asked)
+    asked.out.mkdir(parents=True, exist_ok=True)
     print(f"{facts.get('gpu', 'CPU: a smoke test, no measurement')}; {', '.join(names)} into {asked.out}", flush=True)
     left = failed = 0
     for name in names:
@@ -69,8 +70,7 @@ def _names(only: str | None) -> list[str]:
     return names
 
 
-def _prepare(asked: argparse.Namespace, names: Sequence[str]) -> None:
-    asked.out.mkdir(parents=True, exist_ok=True)
+def _check_folder(asked: argparse.Namespace, names: Sequence[str]) -> None:
     there = [name for name in names if records.file_of(asked.out, name).exists()]
     if there and not asked.resume:
         hint = "--resume goes on with it, or name another folder"
@@ -81,7 +81,8 @@ def _facts(asked: argparse.Namespace) -> dict[str, Any]:
     """What it runs on, or a Failure in one line where it cannot."""
     try:
         import torch  # noqa: F401  here, so that the processes that are forked need not
-        import transformers.models.llama.modeling_llama  # noqa: F401
+
+        importlib.import_module("transformers.models.llama.modeling_llama")
 
         from benchmarks.gpu.facts import described
     except ImportError as error:
