@@ -163,10 +163,10 @@ def test_only_the_latest_latencies_count():
 SPARSE = make_trace(
     pl.DataFrame(
         {
-            "arrival_s": [0.0, 0.1, 0.2, None, 900.0, 900.1, 5_000.0, None],
+            "arrival_s": [0.0, 0.1, 0.2, None, 90.0, 90.1, 400.0, None],
             "parent_id": [None, None, None, 2, None, None, None, 6],
             "session_id": [None, None, "a", "a", None, None, "b", "b"],
-            "think_s": [None, None, None, 2_000.25, None, None, None, 40.0],
+            "think_s": [None, None, None, 150.25, None, None, None, 40.0],
             "model": ["m"] * 8,
             "prompt_tokens": [400, 30, 90, 200, 800, 20, 60, 700],
             "output_tokens": [60, 300, 20, 90, 40, 200, 500, 10],
@@ -191,4 +191,4 @@ def test_silences_are_passed_over_and_change_nothing(monkeypatch: pytest.MonkeyP
     few = len(asked)
     monkeypatch.setattr(Feedback, "_next_time", lambda self: self.pause + self._every)
     assert replayed().equals(skipping)
-    assert len(asked) > 10 * few
+    assert len(asked) > 4 * few
