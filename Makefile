@@ -43,7 +43,7 @@ test-llama: .venv/.llama  ## install llama.cpp (34 MB) and replay against it
 	$(BIN)/python -m pytest -q tests/real/test_llama_cpp.py
 
 .PHONY: test-transformers
-test-transformers: .venv/.gpu  ## install PyTorch and transformers and test the engine in this process, on the CPU (2 minutes)
+test-transformers: .venv/.gpu  ## install PyTorch and transformers and test the engine in this process, on the CPU (3 minutes)
 	$(BIN)/python -m pytest -q tests/replay/torch_engine tests/test_gpu_script.py
 
 .PHONY: test-tokenizers

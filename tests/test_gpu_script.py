@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,13 @@ def made_up(folder: Path, **facts: Any) -> Path:
     for name, size in (("1b", 2 * 10**9), ("8b", 16 * 10**9)):
         put("weights", {"model": name, "bytes": size, "way": "pinned"}, load_s=size / 55e9)
         put("weights", {"model": name, "bytes": size, "way": "memory"}, evict_s=size / 2**21 * 1e-6, allocate_s=0.1)
-        put("weights", {"model": name, "bytes": size, "way": "file"}, cached_s=size / 5e9, cold_s=size / 2e9)
+        put(
+            "weights",
+            {"model": name, "bytes": size, "way": "file"},
+            cached_s=size / 5e9,
+            cold_s=size / 2e9,
+            filesystem="ext4",
+        )
     put("weights", {"way": "start"}, start_s=9.0, import_torch_s=4.0, import_transformers_s=4.0, context_s=1.0)
     calls = {"call_s": 1e-7, "create_s": 190e-6, "map_s": 1e-6, "open_s": 30e-6, "unmap_s": 20e-6, "release_s": 9e-6}
     put("pages", {"page_bytes": 2**21, "row": 1, "gpu": "idle"}, pages=256, **calls)
@@ -287,3 +294,59 @@ def test_what_the_time_does_not_allow_is_left_for_another_call(tmp_path: Path) -
     found = script("--out", tmp_path, "--device", "cpu", "--budget-s", "1")
     assert found.returncode == 3
     assert "left" in found.stdout.splitlines()[-1]
+
+
+class Stream:
+    """A stream that does nothing, but refuses to wait for what was never recorded."""
+
+    def __init__(self, device: object = None):
+        self.device = device
+
+    def synchronize(self) -> None:
+        pass
+
+    def wait_event(self, event: "Event") -> None:
+        assert event.recorded
+
+
+class Event:
+    def __init__(self) -> None:
+        self.recorded = False
+
+    def record(self, stream: Stream | None = None) -> None:
+        self.recorded = True
+
+    def synchronize(self) -> None:
+        assert self.recorded
+
+
+@needs_torch
+def test_the_branches_for_a_gpu_run_with_one_that_is_played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams, events and pinned memory of a device that is the CPU: what is called there exists, and in that order."""
+    import safetensors.torch
+    import torch
+
+    from benchmarks.gpu import kv, offload, preempt, weights
+    from benchmarks.gpu.setting import Setting
+    from replay.torch_engine.device import Device
+
+    plain, reading = torch.empty, safetensors.torch.load_file
+    played = {
+        "Stream": Stream, "Event": Event, "stream": lambda stream: nullcontext(), "current_stream": lambda at: Stream(),
+        "synchronize": lambda at=None: None, "empty_cache": lambda: None, "current_device": lambda: 0,
+        "mem_get_info": lambda at: (2**33, 2**33),
+    }  # fmt: skip
+    for name, value in played.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(torch, "empty", lambda *size, pin_memory=False, **how: plain(*size, **how))
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: nullcontext())
+    monkeypatch.setattr(Device, "is_gpu", property(lambda self: True))
+    monkeypatch.setattr(safetensors.torch, "load_file", lambda path, device: reading(path, "cpu"))
+    at = Setting(Device(torch.device("cpu")), 0, 1, True, 2**33, 2**34, tmp_path)
+    ways = set()
+    for module in (kv, offload, preempt, weights):
+        for point in module.points(at):
+            assert records.told(point.work())
+            ways.add(point.what.get("way"))
+    assert ways >= {"streams-4", "staged-8", "streamed", "computed", "file"}
+    assert not list(tmp_path.iterdir())

@@ -7,29 +7,35 @@ import argparse
 import importlib
 import math
 import os
+import signal
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu import records
-from benchmarks.gpu.children import Died, called
+from benchmarks.gpu.children import METHODS, Died, called
 from toolkit.errors import Failure, SettingFailure, nearest
 
 MEASUREMENTS = ("pages", "kv", "weights", "steps", "preempt", "offload", "order", "sharing")
 BEGIN_S, GRACE_S = 20.0, 20.0  # least time to begin a measurement with, and what one may run over
 Count = tuple[int, int]
+DRIVER = Path("/dev/nvidiactl")
 ROUNDS = {True: 2, False: 5}  # repeats, when it is a smoke test and when it is not
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when all was measured, 3 when something is left for another call, 1 when it cannot begin."""
     asked = _asked(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _all(asked)
+    except KeyboardInterrupt:
+        print(f"stopped; {asked.out} has what was measured, --resume goes on", file=sys.stderr)
+        return 130
     except Failure as failure:
         print(failure, file=sys.stderr)
         return 1
@@ -88,17 +94,24 @@ def _facts(asked: argparse.Namespace) -> dict[str, Any]:
     except ImportError as error:
         hint = "run it with a Python that has them, such as make gpu GPU_PYTHON=/path/to/python"
         raise SettingFailure(f"torch and transformers are needed ({error})", hint=hint) from error
-    try:
-        facts = called(described, asked.device, timeout_s=120)
-    except SettingFailure:
-        raise
-    except Failure as failure:
-        hint = "run it on a machine with one, or see that it works: --device cpu"
-        raise SettingFailure(f"no GPU to measure on: {failure.what}", hint=hint) from failure
-    except Died as death:
-        raise SettingFailure(f"the device cannot be used: {death}", where=f"--device {asked.device}") from death
+    facts, asked.method = _described(described, asked.device)
     repeats = asked.repeats or ROUNDS[asked.device == "cpu"]
     return {**facts, "smoke": asked.device == "cpu", "seed": asked.seed, "repeats": repeats}
+
+
+def _described(described: Callable[[str], dict[str, Any]], device: str) -> tuple[dict[str, Any], str]:
+    """What the device is, and how processes that use it are started: one that was forked cannot where, against all
+    care, an import here has touched the GPU.
+    """
+    for method in METHODS:
+        try:
+            return called(described, device, method=method, timeout_s=120), method
+        except (Failure, Died) as error:
+            if method == METHODS[-1] or device == "cpu" or not DRIVER.exists():
+                why = error.what if isinstance(error, Failure) else str(error)
+                hint = "run it on a machine with one, or see that it works: --device cpu"
+                raise SettingFailure(f"no GPU to measure on: {why}", hint=hint) from error
+    raise AssertionError
 
 
 def _measured(name: str, asked: argparse.Namespace, facts: dict[str, Any], deadline: float) -> Count:
@@ -108,7 +121,7 @@ def _measured(name: str, asked: argparse.Namespace, facts: dict[str, Any], deadl
         print(f"{name}: no time is left", flush=True)
         return 1, 0
     try:
-        count: Count = called(_points, name, asked, facts, deadline, timeout_s=remaining + GRACE_S)
+        count: Count = called(_points, name, asked, facts, deadline, method=asked.method, timeout_s=remaining + GRACE_S)
     except (Died, Failure) as error:
         records.write(asked.out, name, {}, {"error": str(error)}, facts)
         print(f"{name}: {error}", file=sys.stderr, flush=True)
@@ -200,4 +213,5 @@ def _last_line(asked: argparse.Namespace, left: int, failed: int) -> str:
 
 if __name__ == "__main__":
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # looks for a GPU without touching it, before forks
     sys.exit(main())

@@ -1,6 +1,7 @@
 """Each measurement in a process of its own: an error that spoils one's device leaves the others theirs."""
 
 import multiprocessing
+import signal
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -13,9 +14,12 @@ class Died(Exception):
     """The process ended without an answer; the text says how."""
 
 
-def called(work: Callable[..., Any], *arguments: Any, timeout_s: float | None = None) -> Any:
-    """What `work` returns; its Failure, or Died. Forked where that is safe, which saves importing everything again."""
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+METHODS = ("fork", "spawn") if sys.platform == "linux" else ("spawn",)  # forking saves importing everything again
+
+
+def called(work: Callable[..., Any], *arguments: Any, method: str, timeout_s: float | None = None) -> Any:
+    """What `work` returns; its Failure, or Died."""
+    context: Any = multiprocessing.get_context(method)
     receiving, sending = context.Pipe(duplex=False)
     child = context.Process(target=_answer, args=(sending, work, arguments))
     child.start()
@@ -34,6 +38,7 @@ def called(work: Callable[..., Any], *arguments: Any, timeout_s: float | None = 
 
 
 def _answer(sending: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it says when it ends
     try:
         sending.send(work(*arguments))
     except Failure as failure:

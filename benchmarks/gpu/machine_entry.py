@@ -76,7 +76,8 @@ def _storage(results: Results) -> Told:
         return
     sizes = np.array([line["point"]["bytes"] for line in lines], float)
     took = np.array([median(line, "cold_s") for line in lines])
-    how = "safetensors files read after the kernel was asked to drop them from its cache"
+    kinds = ", ".join(sorted({line["filesystem"] for line in lines}))
+    how = f"safetensors files on {kinds}, read after the kernel was asked to drop them from its cache"
     yield "storage_bytes_per_s", float((sizes / took)[-1]), f"{how}, the largest"
     points = [[float(size), start_s + float(s)] for size, s in zip(sizes, np.maximum.accumulate(took), strict=True)]
     yield "naive_points", points, f"engine_start_s and {how}"

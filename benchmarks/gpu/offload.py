@@ -15,9 +15,9 @@ from benchmarks.gpu.setting import Point, Setting
 from benchmarks.gpu.shapes import config, fitting
 from replay.torch_engine.device import Device
 
-SHARES = (1.0, 0.98, 0.96, 0.94, 0.92, *(n / 10 for n in range(9, -1, -1)))
+SHARES = (1.0, 0.98, 0.96, 0.94, 0.92, 0.9, 0.8, 0.6, 0.4, 0.2, 0.0)
 CONTEXT, SLOW, BRIEF = 32, 24, 6  # tokens: before, and decoded when streamed and when computed
-ENOUGH_S = 6.0  # of decoding at one point
+ENOUGH_S = 4.0  # of decoding at one point
 
 
 def points(at: Setting) -> Iterator[Point]:

@@ -20,7 +20,7 @@ from replay.torch_engine.model import Model
 from toolkit.placing import Evict, Load
 
 NAMES, MODEL, LOAD = ("fcfs", "sjf", "srpt", "uniboost"), "1b", 1.0
-SPAN_S, SEEDS, REASONING = 45.0, 2, 0.2
+SPAN_S, SEEDS, REASONING = 40.0, 2, 0.2
 LIMITS = Limits(max_num_seqs=64, swap=True)
 ROOM = 12 * 2**30
 PROMPT, CONTEXT = 300, 450.0  # of a request of the mix, about: where costs are measured

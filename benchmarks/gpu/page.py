@@ -77,9 +77,9 @@ def _weights(results: Results) -> Iterator[str]:
         what = line["point"]
         for name in ("load_s", "cached_s", "cold_s"):
             if name in line:
-                way = {"cached_s": "file, cached", "cold_s": "file, not cached"}.get(name, what["way"])
+                files = {"cached_s": "file, cached", "cold_s": f"file on {line.get('filesystem')}, not cached"}
                 rows.append({
-                    "model": what["model"], "GB": number(what["bytes"] / 1e9), "from": way,
+                    "model": what["model"], "GB": number(what["bytes"] / 1e9), "from": files.get(name, what["way"]),
                     "load": _spread(line, name), "GB/s": _rate(what["bytes"], median(line, name)),
                 })  # fmt: skip
     if rows:
@@ -155,6 +155,10 @@ def _preemption(results: Results) -> Iterator[str]:
         })  # fmt: skip
     if rows:
         yield markdown(rows)
+        yield (
+            "`unload` gives pages back within the engine's one allocation; `reload` is one copy from pinned memory. "
+            "*KV share, weights from a file*: had the weights been read from a file that is not cached."
+        )
         yield from _progress(results)
 
 
@@ -280,7 +284,8 @@ def _sharing(results: Results) -> Iterator[str]:
         yield (
             f"{first['point']['models']} random models of the shape {first['point']['model']} that are busy in turn, "
             f"{number(first['kv_bytes'] / 1e9)} GB of KV memory: shared as it is needed, or the same share for each. A "
-            "request's objectives are a multiple (*scale*) of its prefill and of a full step. Prism reports 2.3 to 3.5 "
-            "times as many requests within 99 % of TTFT objectives on two GPUs with eight models; of its three parts "
-            "(sharing, placement, arbitration) only the first is here. Mapping pages is not in it."
+            "load of 1 is full steps of one model all the time. A request's objectives are a multiple (*scale*) of its "
+            "prefill and of a full step. Prism reports 2.3 to 3.5 times as many requests within 99 % of TTFT "
+            "objectives on two GPUs with eight models; of its three parts (sharing, placement, arbitration) only the "
+            "first is here. Mapping pages is not in it."
         )

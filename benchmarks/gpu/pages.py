@@ -9,11 +9,12 @@ from typing import Any
 
 from benchmarks.gpu.driver import VirtualMemory, library
 from benchmarks.gpu.setting import Point, Setting
+from benchmarks.gpu.timing import once
 
 PAGE, COUNT = 2 * 2**20, 256
 ROWS = (1, 8, 64)  # pages opened by one call
 LARGER = (16 * 2**20, 64 * 2**20)
-BUSY_S = 2.0
+BUSY_S, MOST_QUEUED = 2.0, 900  # of work, in fewer launches than a driver holds before it makes callers wait
 
 
 def points(at: Setting) -> Iterator[Point]:
@@ -70,17 +71,13 @@ def cycle(memory: VirtualMemory, size: int, count: int, row: int) -> dict[str, A
 
 
 def _occupied(at: Setting) -> Any:
-    """About two seconds of matrix products that the GPU has been given; the event says whether it has done them."""
+    """Two seconds of matrix products, or so, that the GPU has been given; the event says whether it has done them."""
     import torch
 
-    side = torch.ones(4096, 4096, dtype=torch.bfloat16, device=at.device.at)
+    side = torch.ones(8192, 8192, dtype=torch.bfloat16, device=at.device.at)
     into = torch.empty_like(side)
-    at.device.wait()
-    began = time.perf_counter()
-    for _ in range(20):
-        torch.mm(side, side, out=into)
-    at.device.wait()
-    for _ in range(int(20 * BUSY_S / (time.perf_counter() - began))):
+    each_s = min(once(at.device, lambda: torch.mm(side, side, out=into)) for _ in range(5))
+    for _ in range(min(MOST_QUEUED, int(BUSY_S / each_s))):
         torch.mm(side, side, out=into)
     done = torch.cuda.Event()
     done.record()

@@ -98,8 +98,8 @@ class Pair:
         house.start([Load(0, (0,))])
         resumed = [once(self.at.device, engine.step) for _ in range(AFTER)]
         same = torch.equal(engine.kv.out(job.blocks[:full]).view(torch.uint8), before.view(torch.uint8))
-        self._end(job)
         took = {e["kind"]: e["duration_s"] for e in events if e["model"] == house.models[0].name}
+        self._end(job)
         parts = {f"{kind}_s": took[kind] for kind in ("preempt", "evict", "load", "restore")}
         more = {"recompute_s": recompute_s, "step_s": statistics.median(steps), "resumed_step_s": resumed[-1]}
         return {**parts, **more, "same": same, "kv_bytes": kv_bytes}

@@ -23,6 +23,7 @@ from toolkit.errors import SettingFailure
 
 CHUNK = 64 * 2**20
 STREAMS, THREADS = (2, 4), (1, 4, 8)
+HUGE, OF_HUGE = "14b", ("pageable", "pinned", "staged-8")  # what takes minutes, and the ways that are worth it
 SLOWEST_BYTES_PER_S = 1e9  # of any way, to know what a point needs
 
 
@@ -52,11 +53,13 @@ def points(at: Setting) -> Iterator[Point]:
         sides = Sides(at.device, size)
         needs_s = 2 + (at.repeats + 1) * size / SLOWEST_BYTES_PER_S / 3
         for way, work in _ways(sides, tensors(name, at.smoke), CHUNK if not at.smoke else 2**16).items():
-            yield Point(_what(name, size, way), lambda work=work: _timed(at, work), needs_s)
+            if name != HUGE or way in OF_HUGE:
+                yield Point(_what(name, size, way), lambda work=work: _timed(at, work), needs_s)
         del sides, work
         _release(at.device)
         yield Point(_what(name, size, "memory"), lambda size=size: memory(at, size), 5)
-        yield Point(_what(name, size, "file"), lambda n=name, s=size: from_file(at, n, s), 10 + 12 * size / 1e9)
+        if name != HUGE:
+            yield Point(_what(name, size, "file"), lambda n=name, s=size: from_file(at, n, s), 10 + 12 * size / 1e9)
         _release(at.device)
 
 
@@ -171,7 +174,17 @@ def from_file(at: Setting, name: str, size: int) -> dict[str, Any]:
             cold.append(once(at.device, lambda: load_file(path, device=where)))
     finally:
         path.unlink(missing_ok=True)
-    return {"cached_s": cached, "cold_s": cold, "write_s": wrote_s}
+    return {"cached_s": cached, "cold_s": cold, "write_s": wrote_s, "filesystem": filesystem(at.scratch)}
+
+
+def filesystem(path: Path) -> str:
+    """The kind that holds `path`: what is in memory, such as tmpfs, has no drive to read from."""
+    try:
+        mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    except OSError:
+        return "unknown"
+    over = [(len(point), kind) for point, kind in mounts if path.resolve().is_relative_to(point)]
+    return max(over, default=(0, "unknown"))[1]
 
 
 def _write(path: Path, size: int, pieces: int) -> None:
