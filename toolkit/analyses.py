@@ -1,6 +1,5 @@
 """Ask every analysis about a trace that is read once, and keep the answers."""
 
-import os
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -38,9 +37,13 @@ def analyse(trace: Trace, asking: Callable[[str], None] = lambda name: None, ask
         question = questions[name]
         return question.run(frames[question.table].select(question.columns), trace.info)
 
-    together = min(os.cpu_count() or 1, 2) if frames["trace"].height < TOGETHER_ROWS else 1
-    with ThreadPoolExecutor(together) as crew:
-        return dict(zip(questions, crew.map(answer, questions), strict=True))
+    # Those on request use both cores or much memory by themselves.
+    alone = [name for name in questions if name in ON_REQUEST or frames["trace"].height >= TOGETHER_ROWS]
+    answers = {name: answer(name) for name in alone}
+    others = [name for name in questions if name not in answers]
+    with ThreadPoolExecutor(2) as crew:
+        answers |= zip(others, crew.map(answer, others), strict=True)
+    return {name: answers[name] for name in questions}
 
 
 def installed(asked: Collection[str] = ()) -> dict[str, Callable[..., Analysis]]:
