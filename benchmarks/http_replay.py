@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks.machine import TRACE, facts
+from benchmarks.machine import TRACE, facts, oversleeping
 from toolkit.runs import Run
 from toolkit.schema import TRACE as COLUMNS
 from toolkit.schema import conform
@@ -159,18 +159,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "as fast as it can, no gaps": (12_000, 3.0),
     }
     rows = {}
-    print(HEAD)
+    late = oversleeping()
+    print(f"the machine wakes late by {late}\n{HEAD}")
     for name, case in cases.items():
         rows[name] = measured(given.server, *case, gap_us=0 if "gaps" in name else GAP_US)
         print(line(name, rows[name]), flush=True)
     if given.save:
-        save(rows)
+        save(rows, facts() | {"wakes late by": late})
 
 
-def save(rows: dict[str, Any]) -> None:
-    (RESULTS / "http_replay.json").write_text(json.dumps({"machine": facts(), "rows": rows}, indent=1) + "\n")
+def save(rows: dict[str, Any], about: dict[str, str]) -> None:
+    (RESULTS / "http_replay.json").write_text(json.dumps({"machine": about, "rows": rows}, indent=1) + "\n")
     table = "\n".join(line(name, found) for name, found in rows.items())
-    (RESULTS / "http_replay.md").write_text(f"# Sending over HTTP\n\n{__doc__}\n{facts()}\n\n{HEAD}\n{table}\n")
+    listed = "\n".join(f"- {key}: {value}" for key, value in about.items())
+    (RESULTS / "http_replay.md").write_text(f"# Sending over HTTP\n\n{__doc__}\n{HEAD}\n{table}\n\n{listed}\n")
 
 
 if __name__ == "__main__":

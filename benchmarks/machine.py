@@ -53,6 +53,20 @@ def bandwidth_bytes_per_s(size: int = 2**28, repeats: int = 5) -> float:
     return 2 * size / best
 
 
+def oversleeping(seconds: float = 5.0) -> str:
+    """How late the machine itself wakes a sleep of 1 ms while another process computes."""
+    busy = f"import time; end = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
+    beside = subprocess.Popen([sys.executable, "-c", busy])
+    late, end = [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        began = time.perf_counter()
+        time.sleep(0.001)
+        late.append(time.perf_counter() - began - 0.001)
+    beside.wait()
+    p50, p99, most = np.quantile(late, [0.5, 0.99, 1.0]) * 1e3
+    return f"p50 {p50:.2f}, p99 {p99:.2f}, at most {most:.1f} ms"
+
+
 def facts() -> dict[str, str]:
     """Date, processor, cores, load and versions."""
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
