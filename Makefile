@@ -44,7 +44,7 @@ test-llama: .venv/.llama  ## install llama.cpp (34 MB) and replay against it
 
 .PHONY: test-transformers
 test-transformers: .venv/.gpu  ## install PyTorch and transformers and test the engine in this process, on the CPU (3 minutes)
-	$(BIN)/python -m pytest -q tests/replay/torch_engine tests/test_gpu_script.py
+	$(BIN)/python -m pytest -q -m "not slow" tests/replay/torch_engine tests/test_gpu_script.py
 
 .PHONY: test-tokenizers
 test-tokenizers: .venv/.tokenizers  ## install tokenizers and test prompts of exact lengths

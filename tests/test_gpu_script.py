@@ -265,6 +265,7 @@ def test_what_failed_is_on_the_page_until_it_is_measured(tmp_path: Path) -> None
     assert records.done(folder, "pages") >= {'{"row": 8}'}
 
 
+@pytest.mark.slow
 @needs_torch
 def test_a_smoke_test_measures_all_and_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
     results = tmp_path / "in"

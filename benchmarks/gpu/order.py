@@ -80,6 +80,6 @@ class Held:
         prompt, output = lengths(rng, 20_000, REASONING, shrink)
         typical = [Job(n, int(p), int(o), 0.0) for n, (p, o) in enumerate(zip(prompt, output, strict=True))]
         per_s = LOAD / float(sizes_s(typical, costs).mean())
-        span_s = min(0.5, 20 / per_s) if self.at.smoke else SPAN_S
+        span_s = 20 / per_s if self.at.smoke else SPAN_S
         arrival = bursty(rng, per_s, span_s)[: len(typical)]
         return [Job(n, typical[n].prompt, typical[n].output, float(a)) for n, a in enumerate(arrival)], per_s

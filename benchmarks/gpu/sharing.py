@@ -93,7 +93,7 @@ class Held:
             Job(n, int(p), int(o), 0.0) for n, (p, o) in enumerate(zip(typical.prompt, typical.output, strict=True))
         ]
         per_s = load / float(sizes_s(jobs, costs).mean())
-        span_s = min(0.5, 12 / per_s) if self.at.smoke else SPAN_S
+        span_s = 12 / per_s if self.at.smoke else SPAN_S
         made = in_turns(rng, per_s, span_s, MODELS, TURN_S if not self.at.smoke else span_s / 6)
         rows = zip(made.prompt, made.output, made.arrival_s, made.model, strict=True)
         return [Job(n, int(p), int(o), float(a), model=int(m), rank=float(a)) for n, (p, o, a, m) in enumerate(rows)]
