@@ -207,20 +207,21 @@ def test_a_dead_server_is_left_alone_and_tried_now_and_then():
 
 def test_a_server_that_comes_back_is_used_again():
     port = closed_port()
-    found = []
+    found, over = [], threading.Event()
 
     def later() -> None:
         time.sleep(0.5)
         with serving(fine, port) as server:
-            time.sleep(1.2)
+            over.wait(60)
             found.append(len(server.asked))
 
     thread = threading.Thread(target=later)
     thread.start()
-    sent = send(port, rows(100, gap_s=0.01), retries=0, breaker=Breaker(failures=5, every_s=0.1))
+    sent = send(port, rows(200, gap_s=0.01), retries=0, breaker=Breaker(failures=5, every_s=0.1))
+    over.set()
     thread.join()
     statuses = [line["status"] for line in sent.outcomes]
-    assert len(statuses) == 100
+    assert len(statuses) == 200
     assert statuses[0] == "error"
     assert statuses[-1] == "ok"
     assert statuses.count("ok") == found[0]
