@@ -29,7 +29,7 @@ class Dial:
 
 
 class Pool:
-    """Hands each exchange to a connection; those that find none wait for the next one to open."""
+    """Hands each exchange to a connection; those that find none wait for the next one to open or to have rested."""
 
     def __init__(
         self,
@@ -47,17 +47,9 @@ class Pool:
         self.busy: set[Connection] = set()
 
     def send(self, exchange: Exchange) -> None:
-        """Send now, or as soon as a connection is open."""
-        while self.idle:
-            rested_s = time.monotonic() - self.idle[0].idle_since_s
-            if self.idle[0].served and rested_s < REST_S:
-                break
-            connection = self.idle.popleft()
-            if rested_s < IDLE_S and connection.alive():
-                self._use(connection, exchange)
-                return
-            connection.abort()
+        """Send now, or as soon as there is a connection for it."""
         self.waiting.append(exchange)
+        self._serve()
         if len(self.opening) < len(self.waiting):
             self._open()
 
@@ -100,11 +92,32 @@ class Pool:
             self._ready(connection)
 
     def _ready(self, connection: Connection) -> None:
-        if self.waiting and not connection.served:
+        connection.idle_since_s = time.monotonic()
+        self.idle.append(connection)
+        self._serve()
+
+    def _serve(self) -> None:
+        """Send what waits, as far as there are connections."""
+        while self.waiting and (connection := self._fit()) is not None:
             self._use(connection, self.waiting.popleft())
-        else:
-            connection.idle_since_s = time.monotonic()
-            self.idle.append(connection)
+        if self.waiting and self.idle:  # a new one may be long in coming: a full backlog costs a second
+            rested_s = time.monotonic() - self.idle[0].idle_since_s
+            self._loop.call_later(max(0.0, REST_S - rested_s), self._serve)
+
+    def _fit(self) -> Connection | None:
+        """Take an idle connection that can be used now: the one that has rested longest, or else a new one."""
+        while self.idle:
+            first = self.idle[0]
+            rested_s = time.monotonic() - first.idle_since_s
+            if first.served and rested_s < REST_S:
+                first = next((c for c in self.idle if not c.served), first)
+                if first.served:
+                    return None
+            self.idle.remove(first)
+            if rested_s < IDLE_S and first.alive():
+                return first
+            first.abort()
+        return None
 
     def _use(self, connection: Connection, exchange: Exchange) -> None:
         self.busy.add(connection)

@@ -1,9 +1,13 @@
 """When requests are sent, in which order, and what is written down of them."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from replay.http import pool
+from replay.http.connection import Connection
+from replay.http.pool import connect
 from replay.http.rows import Row
 from tests.replay.http.scripted import Asked, fine, rows, send, serving, text, usage
 
@@ -112,3 +116,20 @@ def test_more_requests_than_are_made_ahead_are_all_sent_once():
         sent = send(server.port, rows(600, gap_s=0.001))
     assert [line["id"] for line in sent.outcomes] == list(range(600))
     assert sorted(asked.tag for asked in server.asked) == list(range(600))
+
+
+def test_a_request_does_not_wait_for_a_connection_that_hangs_when_another_has_come_back(monkeypatch):
+    opened = []
+
+    async def only_one(*args: Any) -> Connection:
+        opened.append(args)
+        if len(opened) > 1:
+            await asyncio.sleep(60)
+        return await connect(*args)
+
+    monkeypatch.setattr(pool, "connect", only_one)
+    with serving(fine) as server:
+        sent = send(server.port, rows(2, gap_s=0.003))
+    assert [line["status"] for line in sent.outcomes] == ["ok"] * 2
+    assert len(opened) > 1
+    assert server.connections == 1
