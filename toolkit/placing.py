@@ -115,11 +115,20 @@ class View:
 class Placement(Protocol):
     """Decides which models live on which GPUs.
 
-    Optional members, looked up by name: `interval_s` (default: never), the time between calls with why = "tick";
-    `arbitrates: bool` (default False), whether a GPU's models share one queue in the scheduler's order, so that nobody
-    is admitted before one that ranks first and could be; `loading` ("naive", "dram" or "parallel"; default: as the
-    cluster's spec says), how it brings weights; `least_kv_share` (default 0.05), the share of a GPU's memory that a
-    load must leave for KV.
+    Optional members, looked up by name:
+
+    - `interval_s` (default: never): the time between calls with why = "tick";
+    - `arbitrates: bool` (default False): whether a GPU's models share one queue in the scheduler's order, so that
+      nobody is admitted before one that ranks first and could be;
+    - `loading` ("naive", "dram" or "parallel"; default: as the cluster's spec says): how it brings weights;
+    - `elastic: bool` (default True): whether engines map KV memory page by page, which takes time, or have all that
+      they may use mapped from the start;
+    - `least_kv_share` (default 0.05): the share of a GPU's memory that a load must leave for KV;
+    - `rests(view) -> float`: until when, in seconds, ticks can be left out.
+
+    `rests` is asked after a tick at which the placement did nothing, while no model has requests or is on its way. Up
+    to the time that it answers, a tick with a view that differs in `now_s` alone must do nothing, and leave nothing
+    behind that changes a later decision. The last tick before the next request comes is never left out.
     """
 
     def begin(self, facts: Facts) -> Sequence[Action]:

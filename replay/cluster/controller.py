@@ -257,8 +257,9 @@ class Controller:
         gpus, freed = self.gpus_of(e), self.hosting.weight_bytes[m] * self.resident[e]
         starts = max(now, int(self.instances["clock"][e])) if self.instances["running"][e] else now
         lost = int(self.instances["running"][e])
+        mapped_s = int(self.engines["pages"][e]) * float(self.instances["unmap_page"][e]) / PS
         moved = self._take_off(e)
-        seconds = self.hosting.machine.unload_s(freed) + self._kv_out_s(m, moved)
+        seconds = self.hosting.machine.unload_s(freed) + mapped_s + self._kv_out_s(m, moved)
         begins, ends = self._transfer(gpus, starts, seconds)
         self.log.add(begins, "evict", gpus, m, freed * len(gpus), ends - begins, f"{lost} requests lost their place")
         if self.instances["waiting"][e]:

@@ -33,6 +33,8 @@ from toolkit.protocols import Scheduler, ServiceCosts, Watch
 from toolkit.runs import RunWriter
 from toolkit.traces import TraceInfo
 
+FAR_S = 9e6  # beyond any replay, and what a 64-bit count of picoseconds holds
+CLOSE = PS // 1_000_000  # sums of seconds in another order may differ by less
 IDLE_TICKS = 1_000  # ticks at which a placement may do nothing for those that wait before they are given up
 
 
@@ -76,7 +78,8 @@ class ClusterDriver:
         span_s = float(info.span_s or 1.0)
         waits = bool((think >= 0).any())
         settings = setup.settings_of(hosting, policy, span_s, (hash_tokens, blocks[2]), jump=jump, closed=waits)
-        state = setup.first_state(hosting, policy, think, blocks)
+        elastic = bool(getattr(placement, "elastic", True))
+        state = setup.first_state(hosting, policy, think, blocks, elastic=elastic)
         pool = setup.first_pool(hosting, think, arbitrates=bool(getattr(placement, "arbitrates", False)))
         method = _loading(placement, who) or hosting.cluster.loading
         controller = Controller(
@@ -177,12 +180,39 @@ class ClusterDriver:
         for m in c.finish_loads(now):
             self._decide("loaded", m, now)
         if self.tick <= now:
-            self.tick += self.every
             acted = self._decide("tick", NONE, now)
+            self.tick = now + self.every
+            if not acted and self._all_rest():
+                self.tick += self._left_out(now) * self.every
             waits_only = not acted and not c.pending and self._nothing_moves()
             self.idle_ticks = self.idle_ticks + 1 if waits_only else 0
             if self.idle_ticks > IDLE_TICKS:
                 self._give_up_all(now)
+
+    def _all_rest(self) -> bool:
+        """Whether nobody asks for anything now, and somebody will by the trace's clock."""
+        c = self.controller
+        world, here = c.state.world[0], c.instances["waiting"] + c.instances["running"]
+        return not c.pending and world.released == NONE and not here.any() and self._next_arrival() < NEVER
+
+    def _next_arrival(self) -> int:
+        """When the next request comes by the trace's clock."""
+        world, requests = self.controller.state.world[0], self.controller.state.requests.view(np.ndarray)
+        at = int(world.next_open)
+        while at < len(requests) and requests["think"][at] >= 0:
+            at += 1
+        return int(requests["arrival"][at]) if at < len(requests) else int(NEVER)
+
+    def _left_out(self, now: int) -> int:
+        """Ticks after `now` that would change nothing: all before the placement's next, and the last before the next
+        request comes, so that it has seen what is left behind.
+        """
+        rests = getattr(self.placement, "rests", None)
+        if rests is None:
+            return 0
+        until_s = float(rests(view_of(self.controller, now, "tick", NONE)))
+        until = min(self._next_arrival(), round(min(until_s, FAR_S) * PS) - CLOSE)
+        return max(0, (until - now) // self.every - 1)
 
     def _nothing_moves(self) -> bool:
         c = self.controller

@@ -7,7 +7,7 @@ a request arrives for an engine there, a model is asked for that is nowhere, the
 import numpy as np
 
 from replay.cluster.arbitration import ask_together, asks_together, take_answer_together
-from replay.cluster.pages import serves, settle, show
+from replay.cluster.pages import foresee, serves, settle, show
 from replay.cluster.sharing import neighbours_running, next_beside, set_bar
 from replay.cluster.state import ABSENT, EMPTIED, LEAVING, MISSED, STUCK, latency_of
 from replay.simulation.compiled import called, compiled, entry
@@ -132,6 +132,7 @@ def _act(all_settings, tables, state, pool, e, bound):
     steps, running = me.steps + 0, me.running + 0
     set_bar(all_settings, state, pool, e)
     show(state, pool, e)
+    foresee(state, pool, e)
     until = _until(settings, state, pool, e, bound)
     others = neighbours_running(state, pool, e)
     me.contention = others * pool.cluster[0].contention
@@ -141,6 +142,7 @@ def _act(all_settings, tables, state, pool, e, bound):
         _sample(settings, state, pool, e)
     step(settings, latency_of(tables, it.table), state, e, until)
     settle(all_settings, state, pool, e)
+    me.clock += max(me.pages - it.pages, np.int64(0)) * me.unmap_page
     return me.steps > steps or me.running != running
 
 

@@ -55,6 +55,17 @@ def show(state, pool, e):
 
 
 @compiled
+def foresee(state, pool, e):
+    """Let an engine know what its next step must wait for until it is mapped; it was shown what it may take."""
+    it, me = pool.engines[e], state.instances[e]
+    me.block_bytes, me.shown, me.pages = it.block_bytes, it.granted, it.pages
+    least = np.int64(NEVER)
+    for position in range(it.width):
+        least = min(least, pool.gpus[pool.places[e, position]].free)
+    me.unowned = least
+
+
+@compiled
 def _hold(pool, e, pages):
     """Let an engine hold so many pages of each of its GPUs."""
     it = pool.engines[e]

@@ -43,14 +43,21 @@ def shared_blocks(hosting: Hosting, hash_tokens: int) -> tuple[I32, I64, I64]:
     return (dense - starts[owner]).astype(np.int32), bounds, counts
 
 
-def first_state(hosting: Hosting, policy: Policy, think: I64, blocks: tuple[I32, I64, I64]) -> State:
-    """Nothing has arrived yet, and no engine has memory."""
+def first_state(
+    hosting: Hosting, policy: Policy, think: I64, blocks: tuple[I32, I64, I64], *, elastic: bool
+) -> State:
+    """Nothing has arrived yet, and no engine has memory; `elastic`: it is mapped page by page."""
     numbers, bounds, distinct = blocks
     engines = SLOTS * len(hosting.replicas)
     room = -(-SLOTS * int(distinct.sum()) // engines)
     limits = replace(hosting.limits[0], instances=engines)
     state = setup.first_state(hosting.trace, policy, think, (numbers, bounds, room), limits)
     state.instances["free"] = state.instances["idle"] = 0
+    state.instances["page_bytes"] = hosting.cluster.sharing.page_bytes
+    if elastic:
+        state.instances["ready"] = hosting.cluster.sharing.ready_pages
+        state.instances["map_page"] = round(hosting.machine.map_s_per_page * PS)
+        state.instances["unmap_page"] = round(hosting.machine.unmap_s_per_page * PS)
     state.instances["first_node"] = np.repeat(SLOTS * (np.cumsum(distinct) - distinct), SLOTS)
     state.instances["first_node"][1::SLOTS] += distinct
     return state._replace(sample=np.zeros((SAMPLE_ROWS, SAMPLE_COLUMNS), np.int64))

@@ -100,6 +100,7 @@ class Sharing:
     page_bytes: int = 2 * 2**20  # kvcached's physical pages
     memory_share: float = 0.9  # of a GPU, for weights, KV and `reserve_bytes`, as vLLM sizes its cache
     reserve_bytes: float = 2 * 2**30  # of a GPU, for activations and graphs
+    ready_pages: int = 10  # that a thread keeps mapped for each engine: kvcached keeps 5 to 10
 
     def __post_init__(self) -> None:
         if not 0 <= self.contention <= 8:
@@ -108,6 +109,8 @@ class Sharing:
             raise ValueError(f"memory_share is {self.memory_share:g}; it lies between 0 and 1")
         if self.page_bytes < 1:
             raise ValueError(f"page_bytes is {self.page_bytes}; it must be at least 1")
+        if self.ready_pages < 0:
+            raise ValueError(f"ready_pages is {self.ready_pages}; it must be at least 0")
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,20 @@ class CostAware:
             self._load_ahead(plan, view)
         return plan.actions
 
+    def rests(self, view: View) -> float:
+        """Until somebody is asked for, where no model could migrate or be loaded ahead whatever is to be expected."""
+        plan = Plan(self.facts, view, self.least_kv_share)
+        could = [m for m in range(len(plan.gpus)) if self._elsewhere(plan, m).any()]
+        return view.now_s if could or not self.expecting.settled else np.inf
+
+    def _elsewhere(self, plan: Plan, m: int) -> Mask:
+        """[g] where a model, or what is on the host of it, could go."""
+        if plan.state[m] == READY and plan.resident[m] < 0.999:
+            return plan.fits(m, 1.0 - float(plan.resident[m]))
+        fitting = plan.fits(m)
+        fitting[list(plan.gpus[m])] = False
+        return fitting
+
     def _wanting(self, plan: Plan, view: View) -> list[int]:
         """Who has requests, and no or not all layers on GPUs; the longest asked first."""
         there = (plan.state == READY) & (plan.resident > 0.999)

@@ -31,6 +31,11 @@ class Expecting:
         self._ended = (view.arrived - here).astype(float)
 
     @property
+    def settled(self) -> bool:
+        """Whether all requests that came are taken note of."""
+        return self._short.settled and self._long.settled
+
+    @property
     def stay_s(self) -> Floats:
         """[m] that a request runs: requests running, over requests ended a second."""
         measured: Floats = self._present / np.maximum(self._ended, 1)

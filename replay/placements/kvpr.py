@@ -25,6 +25,11 @@ class Demand:
         made: Floats = self._tokens.rate(view.now_s, view.prompt_tokens + view.output_tokens) * self._weight
         return made
 
+    @property
+    def settled(self) -> bool:
+        """Whether all tokens that were computed are taken note of."""
+        return self._tokens.settled
+
 
 def ratios(plan: Plan, demand: Floats, m: int | None = None) -> Floats:
     """[g] demand of the models there for each byte that weights leave; with `m`, as if it were there too."""

@@ -42,6 +42,10 @@ class LRU:
                 plan.load(m, chosen)
         return plan.actions
 
+    def rests(self, view: View) -> float:
+        """Until somebody is asked for."""
+        return np.inf
+
     def _victims(self, plan: Plan, view: View, had_a_turn: Mask) -> list[int]:
         """Who may go: idle models by last use, then those that have been here long enough, by arrival."""
         resting = idle(plan, view)

@@ -49,6 +49,10 @@ class MuxServe:
         self.quota[moved] = quota[moved]
         return [Resize(m, float(quota[m])) for m in np.flatnonzero(moved).tolist()]
 
+    def rests(self, view: View) -> float:
+        """Until somebody is asked for: quotas follow requests."""
+        return np.inf
+
     def _quotas(self, need: Floats) -> Floats:
         """[m] on each of its GPUs: the least of what they give."""
         quota = np.full(len(need), np.inf)

@@ -72,6 +72,11 @@ class Prism:
             self._migrate(plan, demand)
         return plan.actions
 
+    def rests(self, view: View) -> float:
+        """Until somebody is asked for, once no demand is left that could move anybody."""
+        resting = self.demand.settled and not self.demand.now(view).any()
+        return np.inf if resting else view.now_s
+
     def _cost(self, plan: Plan, demand: Floats, m: int) -> Floats:
         return ratios(plan, demand, m if self.after else None)
 

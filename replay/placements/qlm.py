@@ -21,6 +21,7 @@ class QLM:
     """
 
     loading = "naive"
+    elastic = False
 
     def __init__(
         self,
@@ -69,6 +70,10 @@ class QLM:
             elif self.facts.width[m] > 1:
                 break
         return plan.actions
+
+    def rests(self, view: View) -> float:
+        """Until somebody is asked for."""
+        return np.inf
 
     def _gives(self, o: int, m: int, due_s: float, view: View) -> bool:
         """Whether the model `o`, whose turn it is, gives its GPUs to `m`."""

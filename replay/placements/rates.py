@@ -10,7 +10,11 @@ SAMPLES = 32  # kept of a window
 
 
 class Window:
-    """Counters' growth a second over the last `window_s` seconds, or over all the time there was when that is less."""
+    """Counters' growth a second over the last `window_s` seconds, or over all the time there was when that is less.
+
+    They are kept when they have grown, no more than SAMPLES times a window; so who is not asked while nothing grows
+    gives the same rates afterwards.
+    """
 
     def __init__(self, window_s: float):
         self.window_s = window_s
@@ -23,8 +27,14 @@ class Window:
             seen.popleft()
         if not seen:
             seen.append((0.0, np.zeros_like(counts)))
-        if now_s >= seen[-1][0] + self.window_s / SAMPLES:
+        self._last = counts
+        if now_s >= seen[-1][0] + self.window_s / SAMPLES and not self.settled:
             seen.append((now_s, counts))
-        since_s, before = seen[0]
-        grown: Floats = (counts - before) / max(now_s - since_s, self.window_s / SAMPLES)
+        least_s = self.window_s / SAMPLES
+        grown: Floats = (counts - seen[0][1]) / min(max(now_s, least_s), self.window_s)
         return grown
+
+    @property
+    def settled(self) -> bool:
+        """Whether what was seen last is kept."""
+        return bool(self._seen) and np.array_equal(self._seen[-1][1], self._last)

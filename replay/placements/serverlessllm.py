@@ -6,7 +6,7 @@ import numpy as np
 
 from replay.placements.plan import Plan, asked_for, idle
 from replay.placements.starting import checked, refuse_misfits, start
-from toolkit.placing import Action, Facts, View
+from toolkit.placing import READY, Action, Facts, View
 
 
 class ServerlessLLM:
@@ -17,6 +17,8 @@ class ServerlessLLM:
     baseline has neither. `start` = `rate` begins with the most asked models, `empty` with nothing; every `cycle_s`
     those that wait are looked at again. Weights leave `least_kv_share` of a GPU's memory to KV.
     """
+
+    elastic = False
 
     def __init__(self, keep_s: float = 10.0, cycle_s: float = 1.0, start: str = "rate", least_kv_share: float = 0.05):
         checked(start, "serverlessllm")
@@ -42,6 +44,11 @@ class ServerlessLLM:
             elif self.facts.width[m] > 1:
                 break
         return plan.actions
+
+    def rests(self, view: View) -> float:
+        """Until somebody has been kept for long enough."""
+        kept_since = np.maximum(view.ready_s, view.last_active_s)[view.state == READY]
+        return float(kept_since.min(initial=np.inf)) + self.keep_s
 
     def _plan(self, view: View | None) -> Plan:
         return Plan(self.facts, view, self.least_kv_share, but_long=True)

@@ -22,6 +22,7 @@ class Static:
     """
 
     least_kv_share = 0.05
+    elastic = False
 
     def __init__(self, kv: Literal["equal", "rate"] = "equal"):
         if kv not in ("equal", "rate"):

@@ -113,6 +113,14 @@ INSTANCE = np.dtype(
         ("prefilled", "i8"),  # tokens it has computed in prefills
         ("emitted", "i8"),  # output tokens it has produced
         ("contention", "i8"),  # 1024ths of its time that a step loses to others on its GPU
+        ("map_page", "i8"),  # time to map a page of KV memory; 0: all of it is mapped from the start
+        ("unmap_page", "i8"),  # and to unmap one
+        ("page_bytes", "i8"),
+        ("block_bytes", "i8"),
+        ("shown", "i8"),  # blocks it holds, has cached or may take
+        ("pages", "i8"),  # it has mapped
+        ("ready", "i8"),  # that a step may take more without waiting for them to be mapped
+        ("unowned", "i8"),  # of its GPU that hold nothing; beyond, one of another engine's is unmapped first
         ("bar", "f8"),  # nobody who ranks after this is admitted: others on its GPU come first
     ],
     align=True,

@@ -11,6 +11,7 @@ import numpy as np
 from replay.simulation.compiled import compiled
 from replay.simulation.jumps import blocks_for, needed, steps_alike
 from replay.simulation.latency import decode_line, mixed_attention, prefill_attention, sum_of
+from replay.simulation.mapping import mapped_meanwhile, mapping_time, pages_mapped
 from replay.simulation.memory import blocks_of, cached_prefix, claim, freed_by, register, take
 from replay.simulation.notes import (
     AFTER_PREEMPTION,
@@ -330,19 +331,22 @@ def step(settings, latency, state, i, until):
     if tokens == 0 and me.decodes == 0:
         me.begun = NONE
         return
-    steps = np.int64(1)
+    steps, mapping = np.int64(1), mapping_time(me)
     if tokens == 0 and not evicted:
         shortest, longest = _contexts(latency, state, i)
         first, rise, alike = decode_line(latency, me.decodes, kv_read(me), shortest, longest)
-        if not (freed and me.waiting > 0):  # whoever waits may find room in the next step that was not there in this
-            steps = steps_alike(settings, state, i, first, rise, alike, until)
+        # Whoever waits may find room in the next step that was not there in this.
+        if mapping == 0 and not (freed and me.waiting > 0):
+            steps = mapped_meanwhile(settings, state, i, steps_alike(settings, state, i, first, rise, alike, until))
         take(settings, state, i, blocks_for(settings, state, i, steps) - needed(settings, state, i))
         time = sum_of(first, rise, steps)
         me.last_step = first + rise * (steps - 1)
     else:
         time = batch_time(settings, latency, state, i, tokens, priors, attention, complete)
         me.last_step = time
-    time += time * me.contention // WHOLE
+    time += time * me.contention // WHOLE + mapping
+    me.last_step += mapping
+    me.pages = max(me.pages, pages_mapped(me))
     me.clock += time
     if settings.ahead == 1:
         me.begun = me.clock - me.last_step - me.last_step * me.contention // WHOLE

@@ -1,7 +1,10 @@
 """The laws of DESIGN.md section 6, for clusters: whatever a placement does, nothing is lost and memory is conserved."""
 
+from typing import Any
+
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +21,8 @@ from replay.simulation.hardware import gpu_preset, kv_blocks, model_preset
 from replay.simulation.setup import Limits
 from tests.replay.clusters import Chaotic, Outcome, cluster_of, replay_on, several
 from tests.replay.simulations import make_trace, simulate
+from toolkit import plugins
+from toolkit.placing import Placement
 
 SCHEDULERS = {"fcfs": FCFS, "edf": EDF, "srpt": SRPT, "las": LAS, "moore-hodgson": MooreHodgson}
 PRESETS = ("llama-3.2-1b", "llama-3.2-3b", "llama-3.1-8b")
@@ -122,3 +127,30 @@ def test_one_model_on_one_gpu_is_the_single_engine(seed: int, rate: float, name:
     limits = Limits(blocks, max_num_seqs=64, max_num_batched_tokens=512)
     single = simulate(trace, SCHEDULERS[name](), limits, served_by("roofline", "h100", "llama-3.1-8b", 1))
     assert replay_on(cluster, trace, Static(), SCHEDULERS[name]()).outcomes.equals(single.outcomes)
+
+
+class Restless:
+    """A placement that never says how long its ticks can be left out."""
+
+    def __init__(self, inside: Placement):
+        self.inside = inside
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "rests":
+            raise AttributeError(name)
+        return getattr(self.inside, name)
+
+
+@pytest.mark.parametrize("name", ["serverlessllm", "qlm", "lru", "muxserve++", "prism", "cost-aware", "oracle"])
+def test_ticks_that_are_left_out_change_nothing(name: str) -> None:
+    cluster = cluster_of(list("abc"), gpus=2 if name == "muxserve++" else 1, weight_bytes=30 * 2**30)
+    trace = several(list("abc"), 60, 0.05, seed=3)
+    spec = f"{name}:window_s=5,cycle_s=1" if name == "prism" else name
+    results = [
+        replay_on(cluster, trace, wrapped(plugins.create("placement", spec)))
+        for wrapped in (lambda placement: placement, Restless)
+    ]
+    left, asked = results
+    assert left.outcomes.equals(asked.outcomes)
+    assert left.events.equals(asked.events)
+    assert left.driver.decisions < 0.8 * asked.driver.decisions

@@ -27,6 +27,7 @@ class Scripted:
     on_demand: bool = False
     interval_s: float = 0.5
     arbitrates: bool = False
+    elastic: bool = False
 
     def begin(self, facts: Facts) -> tuple[Action, ...]:
         self.facts = facts
@@ -284,3 +285,41 @@ def test_a_load_that_comes_after_all_have_asked_in_vain_is_not_before_they_came(
     ended = replay_on(cluster_of(["a"]), requests((5.0, "a", 100, 10)), reluctant).outcomes
     assert ended["status"].to_list() == ["ok"]
     assert ended["start_s"][0] > 5.0
+
+
+MAPPED_S, UNMAPPED_S = 230.5e-6, 26e-6  # a page of 2 MiB: a block of 16 tokens of the 8B model
+
+
+def elastic(*requests_: tuple[float, str, int, int], models: str = "a", **given: object) -> dict[bool, pl.DataFrame]:
+    """Outcomes by whether KV memory is mapped page by page."""
+    cluster, trace = cluster_of(list(models), **given), requests(*requests_)  # type: ignore[arg-type]
+    there = tuple(Load(m, (0,)) for m in range(len(models)))
+    return {how: replay_on(cluster, trace, Scripted(there, elastic=how)).outcomes for how in (False, True)}
+
+
+def test_a_prefill_waits_for_the_pages_that_no_thread_has_ready() -> None:
+    ended = elastic((0.0, "a", 500, 100))
+    more = ended[True]["first_token_s"][0] - ended[False]["first_token_s"][0]
+    assert more == pytest.approx((32 - 10) * MAPPED_S, abs=1e-9)
+    later = ended[True]["finish_s"][0] - ended[False]["finish_s"][0]
+    assert later == pytest.approx(more, abs=1e-9), "a page every 16 steps is ready"
+
+
+def test_pages_that_are_mapped_already_cost_nothing() -> None:
+    ended = elastic((0.0, "a", 100, 100), sharing=Sharing(ready_pages=7))
+    assert ended[True]["finish_s"].to_list() == ended[False]["finish_s"].to_list()
+
+
+def test_what_an_engine_frees_it_unmaps_after_the_step() -> None:
+    limits = EngineLimits(max_num_seqs=1, max_num_batched_tokens=512, prefix_caching=False)
+    ended = elastic((0.0, "a", 160, 2), (0.0, "a", 16, 2), limits=limits)
+    more = ended[True]["start_s"][1] - ended[False]["start_s"][1]
+    assert more == pytest.approx(MAPPED_S + 11 * UNMAPPED_S, abs=1e-9), "10 of 11 pages were ready"
+
+
+def test_a_page_under_the_cache_of_another_model_is_unmapped_first() -> None:
+    share = (2 * 100e6 + 30.5 * 2**21) / 85_899_345_920
+    tight = {"weight_bytes": 100e6, "sharing": Sharing(memory_share=share, reserve_bytes=0)}
+    ended = elastic((0.0, "a", 320, 1), (9.0, "b", 320, 1), models="ab", **tight)
+    more = (ended[True]["finish_s"] - ended[False]["finish_s"]).to_list()
+    assert more == pytest.approx([10 * MAPPED_S, 10 * MAPPED_S + 10 * UNMAPPED_S], abs=1e-9)
