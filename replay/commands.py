@@ -43,7 +43,7 @@ ROUTINGS = ("round-robin", "least-loaded", "prefix-aware", "vllm-dp")
     "--slo-scale",
     type=(click.FloatRange(min=0, min_open=True), click.FloatRange(min=0, min_open=True)),
     metavar="TTFT TPOT",
-    help="On a cluster, objectives are each model's P95 on GPUs of its own times these.",
+    help="On a cluster, objectives are each model's P95 on GPUs of its own, at load 1, times these.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the runs, one below it for each scheduler.")
 @click.option("--resume", type=click.Path(path_type=Path), help="Finish the unfinished runs in this folder.")

@@ -2,7 +2,7 @@
 
 import shlex
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -101,9 +101,17 @@ def resume(folder: Path) -> bool:
         _check_same(trace, group[0])
         engines = build_engines(options)
         jobs = [_job(run, engines) for run in group]
+        _say_what_starts_over(group, jobs)
         requests = ramped(replayable(trace, options["session_gap_s"]), options.get("ramp_s"))
         finished &= _run(requests, trace, jobs)
     return finished
+
+
+def _say_what_starts_over(runs: Iterable[Run], jobs: Iterable[Job]) -> None:
+    for run, job in zip(runs, jobs, strict=True):
+        why = getattr(job.engine, "starts_over", None)
+        if why is not None:
+            click.echo(f"{printable(str(run.path))}: starts over: {why}", err=True)
 
 
 def _job(run: Run, engines: Mapping[str | None, Engine]) -> Job:

@@ -11,7 +11,7 @@ import polars as pl
 
 from toolkit import plugins, specs
 from toolkit.errors import SettingFailure
-from toolkit.placing import ABSENT, READY, Action, Evict, Facts, Load, Migrate, Offload, Resize, View
+from toolkit.placing import ABSENT, READY, Action, Evict, Facts, Load, Migrate, Offload, Resize, View, Wait
 from toolkit.runs import Run, RunWriter
 from toolkit.scheduler_contract import check_documentation
 from toolkit.schema import TRACE, conform
@@ -57,7 +57,7 @@ class Watched:
 
     def _check_actions(self, actions: Sequence[Action]) -> None:
         for action in actions:
-            assert isinstance(action, Load | Evict | Migrate | Resize | Offload), f"{action!r} is no action"
+            assert isinstance(action, Load | Evict | Migrate | Resize | Offload | Wait), f"{action!r} is no action"
 
     def _check_room(self, view: View) -> None:
         """What stands on each GPU, counted model by model, is within its memory and no more than the view says."""

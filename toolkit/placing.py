@@ -14,7 +14,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Why = Literal["begin", "tick", "miss", "loaded", "idle", "memory"]
 
-ABSENT, LOADING, READY, LEAVING = range(4)  # View.state of a model's engine
+# Where a model's engine is: without weights, being loaded, serving, ending what runs while another serves (which a view
+# shows as READY, the model's other engine being so).
+ABSENT, LOADING, READY, LEAVING = range(4)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,14 @@ class Offload:
     resident: float
 
 
-Action = Load | Evict | Migrate | Resize | Offload
+@dataclass(frozen=True)
+class Wait:
+    """Let requests wait that find no memory (the answer to a memory call): until something else is done, a load ends or
+    the next tick comes. Then the placement is asked again.
+    """
+
+
+Action = Load | Evict | Migrate | Resize | Offload | Wait
 
 
 @dataclass(frozen=True)
@@ -139,7 +148,7 @@ class Placement(Protocol):
         """What to do now. Called at each tick; when a request arrives for a model that is nowhere resident (miss), once
         per request until one is loading; when a model is ready (loaded); when a model has nothing left to do while
         another one waits to be loaded (idle); and when a model cannot serve its next request because of what else lives
-        on its GPUs (memory).
+        on its GPUs (memory). Who does nothing then, not even Wait, has that request rejected.
 
         Weights that do not fit beside the others are refused with the arithmetic; KV memory gives way to them.
         """

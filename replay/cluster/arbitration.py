@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from replay.cluster.state import READY
 from replay.simulation.compiled import called
 from replay.simulation.heaps import pop, push
 from replay.simulation.reorder import ORDERED, STRIDE, give_ranks_back
 from replay.simulation.state import NONE
+from toolkit.placing import READY
 
 
 @called

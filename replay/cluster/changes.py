@@ -4,12 +4,12 @@ import numpy as np
 
 from replay.cluster.moves import sleep, wake
 from replay.cluster.pages import drop_cache, drop_caches, settle, show
-from replay.cluster.state import ABSENT
 from replay.simulation.compiled import called, compiled, entry
 from replay.simulation.memory import unpark
 from replay.simulation.places import end, preempt, victim
 from replay.simulation.queues import forget_turn, head, join, leave
 from replay.simulation.state import NONE, REJECTED
+from toolkit.placing import ABSENT
 
 CLEAR, MAKE_ROOM, SQUEEZE, MOVE_QUEUE, GIVE_UP, ROUSE = range(6)
 

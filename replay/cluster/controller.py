@@ -16,11 +16,11 @@ from replay.cluster.changes import CLEAR, MAKE_ROOM, MOVE_QUEUE, ROUSE, SQUEEZE,
 from replay.cluster.events import EventLog
 from replay.cluster.hosting import Hosting
 from replay.cluster.machine import Method
-from replay.cluster.state import ABSENT, LEAVING, LOADING, READY, Pool
+from replay.cluster.state import Pool
 from replay.cluster.tables import TableBook
 from replay.simulation.state import F64, FINISHED, I64, NEVER, PS, REJECTED, Records, State
 from toolkit.errors import SettingFailure
-from toolkit.placing import Action, Evict, Load, Migrate, Offload, Resize
+from toolkit.placing import ABSENT, LEAVING, LOADING, READY, Action, Evict, Load, Migrate, Offload, Resize
 
 
 class Stay(NamedTuple):
@@ -101,7 +101,7 @@ class Controller:
                 self._migrate(action, now)
             elif isinstance(action, Resize):
                 self._resize(action, now)
-            else:
+            elif isinstance(action, Offload):
                 self._offload(action, now)
         self._change(ROUSE, 0, 0, now)
 

@@ -16,7 +16,7 @@ from replay.cluster.hosting import Hosting
 from replay.cluster.machine import METHODS, Method
 from replay.cluster.moves import advance
 from replay.cluster.outcomes import outcomes_frame, preemptions_frame, timeline_frame
-from replay.cluster.state import ABSENT, EMPTIED, LOADING, MISSED, STUCK
+from replay.cluster.state import EMPTIED, MISSED, STUCK
 from replay.cluster.tables import TableBook
 from replay.cluster.views import facts_of, view_of
 from replay.simulation.driver import BITE, MOVES_A_QUESTION, OUTCOMES_A_PART
@@ -28,7 +28,7 @@ from replay.simulation.sessions import think_times
 from replay.simulation.state import ASKS, EVENT_ROWS, MORE, NEVER, NEVER_PLACED, NO_ROOM_BESIDE, NONE, PAUSED, PS
 from replay.simulation.warming import announced
 from toolkit.errors import SettingFailure, nearest
-from toolkit.placing import Placement, Why
+from toolkit.placing import ABSENT, LOADING, Action, Placement, Wait, Why
 from toolkit.protocols import Scheduler, ServiceCosts, Watch
 from toolkit.runs import RunWriter
 from toolkit.traces import TraceInfo
@@ -49,6 +49,7 @@ class ClusterDriver:
     every: int  # picoseconds between ticks; NEVER: none
     tick: int = 0
     idle_ticks: int = 0
+    steps: int = 0  # taken by all engines up to the last tick
     cpu_s: float = 0.0
     decisions: int = 0
     deciding_s: float = 0.0
@@ -165,12 +166,16 @@ class ClusterDriver:
 
     def _decide(self, why: Why, model: int, now: int) -> int:
         """Ask the placement and do what it says; how many things that were."""
+        actions = self._answer(why, model, now)
+        self.controller.apply(actions, now)
+        return len(actions)
+
+    def _answer(self, why: Why, model: int, now: int) -> list[Action]:
         began = time.perf_counter()
         actions = list(self.placement.decide(view_of(self.controller, now, why, model)))
         self.deciding_s += time.perf_counter() - began
         self.decisions += 1
-        self.controller.apply(actions, now)
-        return len(actions)
+        return actions
 
     def _paused(self, now: int) -> None:
         c = self.controller
@@ -180,11 +185,12 @@ class ClusterDriver:
         for m in c.finish_loads(now):
             self._decide("loaded", m, now)
         if self.tick <= now:
+            moved = self._has_moved(now)
             acted = self._decide("tick", NONE, now)
             self.tick = now + self.every
             if not acted and self._all_rest():
                 self.tick += self._left_out(now) * self.every
-            waits_only = not acted and not c.pending and self._nothing_moves()
+            waits_only = not (acted or moved or c.pending or self._next_arrival() < NEVER)
             self.idle_ticks = self.idle_ticks + 1 if waits_only else 0
             if self.idle_ticks > IDLE_TICKS:
                 self._give_up_all(now)
@@ -214,12 +220,12 @@ class ClusterDriver:
         until = min(self._next_arrival(), round(min(until_s, FAR_S) * PS) - CLOSE)
         return max(0, (until - now) // self.every - 1)
 
-    def _nothing_moves(self) -> bool:
-        c = self.controller
+    def _has_moved(self, now: int) -> bool:
+        """Whether an engine has stepped since the last tick or is in the middle of a step, or a turn is to come."""
+        c, before = self.controller, self.steps
+        self.steps = int(c.instances["steps"].sum())
         world = c.state.world[0]
-        return bool(
-            c.cluster["awake"][0] == 0 and world.next_open >= len(self.hosting.trace) and world.released == NONE
-        )
+        return self.steps > before or world.released != NONE or bool((c.instances["clock"] > now).any())
 
     def _emptied(self, now: int) -> None:
         c = self.controller
@@ -229,8 +235,13 @@ class ClusterDriver:
             self._decide("idle", NONE, now)
 
     def _stuck(self, e: int, now: int) -> None:
+        """Nobody at an engine can go on: it waits until something is done, or the first of its queue is given up."""
         c = self.controller
-        if not self._decide("memory", int(c.engines["model"][e]), now) and c.instances["waiting"][e]:
+        actions = self._answer("memory", int(c.engines["model"][e]), now)
+        if actions and all(isinstance(action, Wait) for action in actions):
+            return
+        c.apply(actions, now)
+        if not actions and c.instances["waiting"][e]:
             change(c.settings, c.state, c.pool, GIVE_UP, e, NO_ROOM_BESIDE, now)
         c.apply([], now)
 

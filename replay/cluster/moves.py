@@ -9,7 +9,7 @@ import numpy as np
 from replay.cluster.arbitration import ask_together, asks_together, take_answer_together
 from replay.cluster.pages import foresee, serves, settle, show
 from replay.cluster.sharing import neighbours_running, next_beside, set_bar
-from replay.cluster.state import ABSENT, EMPTIED, LEAVING, MISSED, STUCK, latency_of
+from replay.cluster.state import EMPTIED, MISSED, STUCK, latency_of
 from replay.simulation.compiled import called, compiled, entry
 from replay.simulation.core import next_arrival, why_not
 from replay.simulation.heaps import heap_add, heap_move, heap_remove, pop
@@ -18,6 +18,7 @@ from replay.simulation.places import end, enqueue
 from replay.simulation.queues import next_turn, take_turns
 from replay.simulation.state import ASKS, ENDED, MORE, NEVER, NONE, PAUSED, PS, REJECTED
 from replay.simulation.steps import step
+from toolkit.placing import ABSENT, LEAVING
 
 
 @compiled

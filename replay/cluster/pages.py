@@ -8,10 +8,10 @@ fill (kvcached prefers partly filled pages; what a long life scatters is not mod
 
 import numpy as np
 
-from replay.cluster.state import LEAVING, READY
 from replay.simulation.compiled import called, compiled
 from replay.simulation.memory import take
 from replay.simulation.state import NEVER
+from toolkit.placing import LEAVING, READY
 
 
 @compiled

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from replay.cluster.hosting import Hosting
-from replay.cluster.state import ABSENT, CLUSTER, ENGINE, GPU, MODEL, SAMPLE_COLUMNS, Pool
+from replay.cluster.state import CLUSTER, ENGINE, GPU, MODEL, SAMPLE_COLUMNS, Pool
 from replay.simulation import setup
 from replay.simulation.policies import Policy
 from replay.simulation.state import I32, I64, NEVER, PS, SAMPLE_ROWS, SETTINGS, WHOLE, Records, State
+from toolkit.placing import ABSENT
 
 SAMPLES = 200_000  # timeline rows of a whole replay, about
 SLOTS = 2  # engines a model has: one serves, the other is where it migrates to
@@ -43,9 +44,7 @@ def shared_blocks(hosting: Hosting, hash_tokens: int) -> tuple[I32, I64, I64]:
     return (dense - starts[owner]).astype(np.int32), bounds, counts
 
 
-def first_state(
-    hosting: Hosting, policy: Policy, think: I64, blocks: tuple[I32, I64, I64], *, elastic: bool
-) -> State:
+def first_state(hosting: Hosting, policy: Policy, think: I64, blocks: tuple[I32, I64, I64], *, elastic: bool) -> State:
     """Nothing has arrived yet, and no engine has memory; `elastic`: it is mapped page by page."""
     numbers, bounds, distinct = blocks
     engines = SLOTS * len(hosting.replicas)

@@ -3,11 +3,11 @@
 import numpy as np
 
 from replay.cluster.pages import serves, show
-from replay.cluster.state import READY
 from replay.simulation.compiled import called, compiled
 from replay.simulation.queues import head
 from replay.simulation.state import NEVER, NONE
 from replay.simulation.steps import fits
+from toolkit.placing import READY
 
 
 @compiled

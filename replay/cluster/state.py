@@ -14,8 +14,6 @@ from replay.simulation.latency import Latency
 from replay.simulation.state import I32, I64, Records
 from toolkit.errors import SettingFailure
 
-# Where an engine is (ENGINE.status): without weights, being loaded, serving, ending what runs while another serves.
-ABSENT, LOADING, READY, LEAVING = range(4)
 # Why the core stopped, beyond state.ENDED … ASKS: a request came for an absent model; an engine has nothing left to do;
 # an engine cannot serve anybody and nothing that runs beside it will change that.
 MISSED, EMPTIED, STUCK = range(4, 7)
@@ -25,7 +23,7 @@ SAMPLE_COLUMNS = 9  # time, stay, queue, running, blocks held, batch tokens, ste
 ENGINE = np.dtype(
     [
         ("model", "i8"),
-        ("status", "i8"),
+        ("status", "i8"),  # toolkit.placing: ABSENT … LEAVING
         ("table", "i8"),  # its latency model's row of the stacked tables
         ("block_bytes", "i8"),
         ("limit", "i8"),  # most pages it may hold

@@ -8,10 +8,8 @@ from replay.cluster.controller import Controller
 from replay.cluster.hosting import Hosting
 from replay.cluster.machine import Method
 from replay.cluster.setup import SLOTS
-from replay.cluster.state import ABSENT, LOADING
 from replay.simulation.state import F64, I64, PS, WAITING
-from toolkit import placing
-from toolkit.placing import Facts, View, Why
+from toolkit.placing import ABSENT, READY, Facts, View, Why
 from toolkit.protocols import ServiceCosts
 
 
@@ -65,8 +63,7 @@ def view_of(controller: Controller, now: int, why: Why, model: int) -> View:
     """What stands at `now`."""
     engines, instances, models = controller.engines, controller.instances, controller.models
     at = models["engine"].copy()
-    shown = {ABSENT: placing.ABSENT, LOADING: placing.LOADING}
-    status = np.array([shown.get(int(s), placing.READY) for s in engines["status"][at]])
+    status = np.minimum(engines["status"][at], READY)
     moving = engines["status"][at ^ 1] != ABSENT
     counts = ("waiting", "running", "prefilled", "emitted")
     both = {name: instances[name].reshape(-1, SLOTS).sum(axis=1) for name in counts}

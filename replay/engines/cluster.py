@@ -1,7 +1,9 @@
 """The simulated engine of a whole cluster: several models a GPU, under a placement."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +14,27 @@ from replay.cluster.hosting import Hosting
 from replay.cluster.load import baselines, utilisation, with_objectives
 from replay.cluster.mapping import mapped
 from replay.cluster.spec import Cluster, load_cluster
+from replay.session import replayable
+from replay.shaping import ramped
 from replay.simulation.sensitivity import SCALES, quantile_rows
 from toolkit import plugins
 from toolkit.protocols import Scheduler, Watch
 from toolkit.runs import RunWriter
+from toolkit.trace_options import open_trace
 from toolkit.traces import TraceInfo
+
+Requests = tuple[pl.DataFrame, TraceInfo]
 
 
 class ClusterEngine:
     """GPUs that hold several models in virtual time: elastic KV pages, loads, evictions and migrations by a placement.
 
     `placement` is a spec (NAME:key=value,…). With `slo_scale`, objectives are each model's P95 TTFT and TPOT on GPUs of
-    its own times these two. A replay that is resumed starts over: placements keep a memory of their
-    own.
+    its own times these two; they are measured with the requests that `unscaled` gives, where it is given, else with
+    those that are replayed.
     """
+
+    starts_over = "a placement's memory is not saved, and a simulated replay is soon done"
 
     def __init__(
         self,
@@ -35,9 +44,10 @@ class ClusterEngine:
         jump: bool = True,
         band: bool = True,
         slo_scale: tuple[float, float] | None = None,
+        unscaled: Callable[[], Requests] | None = None,
     ):
         self.cluster, self.placement, self.closed, self.jump, self.band = cluster, placement, closed, jump, band
-        self.slo_scale = slo_scale
+        self.slo_scale, self.unscaled = slo_scale, unscaled
         plugins.create("placement", placement)
 
     def describe(self) -> dict[str, Any]:
@@ -60,7 +70,8 @@ class ClusterEngine:
         """Replay `trace` into the run folder. True when finished."""
         served, left_out = mapped(self.cluster, trace)
         if self.slo_scale is not None:
-            found = baselines(self.cluster, served, info)
+            alone, about = self.unscaled() if self.unscaled else (trace, info)
+            found = baselines(self.cluster, mapped(self.cluster, alone)[0], about)
             served = with_objectives(self.cluster, served, found, *self.slo_scale)
         hosting, untouched = Hosting(self.cluster, served), copy.deepcopy(scheduler)
         writer.truncate({})
@@ -95,4 +106,11 @@ def from_options(options: dict[str, Any], placement: str) -> ClusterEngine:
         closed=options["sessions"] == "closed",
         band=options["band"],
         slo_scale=options["slo_scale"],
+        unscaled=partial(_unscaled, options) if options["scale_load"] not in (None, 1.0) else None,
     )
+
+
+def _unscaled(options: dict[str, Any]) -> Requests:
+    """The requests that the options select, each once."""
+    trace = open_trace([Path(path) for path in options["traces"]], {**options, "scale_load": 1.0})
+    return ramped(replayable(trace, options["session_gap_s"]), options.get("ramp_s")), trace.info

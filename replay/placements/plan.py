@@ -6,7 +6,21 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.placing import ABSENT, LOADING, READY, Action, Evict, Facts, Floats, Load, Migrate, Offload, Resize, View
+from toolkit.placing import (
+    ABSENT,
+    LOADING,
+    READY,
+    Action,
+    Evict,
+    Facts,
+    Floats,
+    Load,
+    Migrate,
+    Offload,
+    Resize,
+    View,
+    Wait,
+)
 
 Mask = NDArray[np.bool_]
 Places = tuple[int, ...]
@@ -92,6 +106,9 @@ class Plan:
         self.weights[list(self.gpus[m])] += self.facts.weight_bytes[m] * (resident - self.resident[m])
         self.resident[m] = resident
 
+    def wait(self) -> None:
+        self.actions.append(Wait())
+
     def _weigh(self, m: int, gpus: Places, resident: float) -> None:
         self.weights[list(gpus)] += self.facts.weight_bytes[m] * resident
         self.here[list(gpus), m] = True
@@ -165,9 +182,14 @@ def short(plan: Plan, view: View) -> Mask:
 
 
 def relieve(plan: Plan, view: View) -> None:
-    """Answer a `memory` call: evict one that does nothing beside the model, the least recently used first."""
-    beside = plan.here[list(plan.gpus[view.model])].any(axis=0) & plan.evictable & (view.running == 0)
+    """Answer a `memory` call: evict one that does nothing beside the model, the least recently used first.
+
+    While there is none but one is on its way, the request waits until that has come.
+    """
+    beside: Mask = plan.here[list(plan.gpus[view.model])].any(axis=0)
     beside[view.model] = False
-    resting = np.flatnonzero(beside).tolist()
+    resting = np.flatnonzero(beside & plan.evictable & (view.running == 0)).tolist()
     if resting:
         plan.evict(min(resting, key=lambda o: (view.waiting[o] > 0, view.last_active_s[o], o)))
+    elif (beside & ((plan.state == LOADING) | plan.moving)).any():
+        plan.wait()

@@ -17,7 +17,7 @@ def _none(me):
 
 @compiled
 def pages_mapped(me):
-    """Pages that an engine's blocks fill, with those taken since it was shown what it may take; 0 where it maps none."""
+    """Pages that an engine's blocks fill, those taken since it was shown what it may take too; 0 where it maps none."""
     return np.int64(0) if _none(me) else ((me.shown - me.idle) * me.block_bytes + me.page_bytes - 1) // me.page_bytes
 
 

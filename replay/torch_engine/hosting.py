@@ -14,7 +14,7 @@ import numpy as np
 from replay.torch_engine.engine import Engine
 from replay.torch_engine.notes import Notes
 from toolkit.errors import SettingFailure
-from toolkit.placing import ABSENT, LOADING, READY, Action, Evict, Load, Resize
+from toolkit.placing import ABSENT, LOADING, READY, Action, Evict, Load, Resize, Wait
 
 
 class Hosting:
@@ -36,6 +36,8 @@ class Hosting:
     def check(self, action: Action) -> None:
         """Refuse what one device with whole models cannot do."""
         whole = not isinstance(action, Load) or action.resident == 1.0
+        if isinstance(action, Wait):
+            return
         if not isinstance(action, Load | Evict | Resize) or not whole:
             kind = "keeps layers on the host" if isinstance(action, Load) else f"says {type(action).__name__.lower()}"
             raise self._wrong(action.model, f"{kind}, which --engine transformers does not do, of model")

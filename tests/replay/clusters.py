@@ -11,7 +11,7 @@ from replay.cluster.hosting import Hosting
 from replay.cluster.spec import Cluster, EngineLimits, GPUs, Hosted, Sharing
 from replay.schedulers.fcfs import FCFS
 from tests.replay.simulations import Collected, Unwatched, make_trace
-from toolkit.placing import ABSENT, READY, Action, Evict, Facts, Load, Migrate, Offload, Placement, Resize, View
+from toolkit.placing import ABSENT, READY, Action, Evict, Facts, Load, Migrate, Offload, Placement, Resize, View, Wait
 from toolkit.protocols import Scheduler
 from toolkit.traces import TraceInfo
 
@@ -80,6 +80,8 @@ class Chaotic:
         return []
 
     def decide(self, view: View) -> list[Action]:
+        if view.why == "memory" and self.rng.random() < 0.5:
+            return [Wait()]
         models = self.rng.permutation(len(self.facts.models))
         for m in [view.model, *models.tolist()] if view.model >= 0 else models.tolist():
             action = self._about(view, int(m))

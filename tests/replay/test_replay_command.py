@@ -75,10 +75,14 @@ def test_the_command_in_the_run_repeats_it(trace_file, tmp_path):
     assert a.equals(b)
 
 
-def test_the_command_of_a_run_on_a_cluster_repeats_it(trace_file, tmp_path):
-    cluster = tmp_path / "cluster.yaml"
+@pytest.fixture
+def cluster(tmp_path):
     models = ", ".join(f"{{name: m{n}, preset: llama-3.2-1b}}" for n in range(3))
-    cluster.write_text(f"gpus: [{{type: h100, count: 2}}]\nmodels: [{models}]\n")
+    (tmp_path / "cluster.yaml").write_text(f"gpus: [{{type: h100, count: 2}}]\nmodels: [{models}]\n")
+    return tmp_path / "cluster.yaml"
+
+
+def test_the_command_of_a_run_on_a_cluster_repeats_it(trace_file, cluster, tmp_path):
     given = ["--cluster", cluster, "--placement", "lru", "--slo-scale", 5, 2, "--no-band", "--out", tmp_path / "a"]
     done = run(trace_file, *given)
     assert done.exit_code == 0, done.output
@@ -89,6 +93,31 @@ def test_the_command_of_a_run_on_a_cluster_repeats_it(trace_file, tmp_path):
     assert run(*again[2:]).exit_code == 0
     second = next(iter(find_runs([tmp_path / "b"])))
     assert second.table("outcomes").collect().equals(first.table("outcomes").collect())
+
+
+def test_objectives_by_scale_are_of_the_trace_at_its_own_load(trace_file, cluster, tmp_path):
+    given = [trace_file, "--cluster", cluster, "--slo-scale", 5, 2, "--no-band"]
+    objectives = []
+    for load in (1, 3):
+        done = run(*given, "--scale-load", load, "--out", tmp_path / str(load))
+        assert done.exit_code == 0, done.output
+        outcomes = Run.open(tmp_path / str(load) / "static-fcfs").table("outcomes").collect()
+        assert len(outcomes) == 200 * load
+        objectives.append(set(outcomes.select("model", "slo_ttft_s", "slo_tpot_s").iter_rows()))
+    assert len(objectives[0]) == 3
+    assert objectives[0] == objectives[1]
+
+
+def test_a_replay_on_a_cluster_that_is_resumed_says_that_it_starts_over(trace_file, cluster, tmp_path, monkeypatch):
+    from replay import replayer
+
+    monkeypatch.setattr(replayer.Meter, "stopped", lambda self: True)
+    assert run(trace_file, "--cluster", cluster, "--no-band", "--out", tmp_path / "cut").exit_code == 130
+    monkeypatch.undo()
+    resumed = run("--resume", tmp_path / "cut")
+    assert resumed.exit_code == 0, resumed.output
+    assert "static-fcfs: starts over: a placement's memory is not saved" in resumed.output
+    assert Run.open(tmp_path / "cut" / "static-fcfs").finished
 
 
 def test_a_second_run_in_the_same_folder_is_refused(trace_file, tmp_path):
