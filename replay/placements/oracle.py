@@ -37,7 +37,7 @@ class Oracle:
         hold_s: float = 5.0,
         cycle_s: float = 0.5,
         least_kv_share: float = 0.05,
-        arbitrates: bool = True,
+        arbitrates: bool = False,
     ):
         self.horizon_s, self.hold_s, self.interval_s, self.least_kv_share = horizon_s, hold_s, cycle_s, least_kv_share
         self.arbitrates = arbitrates

@@ -186,8 +186,8 @@ def relieve(plan: Plan, view: View) -> None:
 
     While there is none but one is on its way, the request waits until that has come.
     """
-    beside: Mask = plan.here[list(plan.gpus[view.model])].any(axis=0)
-    beside[view.model] = False
+    others = np.arange(len(plan.state)) != view.model
+    beside: Mask = plan.here[list(plan.gpus[view.model])].any(axis=0) & others
     resting = np.flatnonzero(beside & plan.evictable & (view.running == 0)).tolist()
     if resting:
         plan.evict(min(resting, key=lambda o: (view.waiting[o] > 0, view.last_active_s[o], o)))
