@@ -273,8 +273,18 @@ def _line(writer: RunWriter) -> str:
     rho = f"{info['utilisation']:.2f}" if info["utilisation"] is not None else "unknown"
     return (
         f"{writer.path}: {info['requests']:,} requests, {info['steps']:,} steps, {info['preemptions']:,} preemptions, "
-        f"load ρ {rho}, simulated in {info['simulation_cpu_s']:.2f} s"
+        f"load ρ {rho}, simulated in {info['simulation_cpu_s']:.2f} s{_not_served(writer.path)}"
     )
+
+
+def _not_served(path: Path) -> str:
+    """How many requests did not end well, and the commonest reason."""
+    failed = Run.open(path).table("outcomes").filter(pl.col("status") != "ok")
+    why = failed.group_by("status", "error").len().sort("len", "error", descending=True).collect()
+    if why.is_empty():
+        return ""
+    status, error, _ = why.row(0)
+    return f"; {why['len'].sum():,} not served ({status}: {error})"
 
 
 def _alike(runs: Sequence[Run]) -> list[list[Run]]:

@@ -17,12 +17,12 @@ from replay.engines.transformers import Transformers
 from replay.engines.transformers_rules import Ruled
 from replay.engines.transformers_tables import events_frame, outcomes_frame, timeline_frame
 from replay.http.verdict import lengths_kept, quantiles, statuses
+from replay.planning.jobs import Job
 from replay.simulation.policies import tell
 from replay.simulation.sessions import think_times
 from replay.torch_engine.costs import Costs, measured
 from replay.torch_engine.device import Device
 from replay.torch_engine.house import House
-from replay.torch_engine.jobs import Job
 from replay.torch_engine.model import Model, build
 from replay.torch_engine.placed import facts_of
 from toolkit import plugins

@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from replay.planning.jobs import INFINITE, Job
+from replay.planning.rules import Rules
 from replay.simulation.policies import Policy, checked_ranks, curve_of, observes, offsets_of, orders
 from replay.simulation.state import NEVER, PS
-from replay.torch_engine.jobs import INFINITE, Job
-from replay.torch_engine.rules import Rules
 from toolkit.errors import SettingFailure
 from toolkit.protocols import Scheduler
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from replay.torch_engine.jobs import Job
+from replay.planning.jobs import Job
 from replay.torch_engine.notes import Step
 from toolkit.schema import EVENTS, OUTCOMES
 

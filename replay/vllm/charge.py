@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from replay.engines.transformers_rules import Ruled
+from replay.planning.jobs import INFINITE, Job
+from replay.planning.line import Line
+from replay.planning.rules import Order, Rules
 from replay.simulation.state import PS
-from replay.torch_engine.jobs import INFINITE, Job
-from replay.torch_engine.line import Line
-from replay.torch_engine.rules import Order, Rules
 from replay.vllm import hints
 from toolkit import plugins
 

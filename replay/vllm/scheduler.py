@@ -10,7 +10,7 @@ from vllm.v1.core.sched.request_queue import SchedulingPolicy
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
 
-from replay.torch_engine.jobs import Job
+from replay.planning.jobs import Job
 from replay.vllm import hints
 from replay.vllm.charge import Charge
 from replay.vllm.waiting import Ranked

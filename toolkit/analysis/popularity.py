@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from toolkit.analysis.categories import Categories
 from toolkit.analysis.whole import Whole
 from toolkit.traces import TraceInfo
 
@@ -49,8 +50,9 @@ class Popularity:
 
 def counts(frame: pl.DataFrame, column: str) -> pl.DataFrame:
     """Requests by name."""
-    counted = frame.group_by(column).agg(requests=pl.len().cast(pl.Int64))
-    return counted.with_columns(pl.col(column).cast(pl.String))
+    categories = Categories(frame[column])
+    named = {column: categories.names(), "requests": categories.counted[1]}
+    return pl.DataFrame(named, schema={column: pl.String, "requests": pl.Int64})
 
 
 def shares(parts: pl.DataFrame, column: str) -> pl.DataFrame:
