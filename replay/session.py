@@ -34,7 +34,7 @@ OF_ONE_ENGINE = {
     "preempt_by",
 }  # fmt: skip
 OF_SIMULATIONS = {
-    "gpu", "latency", "tensor_parallel", "prefix_caching", "swap_bytes_per_s", "async_scheduling", "instances",
+    "gpu", "latency", "tensor_parallel", "swap_bytes_per_s", "async_scheduling", "instances",
     "routing", "expert_parallel", "batch_size", "batch_wait_s", "idle_poll_s",
 }  # fmt: skip
 REAL = ("openai", "transformers")

@@ -41,6 +41,7 @@ def from_options(options: dict[str, Any], placement: str) -> Transformers:
         max_num_seqs=given.max_num_seqs,
         max_num_batched_tokens=given.max_num_batched_tokens,
         max_model_len=given.max_model_len,
+        prefix_caching=given.prefix_caching,
         swap=given.swap,
     )
     return Transformers(

@@ -35,7 +35,7 @@ def _row(job: Job) -> tuple[Any, ...]:
         job.times[0] if job.times and served else None,
         job.finish_s if served else None,
         job.prompt or None,
-        0 if served else None,
+        job.cached if served else None,
         job.produced if served else None,
         job.preemptions,
         job.preempted_s if served else None,
