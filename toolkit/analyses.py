@@ -3,20 +3,23 @@
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
 from toolkit import plugins
+from toolkit.analysis.whole import Whole
 from toolkit.errors import InputFailure, SettingFailure, nearest
 from toolkit.protocols import Analysis
 from toolkit.schema import OUTCOMES, TABLES
-from toolkit.traces import Trace
+from toolkit.traces import Trace, TraceInfo
 
 Tables = dict[str, dict[str, pl.DataFrame]]  # analysis -> table -> frame, as docs/analyses.md lists them
 CATEGORIES = ("model", "tenant", "tier", "kind", "status")  # few distinct values: grouped by number instead of by text
-TOGETHER_ROWS = 20_000_000  # from here on memory counts more than time: one analysis after the other
+TOGETHER_ROWS = 20_000_000  # from here on memory counts more than time: what needs all rows runs one after the other
+SLICE_ROWS = 2**22  # requests that an analysis is asked about at once
 ON_REQUEST = ("groups", "drift", "clients")  # cost more than all the others, so they run only when asked for
 
 Asked = Mapping[str, Mapping[str, Any]]  # the analyses on request that were asked for -> their parameters
@@ -35,15 +38,33 @@ def analyse(trace: Trace, asking: Callable[[str], None] = lambda name: None, ask
     def answer(name: str) -> dict[str, pl.DataFrame]:
         asking(name)
         question = questions[name]
-        return question.run(frames[question.table].select(question.columns), trace.info)
+        frame = frames[question.table]
+        return answered(question, pl.DataFrame([frame[column] for column in question.columns]), trace.info)
 
     # Those on request use both cores or much memory by themselves.
-    alone = [name for name in questions if name in ON_REQUEST or frames["trace"].height >= TOGETHER_ROWS]
+    alone = [name for name, question in questions.items() if name in ON_REQUEST or _is_heavy(question, frames)]
     answers = {name: answer(name) for name in alone}
     others = [name for name in questions if name not in answers]
     with ThreadPoolExecutor(2) as crew:
         answers |= zip(others, crew.map(answer, others), strict=True)
     return {name: answers[name] for name in questions}
+
+
+def answered(question: Any, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
+    """Its tables; one that can be asked part by part is asked so, and needs memory for one part at a time."""
+    if not hasattr(question, "partial") or frame.height <= SLICE_ROWS:
+        answer: dict[str, pl.DataFrame] = question.run(frame, info)
+        return answer
+    whole = Whole.of(frame["arrival_s"], info) if "arrival_s" in question.columns else Whole(info, frame.height)
+    parts = list(frame.iter_slices(SLICE_ROWS))
+    if hasattr(question, "glance"):
+        whole = replace(whole, seen=[question.glance(part) for part in parts])
+    answer = question.finish([question.partial(part, whole) for part in parts], whole)
+    return answer
+
+
+def _is_heavy(question: Analysis, frames: Mapping[str, pl.DataFrame]) -> bool:
+    return not hasattr(question, "partial") and frames[question.table].height >= TOGETHER_ROWS
 
 
 def installed(asked: Collection[str] = ()) -> dict[str, Callable[..., Analysis]]:
@@ -69,7 +90,7 @@ def collect(trace: Trace, questions: Mapping[str, Analysis]) -> dict[str, pl.Dat
     lazy = [_narrow(trace.frame, wanted(questions, "trace"))]
     if trace.outcomes is not None:
         lazy.append(_narrow(trace.outcomes, wanted(questions, "outcomes")))
-    collected = [_light(frame) for frame in pl.collect_all(lazy)]
+    collected = [_light(frame) for frame in pl.collect_all(lazy, engine="streaming")]
     return {"trace": collected[0], "outcomes": collected[1] if len(collected) > 1 else OUTCOMES.to_frame()}
 
 
