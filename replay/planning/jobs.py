@@ -34,6 +34,7 @@ class Job:
     # the engine
     tokens: Tokens = field(default_factory=lambda: np.zeros(0, np.int64))  # the prompt's, and room for the output's
     produced: int = 0
+    filling: bool = False  # it has a place, and its prefill has not ended
     computed: int = 0  # tokens whose KV is there, or on the host
     blocks: list[int] = field(default_factory=list)
     names: list[int] = field(default_factory=list)  # of its full blocks, as far as anybody has asked
@@ -66,7 +67,7 @@ class Job:
 
     @property
     def decodes(self) -> bool:
-        return self.produced > 0 and self.to_compute == 1
+        return self.produced > 0 and not self.filling
 
     @property
     def ended(self) -> bool:

@@ -6,7 +6,7 @@ admitted only when all of its prompt has room. So at most one request is in the 
 found by others once the step that computes it has ended.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from replay.planning.jobs import Job, Part
@@ -77,16 +77,15 @@ class Planner:
     def plan(self, now_s: float, allowed: Callable[[Job], bool] = _anybody) -> list[Part]:
         """The next step's batch, with its blocks. `allowed` says who may be admitted."""
         if self.limits.prefill_first:
-            parts = self._fill(now_s, allowed, self.limits.max_num_batched_tokens)
+            parts = self._fill(now_s, allowed, {})
             if parts:
                 return parts
         evicted = self._make_room(now_s)
-        decoding = [(job, job.preemptions) for job in self.running if job.decodes]
-        for job, _ in decoding:
+        decoding = {job: job.preemptions for job in self.running if job.decodes}
+        for job in decoding:
             self.memory.grow(job, 1)
-        budget = self.limits.max_num_batched_tokens - len(decoding)
-        fresh = self._fill(now_s, _nobody if evicted else allowed, budget)
-        return [(job, 1) for job, before in decoding if job.preemptions == before] + fresh
+        fresh = self._fill(now_s, _nobody if evicted else allowed, decoding)
+        return [(job, 1) for job, before in decoding.items() if job.preemptions == before] + fresh
 
     def take_in(self, parts: Sequence[Part], now_s: float) -> list[Job]:
         """The step is over, and its tokens are in the jobs; who has all ends."""
@@ -94,24 +93,25 @@ class Planner:
         for job, count in parts:
             if job.status is not None:
                 continue  # it has ended meanwhile
-            decoded, whole = job.decodes, count == job.to_compute
+            whole = count == job.to_compute
             job.computed += count
             self.memory.share(job)
-            self.prefilled += 0 if decoded else count
+            self.prefilled += count if job.filling else 0
             if whole:
-                self._produced(job, decoded, now_s)
+                self._produced(job, now_s)
             if job.ended:
                 self.end(job, now_s, "ok")
                 ended.append(job)
         return ended
 
-    def _produced(self, job: Job, decoded: bool, now_s: float) -> None:
+    def _produced(self, job: Job, now_s: float) -> None:
         job.produced += 1
         job.times.append(now_s)
         self.emitted += 1
         self.line.served(job, 1)
-        if not decoded:
-            self._starts(job, now_s)
+        if job.filling:
+            job.filling, job.started = False, now_s
+            self.rules.guard(job)
 
     def end(self, job: Job, now_s: float, status: str) -> None:
         """A running request has ended."""
@@ -129,7 +129,7 @@ class Planner:
         """Take a request's place and memory."""
         kept = self._moves.loses(job, why)
         self.memory.release(job)
-        job.computed = job.computed if kept else 0
+        job.computed, job.filling = job.computed if kept else 0, False
         self.running.remove(job)
         job.preemptions += 1
         self.preemptions += 1
@@ -153,26 +153,33 @@ class Planner:
         rank = self.rules.running_rank(job) if job.decodes else job.order
         return rank - self.rules.context_cost * job.computed, job.number
 
-    def _fill(self, now_s: float, allowed: Callable[[Job], bool], budget: int) -> list[Part]:
-        """Use a budget of tokens for prefills: the one under way, then those that wait."""
+    def _fill(self, now_s: float, allowed: Callable[[Job], bool], decoding: Mapping[Job, int]) -> list[Part]:
+        """Use what decoding leaves of the budget for prefills: the one under way, then those that wait.
+
+        Who is displaced for one of them (it had another count of preemptions in `decoding`) needs no token any more.
+        """
         parts: list[Part] = []
-        while budget > 0:
+        while self._left(decoding, parts) > 0:
             job = self._partial() if not parts else None
             if job is None and (job := self._admit(now_s, allowed)) is None:
                 break
-            tokens = min(job.to_compute, budget)
+            tokens = min(job.to_compute, self._left(decoding, parts))
             if not self.memory.has(self.memory.missing(job, tokens)):
                 break
             self.memory.grow(job, tokens)
             parts.append((job, tokens))
-            budget -= tokens
             if tokens < job.to_compute:
                 break
         return parts
 
+    def _left(self, decoding: Mapping[Job, int], parts: Sequence[Part]) -> int:
+        """Tokens that the step has room for."""
+        used = sum(job.preemptions == before for job, before in decoding.items())
+        return self.limits.max_num_batched_tokens - used - sum(tokens for _, tokens in parts)
+
     def _partial(self) -> Job | None:
         """The request whose prefill is under way."""
-        return next((job for job in self.running if not job.decodes), None)
+        return next((job for job in self.running if job.filling), None)
 
     def _make_room(self, now_s: float) -> bool:
         """Preempt until what decodes, and then the prefill under way, has its blocks. Whether somebody lost a place."""
@@ -200,7 +207,7 @@ class Planner:
             return None
         self.line.take(job)
         self.running.append(job)
-        back = job.computed > 0
+        back, job.filling = job.computed > 0, True
         self.memory.begin(job)
         if job.start_s is None:
             job.start_s, job.cached = now_s, job.computed
@@ -208,14 +215,7 @@ class Planner:
             job.preempted_s += now_s - job.left_s
         if back:
             self._moves.regains(job)
-        if job.decodes:
-            self._starts(job, now_s)
         return job
-
-    def _starts(self, job: Job, now_s: float) -> None:
-        """A request decodes from now on."""
-        job.started = now_s
-        self.rules.guard(job)
 
     def _fits(self, job: Job) -> bool:
         """Whether all of a request so far has a place and memory."""
