@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Numbers = NDArray[np.unsignedinteger]
-SLICE = 2**20  # requests that are looked at at once
+SLICE = 2**21  # requests that are looked at at once
 
 
 class Categories:

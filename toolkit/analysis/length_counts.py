@@ -14,6 +14,7 @@ from toolkit.counted import Counted
 Ints = NDArray[np.int64]
 USUAL = 2**14  # lengths below it have a place in the table
 LARGEST_TABLE = 2**21  # places
+UNKNOWN = np.int32(-(2**31))
 
 
 @dataclass(frozen=True)
@@ -25,26 +26,22 @@ class LengthCounts:
     rare: tuple[Ints, Ints, Ints]
 
     @classmethod
-    def of(cls, model: pl.Series, tokens: pl.Series) -> "LengthCounts":
+    def of(cls, model: Categories, tokens: pl.Series) -> "LengthCounts":
         """Count requests whose length is known."""
-        known = tokens.is_not_null() if tokens.null_count() else None
-        model, tokens = (model, tokens) if known is None else (model.filter(known), tokens.filter(known))
-        categories, length = Categories(model), tokens.to_numpy()
-        found, _ = categories.counted
+        length = tokens.fill_null(UNKNOWN).to_numpy()
+        found, _ = model.counted
         width = max(1, min(int(length.max(initial=0)) + 1, USUAL, LARGEST_TABLE // max(1, len(found))))
-        row = np.zeros(categories.most + 1, dtype=np.int64)
+        row = np.zeros(model.most + 1, dtype=np.int64)
         row[found] = np.arange(len(found)) * (width + 1)
         table, rare = np.zeros(len(found) * (width + 1), dtype=np.int64), []
-        for number, own in slices(categories.numbers, length):
-            cell, usual = (
-                row[number],
-                np.minimum(own.view(np.uint32), np.uint32(width)),
-            )  # what is negative is rare, too
-            long = np.flatnonzero(usual == width)
+        for number, own in slices(model.numbers, length):
+            cell = row[number]
+            usual = np.minimum(own.view(np.uint32), np.uint32(width))  # what is negative is rare, too
+            long = np.flatnonzero((usual == width) & (own != UNKNOWN))
             rare.append((cell[long] // (width + 1), own[long].astype(np.int64), np.ones(len(long), dtype=np.int64)))
             cell += usual
             table += np.bincount(cell, minlength=len(table))
-        return cls(tuple(categories.names()), table.reshape(len(found), width + 1)[:, :width], _summed(rare))
+        return cls(tuple(model.names()), table.reshape(len(found), width + 1)[:, :width], _summed(rare))
 
     @classmethod
     def merged(cls, parts: "Sequence[LengthCounts]") -> "LengthCounts":

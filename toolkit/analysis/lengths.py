@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from toolkit import fits
-from toolkit.analysis.categories import SLICE
+from toolkit.analysis.categories import SLICE, Categories
 from toolkit.analysis.length_counts import LengthCounts
 from toolkit.analysis.popularity import counts
 from toolkit.analysis.whole import Whole
@@ -70,8 +70,9 @@ class Lengths:
     def partial(self, frame: pl.DataFrame, whole: Whole) -> Counts:
         """A part's counts and sums."""
         products, rank_products = products_of(_pairs(frame), paired(whole))
-        lengths = {name: LengthCounts.of(frame["model"], frame[name]) for name in TOKENS}
-        return Counts(frame.height, lengths, counts(frame, "model"), products, rank_products)
+        model = Categories(frame["model"])
+        lengths = {name: LengthCounts.of(model, frame[name]) for name in TOKENS}
+        return Counts(frame.height, lengths, counts(model, "model"), products, rank_products)
 
     def finish(self, parts: Sequence[Counts], whole: Whole) -> dict[str, pl.DataFrame]:
         """The tables, from all parts."""
@@ -176,8 +177,9 @@ def _with_interval(products: int, x: Counted, y: Counted) -> tuple[float | None,
 
 def _moments(sample: Counted) -> tuple[int, int]:
     """The exact sum of whole values and that of their squares."""
-    pairs = list(zip(sample.values.astype(np.int64).tolist(), sample.counts.tolist(), strict=True))
-    return sum(v * n for v, n in pairs), sum(v * v * n for v, n in pairs)
+    values = sample.values.astype(np.int64)
+    most, n = int(np.abs(values).max(initial=0)), sample.n
+    return dot(values, sample.counts, most, n), dot(values**2, sample.counts, most**2, n)
 
 
 def histogram(name: str, sample: Counted) -> pl.DataFrame:

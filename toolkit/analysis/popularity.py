@@ -38,7 +38,7 @@ class Popularity:
 
     def partial(self, frame: pl.DataFrame, whole: Whole) -> dict[str, pl.DataFrame]:
         """A part's requests by name, of models and of tenants."""
-        return {column: counts(frame, column) for column in self.columns}
+        return {column: counts(Categories(frame[column]), column) for column in self.columns}
 
     def finish(self, parts: Sequence[dict[str, pl.DataFrame]], whole: Whole) -> dict[str, pl.DataFrame]:
         """The tables, from all parts."""
@@ -48,9 +48,8 @@ class Popularity:
         return {"models": models, "tenants": tenants, "zipf": fitted}
 
 
-def counts(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+def counts(categories: Categories, column: str) -> pl.DataFrame:
     """Requests by name."""
-    categories = Categories(frame[column])
     named = {column: categories.names(), "requests": categories.counted[1]}
     return pl.DataFrame(named, schema={column: pl.String, "requests": pl.Int64})
 
