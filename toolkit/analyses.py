@@ -92,8 +92,9 @@ def installed(asked: Collection[str] = ()) -> dict[str, Callable[..., Analysis]]
 
 def collect(trace: Trace, questions: Mapping[str, Analysis]) -> dict[str, pl.DataFrame]:
     """The columns that the questions read, of the trace and of what its source measured, from one pass."""
-    tables = {"trace": trace.frame} | ({"outcomes": trace.outcomes} if trace.outcomes is not None else {})
-    narrow = {table: _narrow(frame, wanted(questions, table)) for table, frame in tables.items()}
+    narrow = {"trace": _narrow(trace.frame, wanted(questions, "trace"))}
+    if trace.outcomes is not None:
+        narrow["outcomes"] = _narrow(trace.outcomes, wanted(questions, "outcomes"))
     gathered = {table: Gathered(frame.collect_schema()) for table, frame in narrow.items()}
     pl.collect_all([f.sink_batches(gathered[t].add, lazy=True) for t, f in narrow.items()], engine="streaming")
     return {"outcomes": OUTCOMES.to_frame()} | {table: found.frame() for table, found in gathered.items()}
