@@ -37,7 +37,8 @@ class TraceScheduler(Scheduler):
                 self._answers[request.request_id] = self._hear(said)
             output = request.max_tokens or 1
             came, priority = request.arrival_time, request.priority
-            self._charge.meet(request.request_id, said, request.num_prompt_tokens, output, came, priority)
+            cached = self.kv_cache_manager.get_computed_blocks(request)[1]
+            self._charge.meet(request.request_id, said, request.num_prompt_tokens, output, came, priority, cached)
         super().add_request(request)
 
     def _hear(self, said: Mapping[str, Any]) -> dict[str, Any]:
