@@ -34,7 +34,7 @@ OF_ONE_ENGINE = {
     "preempt_by",
 }  # fmt: skip
 OF_SIMULATIONS = {
-    "gpu", "latency", "tensor_parallel", "prefix_caching", "swap_bytes_per_s", "async_scheduling", "instances",
+    "gpu", "latency", "tensor_parallel", "swap_bytes_per_s", "async_scheduling", "instances",
     "routing", "expert_parallel", "batch_size", "batch_wait_s", "idle_poll_s",
 }  # fmt: skip
 REAL = ("openai", "transformers")
@@ -281,8 +281,18 @@ def _line(writer: RunWriter) -> str:
     rho = f"{info['utilisation']:.2f}" if info["utilisation"] is not None else "unknown"
     return (
         f"{writer.path}: {info['requests']:,} requests, {info['steps']:,} steps, {info['preemptions']:,} preemptions, "
-        f"load ρ {rho}, simulated in {info['simulation_cpu_s']:.2f} s"
+        f"load ρ {rho}, simulated in {info['simulation_cpu_s']:.2f} s{_not_served(writer.path)}"
     )
+
+
+def _not_served(path: Path) -> str:
+    """How many requests did not end well, and the commonest reason."""
+    failed = Run.open(path).table("outcomes").filter(pl.col("status") != "ok")
+    why = failed.group_by("status", "error").len().sort("len", "error", descending=True).collect()
+    if why.is_empty():
+        return ""
+    status, error, _ = why.row(0)
+    return f"; {why['len'].sum():,} not served ({status}: {error})"
 
 
 def _alike(runs: Sequence[Run]) -> list[list[Run]]:

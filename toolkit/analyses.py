@@ -1,22 +1,25 @@
 """Ask every analysis about a trace that is read once, and keep the answers."""
 
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
 from toolkit import plugins
+from toolkit.analysis.whole import Whole
 from toolkit.errors import InputFailure, SettingFailure, nearest
 from toolkit.protocols import Analysis
 from toolkit.schema import OUTCOMES, TABLES
-from toolkit.traces import Trace
+from toolkit.traces import Trace, TraceInfo
 
 Tables = dict[str, dict[str, pl.DataFrame]]  # analysis -> table -> frame, as docs/analyses.md lists them
 CATEGORIES = ("model", "tenant", "tier", "kind", "status")  # few distinct values: grouped by number instead of by text
-TOGETHER_ROWS = 20_000_000  # from here on memory counts more than time: one analysis after the other
+TOGETHER_ROWS = 20_000_000  # from here on memory counts more than time: what needs all rows runs one after the other
+SLICE_ROWS = 2**21  # requests that an analysis is asked about at once
 ON_REQUEST = ("groups", "drift", "clients")  # cost more than all the others, so they run only when asked for
 
 Asked = Mapping[str, Mapping[str, Any]]  # the analyses on request that were asked for -> their parameters
@@ -35,15 +38,38 @@ def analyse(trace: Trace, asking: Callable[[str], None] = lambda name: None, ask
     def answer(name: str) -> dict[str, pl.DataFrame]:
         asking(name)
         question = questions[name]
-        return question.run(frames[question.table].select(question.columns), trace.info)
+        frame = frames[question.table]
+        return answered(question, pl.DataFrame([frame[column] for column in question.columns]), trace.info)
 
     # Those on request use both cores or much memory by themselves.
-    alone = [name for name in questions if name in ON_REQUEST or frames["trace"].height >= TOGETHER_ROWS]
+    alone = [name for name, question in questions.items() if name in ON_REQUEST or _is_heavy(question, frames)]
     answers = {name: answer(name) for name in alone}
     others = [name for name in questions if name not in answers]
     with ThreadPoolExecutor(2) as crew:
         answers |= zip(others, crew.map(answer, others), strict=True)
     return {name: answers[name] for name in questions}
+
+
+def answered(question: Any, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
+    """Its tables; one that can be asked part by part is asked so, and needs memory for one part at a time."""
+    if not hasattr(question, "partial") or frame.height <= SLICE_ROWS:
+        answer: dict[str, pl.DataFrame] = question.run(frame, info)
+        return answer
+    whole = Whole.of(frame["arrival_s"], info) if "arrival_s" in question.columns else Whole(info, frame.height)
+    parts = list(frame.iter_slices(SLICE_ROWS))
+    if hasattr(question, "glance"):
+        whole = replace(whole, seen=[question.glance(part) for part in parts])
+    return finished(question, [question.partial(part, whole) for part in parts], whole)
+
+
+def finished(question: Any, parts: Sequence[Any], whole: Whole) -> dict[str, pl.DataFrame]:
+    """Its tables from what it said of each part."""
+    tables: dict[str, pl.DataFrame] = question.finish(parts, whole)
+    return tables
+
+
+def _is_heavy(question: Analysis, frames: Mapping[str, pl.DataFrame]) -> bool:
+    return not hasattr(question, "partial") and frames[question.table].height >= TOGETHER_ROWS
 
 
 def installed(asked: Collection[str] = ()) -> dict[str, Callable[..., Analysis]]:
@@ -66,17 +92,40 @@ def installed(asked: Collection[str] = ()) -> dict[str, Callable[..., Analysis]]
 
 def collect(trace: Trace, questions: Mapping[str, Analysis]) -> dict[str, pl.DataFrame]:
     """The columns that the questions read, of the trace and of what its source measured, from one pass."""
-    lazy = [_narrow(trace.frame, wanted(questions, "trace"))]
+    narrow = {"trace": _narrow(trace.frame, wanted(questions, "trace"))}
     if trace.outcomes is not None:
-        lazy.append(_narrow(trace.outcomes, wanted(questions, "outcomes")))
-    collected = [_light(frame) for frame in pl.collect_all(lazy)]
-    return {"trace": collected[0], "outcomes": collected[1] if len(collected) > 1 else OUTCOMES.to_frame()}
+        narrow["outcomes"] = _narrow(trace.outcomes, wanted(questions, "outcomes"))
+    gathered = {table: Gathered(frame.collect_schema()) for table, frame in narrow.items()}
+    pl.collect_all([f.sink_batches(gathered[t].add, lazy=True) for t, f in narrow.items()], engine="streaming")
+    return {"outcomes": OUTCOMES.to_frame()} | {table: found.frame() for table, found in gathered.items()}
 
 
-def _light(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with one null for each column that holds nothing else: a trace has many of them."""
-    empty = [name for name in frame.columns if frame[name].null_count() == frame.height]
-    return frame.with_columns(pl.lit(None, dtype=frame.schema[name]).alias(name) for name in empty)
+class Gathered:
+    """Batches as one frame; a column that holds nothing, as a trace has many, takes no memory."""
+
+    def __init__(self, schema: pl.Schema):
+        self._schema, self._height = schema, 0
+        self._columns: dict[str, list[pl.Series]] = {name: [] for name in schema}
+
+    def add(self, batch: pl.DataFrame) -> None:
+        for column in batch:
+            empty = column.null_count() == batch.height
+            self._columns[column.name].append(_nothing(column, batch.height) if empty else column)
+        self._height += batch.height
+
+    def frame(self) -> pl.DataFrame:
+        """Once, as the batches are let go."""
+        return pl.DataFrame([self._joined(name) for name in self._schema])
+
+    def _joined(self, name: str) -> pl.Series:
+        parts = self._columns.pop(name)
+        if all(part.null_count() == len(part) for part in parts):
+            return _nothing(pl.Series(name, [], self._schema[name]), self._height)
+        return pl.concat(parts, rechunk=True)
+
+
+def _nothing(column: pl.Series, height: int) -> pl.Series:
+    return pl.select(pl.lit(None, column.dtype).alias(column.name)).to_series().new_from_index(0, height)
 
 
 def wanted(questions: Mapping[str, Analysis], table: Literal["trace", "outcomes"]) -> list[str]:

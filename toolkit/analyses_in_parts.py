@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from toolkit.analyses import CATEGORIES, Asked, Tables, installed
+from toolkit.analyses import CATEGORIES, Asked, Tables, finished, installed
 from toolkit.analysis.whole import Whole
 from toolkit.errors import InputFailure, SettingFailure
 from toolkit.executors import Executor, Failed
@@ -81,8 +81,7 @@ def analyse_parts(
 
 def _finished(plugin: Analysis, answers: list[Any], whole: Whole) -> dict[str, pl.DataFrame]:
     if hasattr(plugin, "finish"):
-        tables: dict[str, pl.DataFrame] = plugin.finish(answers, whole)
-        return tables
+        return finished(plugin, answers, whole)
     together = pl.concat(answers)
     texts = [name for name in CATEGORIES if name in together.columns]
     return plugin.run(together.with_columns(pl.col(texts).cast(pl.Categorical)), whole.info)

@@ -79,5 +79,9 @@ class Counted:
         keep = self.values > threshold
         return Counted(self.values[keep], self.counts[keep])
 
+    def after(self, place: int) -> "Counted":
+        """From the value at `place` on."""
+        return Counted(self.values[place:], self.counts[place:])
+
     def _at(self, rank: NDArray[np.int64]) -> Floats:
         return self.values[np.searchsorted(self.cumulative, rank, side="right")]

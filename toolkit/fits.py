@@ -61,7 +61,8 @@ def compare(sample: Counted, families: Sequence[str]) -> pl.DataFrame:
 
 def ks(fit: Fit, sample: Counted) -> float:
     """The largest distance between the fitted and the observed distribution."""
-    at = np.unique(np.linspace(0, len(sample.values) - 1, min(KS_GRID, len(sample.values))).astype(np.int64))
+    at = np.linspace(0, len(sample.values) - 1, min(KS_GRID, len(sample.values))).astype(np.int64)
+    at = at[np.diff(at, prepend=-1) > 0]
     with np.errstate(over="ignore", under="ignore"):  # far out in a tail the limits 0 and 1 are right
         model = fit.cdf(sample.values[at])
     after = sample.cumulative[at] / sample.n
@@ -131,18 +132,19 @@ def pareto_tail(sample: Counted) -> tuple[Fit, int] | None:
     positive = sample.above(0)
     if positive.n < 200:
         return None
-    starts = np.unique(positive.quantile(np.linspace(0.5, 1 - 100 / positive.n, 100)))
-    tails = [positive.above(np.nextafter(start, 0)) for start in starts]
-    fits = [(_pareto(tail), tail) for tail in tails if len(tail.values) > 1]
+    starts = positive.quantile(np.linspace(0.5, 1 - 100 / positive.n, 100))
+    tails = [positive.after(int(first)) for first in np.unique(np.searchsorted(positive.values, starts))]
+    sums = np.cumsum((np.log(positive.values) * positive.counts)[::-1])
+    fits = [(_pareto(tail, sums[len(tail.values) - 1] / tail.n), tail) for tail in tails if len(tail.values) > 1]
     if not fits:
         return None
     fit, tail = min(fits, key=lambda pair: ks(pair[0], pair[1]))
     return fit, tail.n
 
 
-def _pareto(tail: Counted) -> Fit:
+def _pareto(tail: Counted, mean_log: float) -> Fit:
     start = float(tail.values[0])
-    mean_excess = float(np.log(tail.values / start) @ tail.counts / tail.n)
+    mean_excess = float(mean_log - log(start))
     alpha = 1 / mean_excess
     likelihood = tail.n * (log(alpha) - log(start) - (1 + alpha) * mean_excess)
     mean = alpha * start / (alpha - 1) if alpha > 1 else inf

@@ -56,6 +56,15 @@ def grouped(keys: Keys) -> Groups:
     return _told_apart(spread[order], order, packed)
 
 
+def grouped_few(numbers: NDArray[np.unsignedinteger]) -> Groups:
+    """Group rows by numbers that hardly ever exceed 65,535, ascending; a sort by digits takes a third of the time."""
+    if int(numbers.max(initial=0)) >= 2**16:
+        return grouped(numbers.astype(np.uint64))
+    small = numbers.astype(np.uint16)
+    order = np.argsort(small, kind="stable")
+    return Groups(order.astype(np.int32) if len(order) < 2**31 else order, _changes(small[order]))
+
+
 def _told_apart(ordered: Keys, order: Ints, high: Keys) -> Groups:
     first = _changes(ordered)
     shared = first & ~_changes(high)
@@ -67,7 +76,7 @@ def _told_apart(ordered: Keys, order: Ints, high: Keys) -> Groups:
     return Groups(order, first)
 
 
-def _changes(values: Keys) -> NDArray[np.bool_]:
+def _changes(values: NDArray[np.unsignedinteger]) -> NDArray[np.bool_]:
     """Where a value differs from the one before it; the first does."""
     changed = np.ones(len(values), dtype=bool)
     np.not_equal(values[1:], values[:-1], out=changed[1:])

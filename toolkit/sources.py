@@ -107,7 +107,7 @@ def _all_rows(said: Mapping[str, str | None]) -> ds.Expression:
 
 
 def _add_run(gathered: _Gathered, run: Run) -> None:
-    said = {"run": run.name, "scheduler": _name(run.info.get("scheduler"))}
+    said = {"run": run.name, **{key: _name(run.info.get(key)) for key in ("scheduler", "placement")}}
     for table in PARTS:
         files = sorted((run.path / table).glob("part-*.parquet"))
         gathered.tables[table] += [Part(file, said) for file in files]
@@ -135,7 +135,7 @@ def _add_trace(gathered: _Gathered, source: str | Path, scratch: Path) -> None:
 def _add_measured(gathered: _Gathered, outcomes: pl.LazyFrame, info: TraceInfo, file: Path) -> None:
     """What the source itself measured is a run too."""
     outcomes.sink_parquet(file)
-    gathered.tables["outcomes"].append(Part(file, {"run": info.name, "scheduler": None}))
+    gathered.tables["outcomes"].append(Part(file, {"run": info.name, "scheduler": None, "placement": None}))
     first = pl.scan_parquet(file).select("run_id", "engine").head(1).collect().to_dicts()
     gathered.rows.append({"run": info.name, "state": "finished", "format": info.format, **(first[0] if first else {})})
 

@@ -21,7 +21,7 @@ from toolkit.errors import Failure, InputFailure, SettingFailure, nearest
 from toolkit.runs import PARTS
 from toolkit.schema import OUTCOMES, TABLES, TRACE
 from toolkit.sweeps import SweepFolder
-from toolkit.views import MACROS, METRICS, VIEWS
+from toolkit.views import MACROS, METRICS, OF_RUN, VIEWS
 
 Connection = duckdb.DuckDBPyConnection
 Result = TypeVar("Result")
@@ -131,8 +131,16 @@ def _hint(connection: Connection, what: str, rest: str, error: Exception) -> str
             return f"it needs {VIEWS[name][0]}"
         return CLOSED_HINT if "/" in name or "." in name else nearest(name, known)
     if missing := MISSING_COLUMN.search(what):
-        return nearest(missing[1], {column for columns in known.values() for column in columns})
+        return _column_hint(missing[1], known)
     return rest.partition("\n")[0].strip() if rest.startswith("Did you mean") else None
+
+
+def _column_hint(name: str, known: dict[str, list[str]]) -> str | None:
+    """Where the column is, or else the one that its name is like."""
+    holding = sorted(view for view, columns in known.items() if name.casefold() in map(str.casefold, columns))
+    if holding:
+        return f"it is in {', '.join(holding)}"
+    return nearest(name, {column for columns in known.values() for column in columns})
 
 
 def _check(connection: Connection, sql: str) -> None:
@@ -152,11 +160,11 @@ def _fill(connection: Connection, found: sources.Found) -> None:
         _view(connection, "trace", sources.dataset(found.traces, TRACE, "trace_name"))
     if not found.runs.is_empty():
         metrics = ", ".join(f"{expression} AS {name}" for name, expression in METRICS.items())
-        outcomes = sources.dataset(found.tables["outcomes"], OUTCOMES, "run", "scheduler")
+        outcomes = sources.dataset(found.tables["outcomes"], OUTCOMES, *OF_RUN)
         connection.from_arrow(outcomes).project(f"*, {metrics}").create_view("outcomes")
         _view(connection, "runs", found.runs.to_arrow())
         for name in PARTS[1:]:
-            _view(connection, name, sources.dataset(found.tables[name], TABLES[name], "run", "scheduler"))
+            _view(connection, name, sources.dataset(found.tables[name], TABLES[name], *OF_RUN))
 
 
 def _fill_analysis(connection: Connection, folder: Path) -> None:

@@ -41,17 +41,18 @@ MACROS = {
     "p999(x)": "quantile_cont(x, 0.999)",
 }
 
-RUN_COLUMNS = ("run", "run_id", "scheduler", "engine", "state")
+RUN_COLUMNS = ("run", "run_id", "scheduler", "placement", "engine", "state")
+OF_RUN = ("run", "scheduler", "placement")  # what each row of a run's tables says of the run
 
 # View -> the option that fills it, what a row is, and its columns (runs and analyses have more, from their files).
 VIEWS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "trace": ("--trace", "a request of a trace", ("trace_name", *TRACE)),
-    "outcomes": ("--run", "an offered request and what became of it", ("run", "scheduler", *OUTCOMES, *METRICS)),
+    "outcomes": ("--run", "an offered request and what became of it", (*OF_RUN, *OUTCOMES, *METRICS)),
     "runs": ("--run", "a run: run.json, nested entries joined by _", RUN_COLUMNS),
-    "timeline": ("--run", "an engine at one moment of a run", ("run", "scheduler", *TIMELINE)),
-    "events": ("--run", "something that happened in a run", ("run", "scheduler", *EVENTS)),
-    "wire": ("--run", "a request as it was sent and answered over HTTP", ("run", "scheduler", *WIRE)),
-    "sensitivity": ("--run", "a quantile had steps been faster or slower", ("run", "scheduler", *SENSITIVITY)),
+    "timeline": ("--run", "an engine at one moment of a run", (*OF_RUN, *TIMELINE)),
+    "events": ("--run", "something that happened in a run", (*OF_RUN, *EVENTS)),
+    "wire": ("--run", "a request as it was sent and answered over HTTP", (*OF_RUN, *WIRE)),
+    "sensitivity": ("--run", "a quantile had steps been faster or slower", (*OF_RUN, *SENSITIVITY)),
     "sweep": ("--sweep", "a point of a sweep: one replay on a cluster", (*SWEEP,)),
     "capacity": ("--sweep", "the fewest GPUs, or the highest load, that a sweep found to be enough", (*CAPACITY,)),
 }

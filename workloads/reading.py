@@ -17,17 +17,17 @@ BY_COLUMNS = "columns"  # the format of whatever is read with --map
 def read(paths: list[str], *, format: str | None, columns: dict[str, str], time_unit: str | None) -> Trace:
     """Read files, globs, folders or archives of one format into a Trace; the source is hashed while it is read."""
     files = find_files(paths)
-    with ThreadPoolExecutor(1) as beside:
-        digest = beside.submit(sha256, files)
-        sources = [source for file in files for source in unpack(file)]
-        found = format or (BY_COLUMNS if columns else detect(sources))
-        try:
-            scan = _scan(sources, found, LoadOptions(columns, time_unit))
-            if scan.restored is not None and time_unit is None:
-                return Trace(scan.frame, scan.restored)
+    sources = [source for file in files for source in unpack(file)]
+    found = format or (BY_COLUMNS if columns else detect(sources))
+    try:
+        scan = _scan(sources, found, LoadOptions(columns, time_unit))
+        if scan.restored is not None and time_unit is None:
+            return Trace(scan.frame, scan.restored)
+        with ThreadPoolExecutor(1) as beside:
+            digest = beside.submit(sha256, files)
             return normalise(scan, Named(name_of(paths, files), found, digest.result), time_unit)
-        except InputFailure as failure:
-            raise _as_shown(failure, sources) from failure
+    except InputFailure as failure:
+        raise _as_shown(failure, sources) from failure
 
 
 def _scan(sources: list[Source], format: str, options: LoadOptions) -> Scan:

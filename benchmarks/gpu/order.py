@@ -1,6 +1,7 @@
 """Tails of the same bursty requests under several schedulers, on one engine in real time."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -12,16 +13,16 @@ from benchmarks.gpu.serving import served, told
 from benchmarks.gpu.setting import Point, Setting
 from benchmarks.gpu.shapes import made
 from benchmarks.gpu.traffic import bursty, lengths
+from replay.planning.jobs import Job
 from replay.torch_engine.costs import Costs, measured
 from replay.torch_engine.house import House
-from replay.torch_engine.jobs import Job
 from replay.torch_engine.limits import Limits
 from replay.torch_engine.model import Model
 from toolkit.placing import Evict, Load
 
 NAMES, MODEL, LOAD = ("fcfs", "sjf", "srpt", "uniboost"), "1b", 1.0
 SPAN_S, SEEDS, REASONING = 40.0, 2, 0.2
-LIMITS = Limits(max_num_seqs=64, swap=True)
+LIMITS = Limits(max_num_seqs=64, swap=True, prefix_caching=False)
 ROOM = 12 * 2**30
 PROMPT, CONTEXT = 300, 450.0  # of a request of the mix, about: where costs are measured
 
@@ -40,7 +41,7 @@ class Held:
 
     def __init__(self, at: Setting):
         self.at = at
-        self.limits = Limits(max_num_seqs=4, swap=True) if at.smoke else LIMITS
+        self.limits = replace(LIMITS, max_num_seqs=4) if at.smoke else LIMITS
 
     @cached_property
     def model(self) -> Model:

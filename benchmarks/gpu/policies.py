@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from replay.planning.jobs import Job
+from replay.planning.rules import Rules
 from replay.torch_engine.costs import Costs
-from replay.torch_engine.jobs import Job
-from replay.torch_engine.rules import Rules
 
 QUANTUM, DOUBLINGS = 256, 14  # tokens up to which all boosts are alike, and how often they fall off
 FULLEST = 0.98  # of a server: the decay rate is 0 at 1

@@ -14,15 +14,16 @@ import torch
 from benchmarks.gpu.setting import Point, Setting
 from benchmarks.gpu.shapes import config, fitting, made
 from benchmarks.gpu.timing import once
+from replay.planning.jobs import Job
 from replay.torch_engine.house import House
-from replay.torch_engine.jobs import Job, made_up
 from replay.torch_engine.limits import Limits
+from replay.torch_engine.prompts import made_up
 from toolkit.placing import Evict, Load
 
 PROMPT, MORE, AFTER = 71, 20, 8  # the paper's prompt; what the intruder produces; steps of A before and after
 PROGRESS = (100, 500, 1000, 2000, 3000, 5000)
 SAME_CONTEXT, LONG = 4096, 16384
-LIMITS = Limits(max_num_batched_tokens=8192, swap=True)
+LIMITS = Limits(max_num_batched_tokens=8192, swap=True, prefix_caching=False)
 ROOM = 4 * 2**30
 
 
@@ -128,6 +129,5 @@ class Pair:
 
     def _end(self, job: Job) -> None:
         engine = self.house.engines[0]
-        engine.running.remove(job)
-        engine.kv.give(job.blocks)
+        engine.planner.end(job, 0.0, "ok")
         self.house.hosting.apply([Evict(0)])

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from replay.planning.jobs import Job
 from replay.torch_engine.costs import Costs
 from replay.torch_engine.house import House
-from replay.torch_engine.jobs import Job
 
 COLUMNS = ("model", "arrival_s", "prompt", "output", "start_s", "first_token_s", "finish_s", "preemptions", "status")
 

@@ -17,9 +17,9 @@ from benchmarks.gpu.serving import served, told
 from benchmarks.gpu.setting import Point, Setting
 from benchmarks.gpu.shapes import made
 from benchmarks.gpu.traffic import in_turns
+from replay.planning.jobs import Job
 from replay.torch_engine.costs import Costs, measured
 from replay.torch_engine.house import House
-from replay.torch_engine.jobs import Job
 from replay.torch_engine.limits import Limits
 from replay.torch_engine.model import Model
 from toolkit.placing import Load
@@ -29,7 +29,7 @@ SPAN_S, TURN_S = 36.0, 6.0
 PLACES = 60  # mean requests that the KV memory holds, of all models together
 TOKENS = 450  # of a mean request, about
 PROMPT, CONTEXT = 330, 400.0
-LIMITS = Limits(max_num_seqs=PLACES)
+LIMITS = Limits(max_num_seqs=PLACES, prefix_caching=False)
 
 
 def points(at: Setting) -> Iterator[Point]:

@@ -8,10 +8,11 @@ import torch
 from benchmarks.gpu.setting import Point, Setting
 from benchmarks.gpu.shapes import fitting, made
 from benchmarks.gpu.timing import seconds
+from replay.planning.jobs import Job, Part
 from replay.torch_engine.forward import Forward
 from replay.torch_engine.house import House
-from replay.torch_engine.jobs import Job, Part, made_up
 from replay.torch_engine.limits import Limits
+from replay.torch_engine.prompts import made_up
 from toolkit.placing import Load
 
 ROOM = 36 * 2**30  # of KV memory, where there is as much

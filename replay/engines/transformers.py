@@ -64,7 +64,6 @@ class Transformers:
             "preempts_by": "swap" if self.limits.swap else "recompute",
             "placement": self.placement,
             "sessions": "closed" if self.closed else "open",
-            "prefix_caching": False,
         }
 
     def check(self, trace: pl.DataFrame, schedulers: Sequence[str]) -> None:
@@ -84,7 +83,7 @@ class Transformers:
             served, model_of, left_out = self.serving(trace) if self.serving else (trace, None, {})
             at = np.zeros(len(served), np.int64) if model_of is None else model_of
             replay = _in_process().Replay(self, served, at)
-            finished: bool = replay.run(scheduler, writer, watch, left_out)
+            finished: bool = replay.run(scheduler, writer, watch, left_out, info.block_tokens or 0)
             return finished
 
 
@@ -112,6 +111,7 @@ def from_options(options: dict[str, Any]) -> Transformers:
         max_num_seqs=options["max_num_seqs"],
         max_num_batched_tokens=options["max_num_batched_tokens"],
         max_model_len=options["max_model_len"],
+        prefix_caching=options["prefix_caching"],
         swap=options["preempt_by"] == "swap",
         prefill_first=not options["decode_first"],
     )

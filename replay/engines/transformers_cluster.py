@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from replay.cluster.hosting import Hosting
 from replay.cluster.mapping import mapped
-from replay.cluster.spec import Cluster, Hosted, load_cluster
+from replay.cluster.spec import Cluster, Hosted, Sharing, load_cluster
 from replay.engines.transformers import Transformers, common, source_of
 from replay.torch_engine.limits import Limits
+from toolkit import plugins
 from toolkit.errors import SettingFailure
 
 WHERE = "--engine transformers"
@@ -35,12 +36,14 @@ def from_options(options: dict[str, Any], placement: str) -> Transformers:
     """The engine that `trace replay`'s options describe, under one placement."""
     cluster = load_cluster(Path(options["cluster"]))
     _refuse(cluster, options)
+    _refuse_loading(cluster, placement)
     given, sharing = cluster.limits, cluster.sharing
     limits = Limits(
         block_tokens=given.block_tokens,
         max_num_seqs=given.max_num_seqs,
         max_num_batched_tokens=given.max_num_batched_tokens,
         max_model_len=given.max_model_len,
+        prefix_caching=given.prefix_caching,
         swap=given.swap,
     )
     return Transformers(
@@ -65,12 +68,25 @@ def _refuse(cluster: Cluster, options: dict[str, Any]) -> None:
         raise SettingFailure(
             "needs replays of each model alone, which are only simulated", where="--slo-scale", hint=hint
         )
+    if cluster.sharing.contention != Sharing().contention:
+        what = f"measures sharing, and does not follow contention: {cluster.sharing.contention:g}"
+        raise SettingFailure(what, where=WHERE, hint="leave it out, or use --engine simulated")
     for model in cluster.models:
         _refuse_model(model)
 
 
+def _refuse_loading(cluster: Cluster, placement: str) -> None:
+    """Weights come from the host's memory; no engine is started for them."""
+    said = getattr(plugins.create("placement", placement), "loading", None)
+    if (said or cluster.loading) == "naive":
+        who = f"--placement {placement}" if said else "loading: naive"
+        what = "starts an engine for each load, where --engine transformers copies weights from the host"
+        raise SettingFailure(what, where=who, hint="choose another, or use --engine simulated")
+
+
 def _refuse_model(model: Hosted) -> None:
-    for name, plain in (("tensor_parallel", 1), ("replicas", 1), ("weight_bytes", None), ("kv_bytes_per_token", None)):
-        if getattr(model, name) != plain:
+    plain = Hosted(model.name, model.preset)
+    for name in ("tensor_parallel", "replicas", "weight_bytes", "kv_bytes_per_token", "latency"):
+        if getattr(model, name) != getattr(plain, name):
             what = f"cannot do as model {model.name} says, {name}: {getattr(model, name)}"
             raise SettingFailure(what, where=WHERE, hint="leave it out, or use --engine simulated")

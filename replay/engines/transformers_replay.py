@@ -17,12 +17,12 @@ from replay.engines.transformers import Transformers
 from replay.engines.transformers_rules import Ruled
 from replay.engines.transformers_tables import events_frame, outcomes_frame, timeline_frame
 from replay.http.verdict import lengths_kept, quantiles, statuses
+from replay.planning.jobs import Job
 from replay.simulation.policies import tell
 from replay.simulation.sessions import think_times
 from replay.torch_engine.costs import Costs, measured
 from replay.torch_engine.device import Device
 from replay.torch_engine.house import House
-from replay.torch_engine.jobs import Job
 from replay.torch_engine.model import Model, build
 from replay.torch_engine.placed import facts_of
 from toolkit import plugins
@@ -82,13 +82,15 @@ class Replay:
     def __post_init__(self) -> None:
         self.house = house_of(self.engine)
 
-    def run(self, scheduler: Scheduler, writer: RunWriter, watch: Watch, left_out: dict[str, int]) -> bool:
+    def run(
+        self, scheduler: Scheduler, writer: RunWriter, watch: Watch, left_out: dict[str, int], prefix_tokens: int
+    ) -> bool:
         house, trace = self.house, self.trace
         costs = measured(house, self._prompt(), self._context())
         tell(scheduler, self._together(costs))
         think = think_times(trace) if self.engine.closed else np.full(len(trace), -1, np.int64)
         ruled = Ruled(scheduler, trace, think)
-        jobs = ruled.jobs(self.model_of.tolist())
+        jobs = ruled.jobs(self.model_of.tolist(), prefix_tokens)
         house.rule(ruled.rules)
         self._begin(jobs, costs)
         writer.update(engine={**self.engine.describe(), **self._facts(costs)})
@@ -103,7 +105,7 @@ class Replay:
                     parts.pop(0).result()
 
             began = time.perf_counter()
-            finished = house.run(jobs, stopped=watch.stopped, look=look, from_s=from_s)
+            finished = house.run(jobs, stopped=watch.stopped, look=look, from_s=from_s, prefix_tokens=prefix_tokens)
             wall_s = time.perf_counter() - began
             for part in parts:
                 part.result()

@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from replay.planning.jobs import INFINITE, Job
+from replay.planning.rules import Rules
 from replay.simulation.policies import Policy, checked_ranks, curve_of, observes, offsets_of, orders
 from replay.simulation.state import NEVER, PS
-from replay.torch_engine.jobs import INFINITE, Job
-from replay.torch_engine.rules import Rules
 from toolkit.errors import SettingFailure
 from toolkit.protocols import Scheduler
 
@@ -54,14 +54,15 @@ class Ruled:
             rules.observe_every_s = float(self._scheduler.observe_every_s)
         return rules
 
-    def jobs(self, model_of: Sequence[int]) -> list[Job]:
-        """A job for each request, in the trace's order."""
+    def jobs(self, model_of: Sequence[int], prefix_tokens: int = 0) -> list[Job]:
+        """A job for each request, in the trace's order; with prefix blocks where their length is known."""
         policy, turns = self._policy, self._policy.turns
         columns = self._trace.select(
             pl.col("prompt_tokens", "output_tokens"),
             pl.col("arrival_s").cast(pl.Float64).fill_null(0.0),
             pl.col("parent_id").cast(pl.Int64).fill_null(-1),
         )
+        prefix = self._trace["prefix_blocks"] if prefix_tokens and "prefix_blocks" in self._trace.columns else None
         after = np.full(len(self._trace), INFINITE)
         if turns is not None:
             after[turns.after != NEVER] = turns.after[turns.after != NEVER] / PS
@@ -77,6 +78,7 @@ class Ruled:
                     model=int(model_of[n]),
                     parent=parent if waits else -1,
                     think_s=float(self._think[n]) / PS if waits else 0.0,
+                    prefix=() if prefix is None or prefix[n] is None else prefix[n].to_list(),
                     rank=float(policy.rank[n]),
                     rise=float(policy.rise[n]),
                     curve=int(policy.curve[n]),

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from replay.torch_engine.jobs import Job
+from replay.planning.jobs import Job
 from replay.torch_engine.notes import Step
 from toolkit.schema import EVENTS, OUTCOMES
 
@@ -35,7 +35,7 @@ def _row(job: Job) -> tuple[Any, ...]:
         job.times[0] if job.times and served else None,
         job.finish_s if served else None,
         job.prompt or None,
-        0 if served else None,
+        job.cached if served else None,
         job.produced if served else None,
         job.preemptions,
         job.preempted_s if served else None,

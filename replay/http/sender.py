@@ -10,21 +10,20 @@ from typing import Any
 
 from replay.http import pacing, replies
 from replay.http.admission import Admission, Line
+from replay.http.ahead import Ahead
 from replay.http.bodies import Bodies
 from replay.http.breaker import Breaker
 from replay.http.closed_loop import ClosedLoop
 from replay.http.connection import UNSENT
 from replay.http.deadlines import TICK_S, Deadlines, Timeouts
-from replay.http.endpoint import redacted
 from replay.http.exchange import Exchange
 from replay.http.gauges import Gauges
 from replay.http.lines import Ranked
+from replay.http.outcome_lines import OutcomeLines
 from replay.http.pool import Dial, Pool
 from replay.http.retrying import retry_after_s
 from replay.http.rows import Row
 
-AHEAD_S = 0.25  # requests are made this long before they are due …
-AHEAD_ROWS, AHEAD_BYTES = 64, 1 << 24  # … at least so many of them, and never more bytes than this
 WARM_S = 0.12  # connections are opened this long before they are needed
 SPARE = 4  # connections beyond those in use in a closed loop, where nobody knows when the next is needed
 SLACK_S = 0.0004  # nothing else is begun this shortly before a request is due
@@ -64,28 +63,24 @@ class Sender:
         token_times: bool = False,
     ):
         """`last_s` is the last arrival by the clock, of any worker's; `drain_s` after it nothing is waited for."""
-        self._loop, self._rows, self._turns, self._write = loop, rows, turns, write
-        self._bodies = [route.bodies for route in routes]
+        self._loop, self._turns, self._write = loop, turns, write
+        self._ahead = Ahead(rows, [route.bodies for route in routes], concurrency)
         pools = {id(d): Pool(loop, d, reuse=reuse, ended=self._ended) for d in (r.dial for r in routes)}
         self._pools = [pools[id(route.dial)] for route in routes]
         self._all_pools = list(pools.values())
-        self._retries, self._hidden = retries, list(hidden)
+        self._lines, self._retries = OutcomeLines(hidden, token_times=token_times), retries
         self._admission = Admission(most, Ranked() if line is None else line)  # an empty line is false
         self._breaker = breaker or Breaker()
         self._closed = None if concurrency is None else ClosedLoop(concurrency)
-        self._drain_s, self._last_s, self._token_times = drain_s, last_s, token_times
+        self._drain_s, self._last_s = drain_s, last_s
         self._drain_at_s = pacing.NEVER_S
         self._drained = False
         self._deadlines = Deadlines(limits)
         self.gauges = Gauges()
         self._agenda: list[tuple[float, int, Exchange]] = []  # what is to be sent, by when
-        self._made_rows = self._made_bytes = 0  # of the agenda, those that come from the plan
-        self._made_until_s = 0.0
-        self._exhausted = False
         self._flying: set[Exchange] = set()
         self._ended_unread: deque[Exchange] = deque()
         self._working = False
-        self._origin_s = 0.0
         self._stopping = False
         self._alarm = pacing.alarm(loop, self._ring)
         self._tick: asyncio.TimerHandle | None = None
@@ -95,7 +90,7 @@ class Sender:
     @property
     def origin_s(self) -> float:
         """The instant (time.monotonic) of the trace's second 0."""
-        return self._origin_s
+        return self._lines.origin_s
 
     @property
     def pacing(self) -> str:
@@ -103,21 +98,22 @@ class Sender:
 
     def prepare(self) -> None:
         """Make the first requests and open the first connections before the start."""
-        self._make(0.0)
+        while self._make_one(0.0):
+            pass
         for pool in self._all_pools:
             pool.warm(1)
 
     def start(self, at_s: float, from_s: float) -> None:
         """Begin: the trace's second `from_s` is the instant `at_s` (time.monotonic)."""
-        self._origin_s = at_s - from_s
-        self._agenda = [(at + self._origin_s, n, self._shifted(e)) for at, n, e in self._agenda]
+        self._lines.origin_s = at_s - from_s
+        self._agenda = [(at + self.origin_s, n, self._shifted(e)) for at, n, e in self._agenda]
         self.gauges.start()
         self._set()
         self._expected_s = time.monotonic()
         if self._closed is not None:
             self._loop.call_later(max(0.0, at_s - time.monotonic()), self._open)
         elif self._drain_s is not None:
-            self._drain_at_s = self._origin_s + self._last_s + self._drain_s
+            self._drain_at_s = self.origin_s + self._last_s + self._drain_s
         self._watch()
 
     def _open(self) -> None:
@@ -127,7 +123,7 @@ class Sender:
 
     def stop(self, grace_s: float) -> None:
         """Send nothing more; what is under way may end within `grace_s`, and is else left without an outcome."""
-        self._stopping = self._exhausted = True
+        self._stopping = self._ahead.exhausted = True
         self._agenda.clear()
         self._admission.line.clear()
         if self._closed is not None:
@@ -136,8 +132,8 @@ class Sender:
         self._check_done()
 
     def _shifted(self, exchange: Exchange) -> Exchange:
-        exchange.arrival_s += self._origin_s
-        exchange.due_s += self._origin_s
+        exchange.arrival_s += self.origin_s
+        exchange.due_s += self.origin_s
         return exchange
 
     # When it is time.
@@ -149,7 +145,7 @@ class Sender:
             if exchange.admitted:
                 self._launch(exchange)
                 continue
-            self._taken(exchange)
+            self._ahead.taken(exchange)
             if self._admission.admit(exchange):
                 pacing.wait_out(due_s)
                 self._launch(exchange)
@@ -179,13 +175,9 @@ class Sender:
             exchange = self._closed.take(now_s)
             if exchange is None:
                 break
-            self._taken(exchange)
+            self._ahead.taken(exchange)
             self._launch(exchange)
             now_s = time.monotonic()
-
-    def _taken(self, exchange: Exchange) -> None:
-        self._made_rows -= 1
-        self._made_bytes -= len(exchange.data)
 
     # When a reply has ended.
 
@@ -197,7 +189,7 @@ class Sender:
         now_s = time.monotonic()
         answered = exchange.failure is None or exchange.first_byte_s is not None
         if self._breaker.heard(answered, now_s):
-            self._write([self._event("circuit", exchange, now_s, "open" if self._breaker.open else "closed")])
+            self._write([self._lines.event("circuit", exchange, now_s, "open" if self._breaker.open else "closed")])
         wait_s = retry_after_s(exchange) if exchange.attempts <= self._retries and not self._stopping else None
         if wait_s is not None:
             self._again(exchange, now_s, wait_s)
@@ -207,7 +199,7 @@ class Sender:
     def _again(self, exchange: Exchange, now_s: float, wait_s: float) -> None:
         why = exchange.failure[1] if exchange.failure else f"HTTP {exchange.status_code}"
         self.gauges.retries += 1
-        self._write([self._event("retry", exchange, now_s, f"{why}; again after {wait_s:.3g} s")])
+        self._write([self._lines.event("retry", exchange, now_s, f"{why}; again after {wait_s:.3g} s")])
         exchange.clear()
         exchange.due_s = now_s + wait_s
         self._put(exchange)
@@ -250,51 +242,34 @@ class Sender:
         if lines:
             self._write(lines)
         room = not self._agenda or now_s < self._agenda[0][0] - SLACK_S
-        if room and (self._ended_unread or self._wants(now_s)):
+        if room and (self._ended_unread or self._ahead.wants(now_s)):
             self._work_soon()
         self._check_done()
 
     def _must(self) -> bool:
         """Whether there is work that cannot wait for a better moment."""
-        return len(self._ended_unread) > BACKLOG or (not self._made_rows and not self._exhausted)
-
-    def _wants(self, now_s: float) -> bool:
-        if self._exhausted or self._made_bytes > AHEAD_BYTES:
-            return False
-        if self._closed is not None:
-            return self._made_rows < max(AHEAD_ROWS, self._closed.most)
-        return self._made_rows < AHEAD_ROWS or self._made_until_s < now_s + AHEAD_S
-
-    def _make(self, now_s: float) -> None:
-        while self._wants(now_s) and self._make_one(now_s):
-            pass
+        return len(self._ended_unread) > BACKLOG or not (self._ahead.waiting or self._ahead.exhausted)
 
     def _make_one(self, now_s: float) -> bool:
         """Make the next of the plan's requests, if it is wanted."""
-        if not self._wants(now_s):
-            return False
-        row = next(self._rows, None)
-        if row is None:
-            self._exhausted = True
-            return False
-        self._schedule(row)
-        return True
+        row = self._ahead.next_row() if self._ahead.wants(now_s) else None
+        if row is not None:
+            self._schedule(row)
+        return row is not None
 
     def _schedule(self, row: Row) -> None:
         assert row.arrival_s is not None
+        due_s = row.arrival_s + self.origin_s
         if self._drained:
-            self._leave_out(Exchange(row, b"", row.arrival_s + self._origin_s))
+            self._leave_out(Exchange(row, b"", due_s))
             return
-        exchange = Exchange(row, self._bodies[row.route].request(row), row.arrival_s + self._origin_s)
-        self._made_rows += 1
-        self._made_bytes += len(exchange.data)
+        exchange = self._ahead.make(row, due_s)
         if self._closed is not None:
             self._closed.put(exchange)
             self._fill()
             return
-        heapq.heappush(self._agenda, (exchange.due_s, row.id, exchange))
-        self._made_until_s = max(self._made_until_s, exchange.due_s)
-        if self._agenda[0][2] is exchange and self._origin_s:
+        heapq.heappush(self._agenda, (due_s, row.id, exchange))
+        if self._agenda[0][2] is exchange and self.origin_s:
             self._set()
 
     # Outcomes.
@@ -311,46 +286,16 @@ class Sender:
             self.gauges.ttft_s.append(reply.first_token_s - exchange.arrival_s)
         self._admission.line.ended(exchange, reply.output_tokens)
         self._release(exchange, reply.last_token_s or time.monotonic())
-        line = {
-            "id": exchange.row.id,
-            "status": reply.status,
-            "error": redacted(reply.error, self._hidden),
-            "attempts": exchange.attempts,
-            "arrival_s": exchange.arrival_s - self._origin_s,
-            "due_s": exchange.due_s - self._origin_s,
-            "sent_s": self._trace_s(exchange.sent_s),
-            "first_byte_s": self._trace_s(exchange.first_byte_s),
-            "first_token_s": self._trace_s(reply.first_token_s),
-            "finish_s": self._trace_s(reply.last_token_s),
-            "prompt_tokens": reply.prompt_tokens,
-            "cached_tokens": reply.cached_tokens,
-            "output_tokens": reply.output_tokens,
-            "chunks": reply.chunks,
-            "disagrees": reply.disagrees,
-        }
-        if self._token_times and len(reply.times) == reply.output_tokens:
-            line["token_s"] = [at_s - exchange.arrival_s for at_s in reply.times]
-        return line
-
-    def _trace_s(self, at_s: float | None) -> float | None:
-        return None if at_s is None else at_s - self._origin_s
+        return self._lines.ended(exchange, reply)
 
     def _release(self, exchange: Exchange, end_s: float) -> None:
         """Schedule the turns that waited for this request to end."""
         if self._stopping or not exchange.row.turns:
             return
         for row in self._turns(exchange.row.turns):
-            row.arrival_s = end_s - self._origin_s + row.think_s
+            row.arrival_s = end_s - self.origin_s + row.think_s
             self._schedule(row)
         self._set()
-
-    def _event(self, kind: str, exchange: Exchange, now_s: float, detail: str) -> dict[str, Any]:
-        return {
-            "event": kind,
-            "id": exchange.row.id,
-            "time_s": now_s - self._origin_s,
-            "detail": redacted(detail, self._hidden),
-        }
 
     # A few times a second.
 
@@ -378,7 +323,7 @@ class Sender:
         """Once the time to wait after the last arrival has passed, end what has not ended, each with its outcome."""
         if self._drain_s is None or self._drained or self._stopping:
             return
-        if self._closed is not None and self._exhausted and not len(self._closed):
+        if self._closed is not None and self._ahead.exhausted and not len(self._closed):
             self._drain_at_s = min(self._drain_at_s, now_s + self._drain_s)
         if now_s < self._drain_at_s:
             return
@@ -387,7 +332,7 @@ class Sender:
         for exchange in [*(entry[2] for entry in self._agenda), *(line.take(now_s) for _ in range(len(line)))]:
             self._leave_out(exchange)
         self._agenda.clear()
-        self._made_rows = self._made_bytes = 0
+        self._ahead.forget()
         self._set()
         for exchange in list(self._flying):
             self._late(exchange, f"drain: not ended {self._drain_s:g} s after the last arrival", "unfinished")
@@ -417,7 +362,7 @@ class Sender:
 
     def _check_done(self) -> None:
         waiting = len(self._admission.line) + (len(self._closed) if self._closed is not None else 0)
-        idle = self._exhausted and not (self._agenda or self._flying or self._ended_unread or waiting)
+        idle = self._ahead.exhausted and not (self._agenda or self._flying or self._ended_unread or waiting)
         if idle and not self.done.done():
             self._alarm.close()
             if self._tick is not None:

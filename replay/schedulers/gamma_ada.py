@@ -27,9 +27,9 @@ class GammaAda:
 
     def updated(self, gamma: float, root: float, outcomes: pl.DataFrame) -> float:
         """γ after these OUTCOMES; as it was while there are too few. Requests without an end do not count."""
-        ended = outcomes.filter(pl.col("status") == "ok")
-        latest = (ended["finish_s"] - ended["arrival_s"]).to_numpy()
-        self._latencies_s = np.concatenate([self._latencies_s, latest])[-WINDOW:]
+        ended = (outcomes["status"] == "ok").to_numpy()
+        latest = outcomes["finish_s"].to_numpy() - outcomes["arrival_s"].to_numpy()
+        self._latencies_s = np.concatenate([self._latencies_s, latest[ended]])[-WINDOW:]
         if len(self._latencies_s) < ENOUGH or not np.isfinite(gamma):
             return gamma
         return (1 - SMOOTHING) * gamma + SMOOTHING * self._target(root)

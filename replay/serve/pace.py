@@ -4,8 +4,8 @@ import asyncio
 import time
 
 from replay.http import pacing
-from replay.serve.batching import Batching, Step
-from replay.serve.jobs import Job
+from replay.planning.jobs import Job
+from replay.serve.batching import Batching, Emit, Step
 
 BEHIND_S = 0.5  # beyond this, time that was lost is not caught up
 
@@ -20,8 +20,8 @@ class Pace:
         self._end_s = 0.0
         self.steps = self.late = 0
 
-    def submit(self, job: Job) -> None:
-        self.engine.submit(job)
+    def submit(self, job: Job, emit: Emit) -> None:
+        self.engine.submit(job, emit)
         if self._step is None:
             self._begin(time.monotonic())
 

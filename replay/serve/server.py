@@ -3,21 +3,20 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any
 
 import httptools
 import orjson
 
+from replay.planning.jobs import Job
 from replay.serve import chunks
 from replay.serve.asked import Asked, Refused, read
 from replay.serve.chunks import Voice
 from replay.serve.faults import Faults
-from replay.serve.jobs import Job
 from replay.serve.metrics import Metrics
 from replay.serve.pace import Pace
-from replay.serve.tokens import block_hashes
+from replay.serve.tokens import numbered
 
 RETRY_AFTER_S = 1
 MOST_BYTES = 64 << 20
@@ -50,7 +49,7 @@ class House:
         return {
             "num_requests_running": len(engine.running),
             "num_requests_waiting": engine.waiting,
-            "kv_cache_usage_perc": engine.memory.used / engine.memory.blocks,
+            "kv_cache_usage_perc": engine.memory.used / engine.limits.kv_blocks,
         }
 
     def page(self) -> bytes:
@@ -70,16 +69,16 @@ class House:
         }
         return {"object": "list", "data": [entry]}
 
-    def job(self, asked: Asked, emit: Callable[[Job], None]) -> Job:
-        """A job of the engine's; its tokens are counted."""
+    def job(self, asked: Asked) -> Job:
+        """A job of the engine's; of two with the same priority the first to come runs first."""
         self.number += 1
-        blocks = block_hashes(asked.tokens, self.pace.engine.memory.block_tokens)
-        prompt = len(asked.tokens)
-        return Job(self.number, prompt, asked.output, asked.priority, time.monotonic(), blocks, emit)
+        tokens = numbered(asked.tokens, asked.output)
+        rank, now_s = float(asked.priority), time.monotonic()
+        return Job(self.number, len(asked.tokens), asked.output, now_s, rank=rank, tokens=tokens)
 
     def ended(self, job: Job) -> None:
         now_s = time.monotonic()
-        self.metrics.ttft.add((job.first_token_s or now_s) - job.arrival_s)
+        self.metrics.ttft.add((job.times[0] if job.times else now_s) - job.arrival_s)
         self.metrics.queue.add((job.start_s or now_s) - job.arrival_s)
         self.metrics.e2e.add(now_s - job.arrival_s)
         for name, count in (
@@ -181,11 +180,11 @@ class Connection(asyncio.Protocol):
 
     def _serve(self, asked: Asked, *, chat: bool) -> None:
         self._asked = asked
-        self._job = self._house.job(asked, self._token)
+        self._job = self._house.job(asked)
         self._voice = Voice(self._job.number, self._house.model, chat)
         if asked.stream:
             self._write(chunks.STREAM_HEAD)
-        self._house.pace.submit(self._job)
+        self._house.pace.submit(self._job, self._token)
 
     def _failed_at_once(self) -> bool:
         """Do what a drawn fault says, where it shows before the first token."""

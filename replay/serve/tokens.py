@@ -2,6 +2,11 @@
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from replay.serve.chunks import WORD
+
 
 def tokens_of(prompt: Any) -> list[Any]:
     """A prompt's tokens: token ids as they are, a text's words. ValueError for anything else."""
@@ -26,10 +31,8 @@ def chat_tokens(messages: Any) -> list[Any]:
     return [*found, "<assistant>"]
 
 
-def block_hashes(tokens: list[Any], block_tokens: int) -> list[int]:
-    """A hash for each full block that stands for it and everything before it."""
-    hashes, before = [], 0
-    for start in range(0, len(tokens) - block_tokens + 1, block_tokens):
-        before = hash((before, *tokens[start : start + block_tokens]))
-        hashes.append(before)
-    return hashes
+def numbered(tokens: list[Any], output: int) -> NDArray[np.int64]:
+    """A number for each token of a prompt, and of the reply that follows it: equal tokens have equal ones."""
+    numbers = np.full(len(tokens) + output, hash(WORD.strip()))
+    numbers[: len(tokens)] = [hash(token) for token in tokens]
+    return numbers

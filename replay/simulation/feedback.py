@@ -64,7 +64,7 @@ class Feedback:
 
     def __init__(self, scheduler: Scheduler, trace: pl.DataFrame, state: State):
         self.scheduler = cast(Any, scheduler)  # it may have members that the protocol leaves optional
-        self.trace = trace
+        self.trace, self._arrival_at = trace, trace.get_column_index("arrival_s")
         # Plain views of the records: reading a record array's field costs more than the rest of a question.
         self._requests, self._instances, self._world = (
             records.view(np.ndarray) for records in (state.requests, state.instances, state.world)
@@ -110,8 +110,13 @@ class Feedback:
             self._take_offsets(state)
         live = self._live(everything)
         if len(live):
-            frame = self.trace[live].with_columns(arrival_s=pl.Series(self._arrival_s(live)))
-            rerank(settings, state, live, checked_ranks(self.scheduler, frame, now_s), everything)
+            rerank(settings, state, live, checked_ranks(self.scheduler, self._shown(live), now_s), everything)
+
+    def _shown(self, live: I64) -> pl.DataFrame:
+        """The trace's rows of `live`, with when they arrive."""
+        together = live[-1] - live[0] + 1 == len(live)
+        rows = self.trace.slice(int(live[0]), len(live)) if together else self.trace[live]
+        return rows.replace_column(self._arrival_at, pl.Series("arrival_s", self._arrival_s(live)))
 
     def _next_time(self) -> int:
         """The next time to observe; while nobody is served or waits, the last such time before somebody comes."""

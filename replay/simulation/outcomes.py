@@ -58,7 +58,10 @@ def observed_frame(state: State, ended: I32) -> pl.DataFrame:
     for name, field in (("start_s", "start"), ("first_token_s", "first"), ("finish_s", "finish")):
         columns[name] = np.where(finished, q[field] / PS, np.nan)
     columns |= {"prompt_tokens": q["prompt"], "output_tokens": q["produced"], "preemptions": q["preemptions"]}
-    return pl.DataFrame(columns | {"status": np.where(finished, "ok", "rejected")})
+    columns |= {"status": np.where(finished, "ok", "rejected")}
+    return pl.DataFrame(
+        [pl.Series(name, values) for name, values in columns.items()]
+    )  # from arrays it takes three times as long
 
 
 def timeline_frame(rows: I64, limits: Limits) -> pl.DataFrame:

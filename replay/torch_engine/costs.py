@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from replay.planning.jobs import Job, Part
 from replay.torch_engine.engine import Engine
 from replay.torch_engine.forward import Forward
-from replay.torch_engine.jobs import Job, Part, made_up
+from replay.torch_engine.prompts import made_up
 from toolkit.placing import Evict, Load
 
 if TYPE_CHECKING:

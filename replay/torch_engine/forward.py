@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from replay.planning.jobs import Part
 from replay.torch_engine.attention import Batch, Chunk, Group
-from replay.torch_engine.jobs import Part
 from replay.torch_engine.kv import KV
 from replay.torch_engine.model import Model
 

@@ -1,12 +1,14 @@
 """Which models are on the device: does what a placement says (toolkit.placing), and writes down what it took.
 
-A load is one copy from the host beside the steps of what is there already. KV memory gives way to weights: the engine
-that holds most loses requests first.
+A load is one copy from the host beside the steps of what is there already. KV memory gives way to weights: caches
+first, then the requests of the engine that holds most. An engine's cache gives way to what another one's requests hold,
+and ends when its model is evicted.
 """
 
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,8 @@ class Hosting:
         self.ready_s = np.full(len(engines), np.nan)
         self.loads = 0
         self._coming: dict[int, tuple[float, float, Future[float]]] = {}  # since when, seconds to make room, the copy
+        for engine in engines:
+            engine.memory.ask = partial(self._lend, engine)
 
     @property
     def loading(self) -> bool:
@@ -88,9 +92,23 @@ class Hosting:
             raise self._wrong(m, room, "give more --memory-gib")
 
     def _make_room(self, pages: int) -> None:
-        while self.arena.free < pages:
+        while not self._drop_caches(pages, self.engines):
             largest = max((e for e in self.engines if e.running), key=lambda e: e.kv.pages)
-            largest.preempt(largest.victim(), "weights come")
+            largest.preempt(largest.planner.victim(), "weights come")
+
+    def _lend(self, engine: Engine, blocks: int) -> None:
+        """Give an engine that lacks `blocks` the room of other engines' caches, unless its own cap is what it lacks."""
+        kv = engine.kv
+        if kv.limit is None or kv.limit - kv.held >= kv.free + blocks:
+            pages = self.arena.free - (-blocks // kv.per_page)
+            self._drop_caches(pages, [e for e in self.engines if e is not engine])
+
+    def _drop_caches(self, pages: int, engines: Sequence[Engine]) -> bool:
+        """Take from the caches of `engines` until so many pages are free; whether they are."""
+        for engine in engines:
+            while self.arena.free < pages and engine.memory.drop():
+                pass
+        return self.arena.free >= pages
 
     def _ready(self, m: int) -> int:
         began_s, room_s, copy = self._coming.pop(m)
@@ -120,8 +138,9 @@ class Hosting:
             raise self._wrong(action.model, "resizes what is nowhere, model")
         engine = self.engines[action.model]
         self._limit(action.model, action.kv_bytes)
-        while engine.running and engine.kv.free < 0:
-            engine.preempt(engine.victim(), "its KV memory is capped")
+        while engine.kv.free < 0:
+            if not engine.memory.drop():
+                engine.preempt(engine.planner.victim(), "its KV memory is capped")
         cap = None if action.kv_bytes is None else int(action.kv_bytes)
         said = "no cap" if cap is None else f"cap {cap / 2**30:.2f} GiB"
         self._notes.event(self._clock(), "resize", engine.model.name, None, cap, 0.0, said)

@@ -6,23 +6,23 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from replay.planning.jobs import INFINITE, Job, Tokens
+from replay.planning.rules import Rules
 from replay.torch_engine import placed
 from replay.torch_engine.arena import PAGE_BYTES, Arena
 from replay.torch_engine.device import Device
 from replay.torch_engine.engine import Engine
 from replay.torch_engine.hosting import Hosting
-from replay.torch_engine.jobs import INFINITE, Job, made_up
 from replay.torch_engine.kv import KV
 from replay.torch_engine.limits import Limits
 from replay.torch_engine.model import Model
 from replay.torch_engine.notes import Notes
-from replay.torch_engine.rules import Rules
+from replay.torch_engine.prompts import NO_TOKENS, asked, said_before
 from toolkit.placing import ABSENT, READY, Action, Facts, Placement, Why
 
 LOOK_S = 2.0
 NAP_S, POLL_S = 0.05, 0.0005  # how long it sleeps at most, and between looks at a load
 GIVE_UP_S = 120.0  # in which a placement may do nothing for those that wait while nothing else happens
-NO_TOKENS = np.zeros(0, np.int64)
 NEVER_PLACED = "the placement brought its model to no GPU"
 NO_ROOM_BESIDE = "needs more KV blocks than other models' weights leave"
 
@@ -64,6 +64,8 @@ class House:
         self.ended: list[Job] = []  # whoever reads it may empty it
         self.done = 0
         self._turns: dict[int, list[Job]] = {}
+        self._said: dict[int, Tokens] = {}  # what turns begin with, by their number
+        self._prefix_tokens = 0
         self._coming: list[tuple[float, int, Job]] = []
         self._shown: list[Job] = []
         self._observe_s = self._tick_s = INFINITE
@@ -74,7 +76,7 @@ class House:
         """Let another scheduler decide; nobody may be waiting."""
         self.rules = rules
         for engine in self.engines:
-            engine.rule(rules)
+            engine.planner.rule(rules)
 
     def now_s(self) -> float:
         return time.perf_counter() - self._zero
@@ -96,9 +98,14 @@ class House:
         stopped: Callable[[], bool] = lambda: False,
         look: Callable[[], None] = lambda: None,
         from_s: float = 0.0,
+        prefix_tokens: int = 0,
     ) -> bool:
-        """Serve `jobs`, the clock beginning at `from_s`. `look` is called every two seconds. False when `stopped`."""
+        """Serve `jobs`, the clock beginning at `from_s`. `look` is called every two seconds. False when `stopped`.
+
+        Where jobs have a `prefix`, each of its blocks is `prefix_tokens` long.
+        """
         self._expect(jobs)
+        self._prefix_tokens = prefix_tokens
         self._zero = time.perf_counter() - from_s
         self._observe_s = from_s + self.rules.observe_every_s
         self._tick_s = from_s + (getattr(self.placement, "interval_s", None) or INFINITE)
@@ -154,7 +161,7 @@ class House:
             return lambda job: True
         now_s = self.now_s()
         ready = [e for o, e in enumerate(self.engines) if o != m and self.hosting.state[o] == READY]
-        heads = [(job.order, job.number) for e in ready if (job := e.can_admit(now_s)) is not None]
+        heads = [(job.order, job.number) for e in ready if (job := e.planner.can_admit(now_s)) is not None]
         first = min(heads, default=(INFINITE, 0))
         return lambda job: (job.order, job.number) <= first
 
@@ -173,16 +180,16 @@ class House:
         if self.rules.arrived is None:
             job.rank += job.rise * job.arrival_s
             job.rise = 0.0
-        job.work = self.rules.prompt_work * job.prompt
         if not job.tokens.size and job.error is None:
-            job.tokens = made_up(job.number, job.prompt, job.output, engine.model.config.vocab_size)
+            said = self._said.pop(job.number, NO_TOKENS)
+            job.tokens = asked(job, engine.model.config.vocab_size, self._prefix_tokens, said)
         self.arrived[job.model] += 1
         job.error = job.error or engine.refusal(job, self.most_blocks(job.model))
         if job.error is not None:
             job.status, job.finish_s = "rejected", now_s
             self._end(job)
             return
-        engine.line.put(job, now_s)
+        engine.planner.arrive(job, now_s)
         if self.hosting.state[job.model] == ABSENT:
             self._decide("miss", job.model)
 
@@ -193,16 +200,17 @@ class House:
         return min(alone, self.limits.kv_blocks or alone)
 
     def _end(self, job: Job) -> None:
-        if not self.keep_tokens:
-            job.tokens = NO_TOKENS
         self.done += 1
         self.ended.append(job)
         if self.rules.observe is not None:
             self._shown.append(job)
         self.last_active_s[job.model] = self.now_s()
         for turn in self._turns.pop(job.number, ()):
+            self._said[turn.number] = said_before(job, turn, self._prefix_tokens)
             turn.arrival_s = (self.now_s() if job.finish_s is None else job.finish_s) + turn.think_s
             heapq.heappush(self._coming, (turn.arrival_s, turn.number, turn))
+        if not self.keep_tokens:
+            job.tokens = NO_TOKENS
 
     def _ask_by_the_clock(self) -> None:
         now_s = self.now_s()
@@ -248,7 +256,7 @@ class House:
         self._stuck.add(m)
         if not self._decide("memory", m) and self._all_quiet():
             job = engine.line.head(self.now_s())
-            if job is not None and engine.can_admit(self.now_s()) is None:
+            if job is not None and engine.planner.can_admit(self.now_s()) is None:
                 self._end(engine.give_up(job, NO_ROOM_BESIDE))
                 self._stuck.clear()
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from replay.planning.jobs import Job
 from replay.torch_engine.costs import Costs
-from replay.torch_engine.jobs import Job
 from toolkit.placing import ABSENT, Facts, Floats, View, Why
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def view_of(house: "House", why: Why, model: int) -> View:
         kv_bytes=np.array([float(e.kv.pages * arena.page_bytes) for e in engines]),
         kv_limit=np.array(limits),
         arrived=house.arrived.copy(),
-        prompt_tokens=np.array([e.prefilled for e in engines]),
-        output_tokens=np.array([e.emitted for e in engines]),
+        prompt_tokens=np.array([e.planner.prefilled for e in engines]),
+        output_tokens=np.array([e.planner.emitted for e in engines]),
         weight_bytes=np.array([weights]),
         free_bytes=np.array([float(arena.free * arena.page_bytes)]),
     )

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from replay.engines.transformers_rules import Ruled
+from replay.planning.jobs import INFINITE, Job
+from replay.planning.line import Line
+from replay.planning.rules import Order, Rules
 from replay.simulation.state import PS
-from replay.torch_engine.jobs import INFINITE, Job
-from replay.torch_engine.line import Line
-from replay.torch_engine.rules import Order, Rules
 from replay.vllm import hints
 from toolkit import plugins
 
@@ -72,14 +72,26 @@ class Charge:
     def _other(self, prompt: int, output: int, rank: float) -> Job:
         return Job(next(self._others), prompt, output, self.now_s, rank=rank)
 
-    def meet(self, name: str, said: Mapping[str, Any], prompt: int, output: int, came: float, priority: int) -> Job:
-        """A request is here that came to the server at the instant `came`; it is not in line yet."""
+    def meet(
+        self,
+        name: str,
+        said: Mapping[str, Any],
+        prompt: int,
+        output: int,
+        came: float,
+        priority: int,
+        cached: int = 0,
+    ) -> Job:
+        """A request is here that came to the server at the instant `came`; it is not in line yet.
+
+        The cache has `cached` tokens of its prompt, which are no work.
+        """
         if (hint := self._hint(said)) is not None:
             job = self._known(*hint, came)
             job.prompt, job.output = prompt, output
         else:
             job = self._other(prompt, output, float(priority) if self.run is None else BEFORE_ALL)
-        job.work = self.rules.prompt_work * prompt  # as if the cache had nothing of it
+        job.work = self.rules.prompt_work * (prompt - cached)
         self.jobs[name] = job
         if job.number >= 0 and self.rules.arrived is not None:
             self.rules.arrived([job], self.now_s)

@@ -10,7 +10,7 @@ from vllm.v1.core.sched.request_queue import SchedulingPolicy
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
 
-from replay.torch_engine.jobs import Job
+from replay.planning.jobs import Job
 from replay.vllm import hints
 from replay.vllm.charge import Charge
 from replay.vllm.waiting import Ranked
@@ -37,7 +37,8 @@ class TraceScheduler(Scheduler):
                 self._answers[request.request_id] = self._hear(said)
             output = request.max_tokens or 1
             came, priority = request.arrival_time, request.priority
-            self._charge.meet(request.request_id, said, request.num_prompt_tokens, output, came, priority)
+            cached = self.kv_cache_manager.get_computed_blocks(request)[1]
+            self._charge.meet(request.request_id, said, request.num_prompt_tokens, output, came, priority, cached)
         super().add_request(request)
 
     def _hear(self, said: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
-from replay.torch_engine.jobs import Job
+from replay.planning.jobs import Job
 from replay.vllm.charge import Charge
 
 Request: TypeAlias = Any  # vllm.v1.request.Request, of which only `request_id` is read

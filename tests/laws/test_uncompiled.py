@@ -23,10 +23,10 @@ LIMITS = Limits(kv_blocks=60, max_num_seqs=5, max_num_batched_tokens=64, instanc
 
 
 def some_trace() -> pl.DataFrame:
-    """Sixty requests under memory pressure: shared prefixes, tiers, turns that wait."""
+    """Forty requests under memory pressure: shared prefixes, tiers, turns that wait."""
     rng = np.random.default_rng(5)
     rows: list[dict[str, object]] = []
-    for n in range(60):
+    for n in range(40):
         prompt = int(rng.integers(1, 200))
         rows.append(
             {

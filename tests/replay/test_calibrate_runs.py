@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 
 from replay.calibration.fitting import fit_run
+from replay.planning.jobs import Job
 from replay.serve.batching import Batching, Parts
-from replay.serve.jobs import Job
 from replay.simulation.setup import Limits
 from toolkit.errors import InputFailure
 from toolkit.schema import OUTCOMES, conform
@@ -35,11 +35,11 @@ def served(count: int = 220, gap_s: float = 0.3, budget: int = 2048) -> pl.DataF
     prompts = np.clip(rng.lognormal(6.5, 1.0, count), 8, 9_000).astype(int)
     outputs = np.clip(rng.lognormal(5.0, 0.7, count), 2, 900).astype(int)
     asked = zip(arrival.tolist(), prompts.tolist(), outputs.tolist(), strict=True)
-    jobs = [Job(n, prompt, output, 0, at_s, [], note) for n, (at_s, prompt, output) in enumerate(asked)]
+    jobs = [Job(n, prompt, output, at_s) for n, (at_s, prompt, output) in enumerate(asked)]
     coming = list(jobs)
     while coming or engine.running or engine.waiting:
         while coming and coming[0].arrival_s <= now_s:
-            engine.submit(coming.pop(0))
+            engine.submit(coming.pop(0), note)
         step = engine.begin(now_s)
         if step is None:
             now_s = coming[0].arrival_s

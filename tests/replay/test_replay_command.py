@@ -120,6 +120,13 @@ def test_a_replay_on_a_cluster_that_is_resumed_says_that_it_starts_over(trace_fi
     assert Run.open(tmp_path / "cut" / "static-fcfs").finished
 
 
+def test_what_was_not_served_is_said_with_the_commonest_reason(trace_file, tmp_path):
+    done = run(trace_file, "--kv-blocks", 9, "--out", tmp_path)
+    refused = next(iter(find_runs([tmp_path]))).table("outcomes").filter(pl.col("status") == "rejected").collect()
+    assert refused.height
+    assert f"; {refused.height:,} not served (rejected: {refused['error'].mode().sort()[-1]})" in done.output
+
+
 def test_a_second_run_in_the_same_folder_is_refused(trace_file, tmp_path):
     assert run(trace_file, "--out", tmp_path).exit_code == 0
     again = run(trace_file, "--out", tmp_path)
@@ -388,6 +395,9 @@ def test_a_cluster_is_replayed_under_several_placements_and_says_nothing_of_one_
     assert sorted(runs) == ["lru-fcfs", "static-fcfs"]
     assert runs["lru-fcfs"].info["hardware"] is None
     assert runs["lru-fcfs"].info["placement"]["name"] == "lru"
+    sql = "SELECT DISTINCT placement, scheduler FROM outcomes ORDER BY ALL"
+    asked = CliRunner().invoke(main, ["query", sql, "--run", str(tmp_path / "runs"), "--format", "csv"])
+    assert asked.stdout.split() == ["placement,scheduler", "lru,fcfs", "static,fcfs"]
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,23 @@ def test_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.Monke
     assert not out.exists()
 
 
-def test_the_engine_itself_needs_nothing_but_torch_transformers_and_numpy() -> None:
+@pytest.mark.parametrize(
+    ("folder", "ours", "others"),
+    [
+        (
+            "torch_engine",
+            ("replay.torch_engine", "replay.planning", "toolkit.errors", "toolkit.placing"),
+            {"torch", "transformers"},
+        ),
+        ("planning", ("replay.planning", "toolkit.errors"), set()),
+    ],
+)
+def test_the_engine_itself_needs_nothing_but_torch_transformers_and_numpy(
+    folder: str, ours: tuple[str, ...], others: set[str]
+) -> None:
     """A GPU machine may have no more."""
-    folder = Path(__file__).parents[2] / "replay" / "torch_engine"
-    ours = ("replay.torch_engine", "toolkit.errors", "toolkit.placing")
-    others = {"torch", "transformers", "numpy", *sys.stdlib_module_names}
-    for file in folder.glob("*.py"):
+    others = others | {"numpy", *sys.stdlib_module_names}
+    for file in (Path(__file__).parents[2] / "replay" / folder).glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []

@@ -79,7 +79,8 @@ class Browser:
         """Scroll through the page, so that every visible chart is drawn."""
         self.evaluate(
             "(async () => { for (const p of document.querySelectorAll('.plot')) if (p.offsetParent) {"
-            " p.scrollIntoView(); await new Promise(r => setTimeout(r, 60)); } scrollTo(0, 0); })()"
+            " p.scrollIntoView(); for (let n = 0; n < 2000 && !p.querySelector('svg'); n++)"
+            " await new Promise(r => setTimeout(r, 20)); } scrollTo(0, 0); })()"
         )
         drawn = "[...document.querySelectorAll('.plot')].filter(p => p.offsetParent).every(p => p.querySelector('svg'))"
         self.wait(drawn)

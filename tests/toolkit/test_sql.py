@@ -280,6 +280,7 @@ def test_files_can_be_read_when_asked_but_not_written(run: Path, tmp_path: Path)
     [
         ("SELECT modle FROM outcomes", "did you mean 'model'?"),
         ("SELECT o.modle FROM outcomes o", "did you mean 'model'?"),
+        ("SELECT state FROM outcomes", "it is in runs"),
         ("SELECT * FROM outcome", "did you mean 'outcomes'?"),
         ("SELECT * FROM trace", "it needs --trace"),
         ("SELECT * FROM 'no.csv'", "--allow-files"),

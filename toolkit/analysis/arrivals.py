@@ -15,7 +15,7 @@ from toolkit import fits, ticked_fits
 from toolkit.analysis.gaps import EXACT, Gaps
 from toolkit.analysis.tallies import Tally
 from toolkit.analysis.whole import Whole
-from toolkit.analysis.windows import counts_in, fitting_window_s, whole_windows, window_of
+from toolkit.analysis.windows import fitting_window_s, occupied, whole_windows
 from toolkit.counted import Counted
 from toolkit.traces import TraceInfo
 
@@ -93,8 +93,8 @@ class Arrivals:
             float(arrival_s[0]),
             float(arrival_s[-1]),
             Gaps.between(arrival_s, exact=exact),
-            counts_in(arrival_s, window_s, windows) if windows else np.zeros(0, np.int64),
-            {w: tally(arrival_s, w, n) for w, n in dispersion_windows(whole.span_s, step_s)},
+            spread(occupied(arrival_s, window_s, windows), windows),
+            {w: Tally.of(*occupied(arrival_s, w, n)) for w, n in dispersion_windows(whole.span_s, step_s)},
             hours_of(arrival_s, whole.info.epoch),
         )
 
@@ -193,11 +193,11 @@ def dispersion_windows(span_s: float, clock_step_s: float | None) -> list[tuple[
     return [(w, n) for w, n in fitting if n >= LEAST_WINDOWS and w >= (clock_step_s or 0)]
 
 
-def tally(arrival_s: Floats, window_s: float, windows: int) -> Tally:
-    """Requests in windows; empty ones are counted without being made."""
-    index = window_of(arrival_s, window_s)
-    counted = Counted.of_sorted(index[: np.searchsorted(index, windows)])
-    return Tally.of(counted.values.astype(np.int64), counted.counts)
+def spread(found: tuple[NDArray[np.int64], NDArray[np.int64]], windows: int) -> NDArray[np.int64]:
+    """A count for every window, 0 where there is none."""
+    counts = np.zeros(windows, dtype=np.int64)
+    counts[found[0]] = found[1]
+    return counts
 
 
 def dispersion(found: Arrived, clock_step_s: float | None) -> pl.DataFrame:
@@ -231,9 +231,13 @@ def gap_fits(gaps: Counted, clock_step_s: float | None) -> pl.DataFrame:
 
 
 def hours_of(arrival_s: Floats, epoch: str | None) -> NDArray[np.int64]:
-    """Requests in each hour of the day."""
-    hour = ((arrival_s + _second_of_day(epoch)) // HOUR_S % 24).astype(np.int64)
-    return np.bincount(hour, minlength=24)
+    """Requests in each hour of the day, of ascending arrivals."""
+    begin_s = _second_of_day(epoch)
+    first, last = ((arrival_s[[0, -1]] + begin_s) // HOUR_S).astype(np.int64)
+    hour = np.arange(first, last + 1)
+    clock_s = arrival_s + begin_s if begin_s else arrival_s
+    requests = np.diff(np.searchsorted(clock_s, (hour + 1) * HOUR_S), prepend=0)
+    return np.bincount(hour % 24, weights=requests, minlength=24).astype(np.int64)
 
 
 def hourly(found: Arrived, epoch: str | None) -> pl.DataFrame:

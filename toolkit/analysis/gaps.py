@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from toolkit.counted import Counted
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 EXACT = 2**21  # gaps
-SLICE = 2**20  # gaps that are looked at at once
+SLICE = 2**18  # gaps that are looked at at once
 DROPPED = np.uint64(40)  # of a double's 52 bits of fraction; 12 stay
 
 
@@ -34,18 +35,15 @@ class Gaps:
         """Between ascending times; where they are binned, without sorting them."""
         if exact:
             return cls(True, Counted.of_sorted(np.sort(np.diff(arrival_s))))
-        positive = [(part[part > 0].min(initial=inf), part.max(initial=0.0)) for part in _slices(arrival_s)]
-        least, most = min((low for low, _ in positive), default=inf), max((high for _, high in positive), default=0.0)
-        if not least <= most:
-            return cls(False, Counted(np.zeros(0), np.zeros(0, np.int64)), max(len(arrival_s) - 1, 0))
-        first, last = (int(_bin(np.array([gap]))[0]) for gap in (least, most))
-        counts, zeros = np.zeros(last - first + 1, dtype=np.int64), 0
-        for part in _slices(arrival_s):
-            above = part[part > 0]
-            zeros += len(part) - len(above)
-            counts += np.bincount((_bin(above) - np.uint64(first)).astype(np.int64), minlength=len(counts))
-        found = np.flatnonzero(counts)
-        return cls(False, Counted((found + first).astype(np.float64), counts[found]), zeros, float(least), float(most))
+        zeros, least, most, bins = 0, inf, 0.0, list[tuple[int, Ints]]()
+        for gaps in _slices(arrival_s):
+            if not gaps.min() > 0:
+                above = gaps[gaps > 0]
+                zeros, gaps = zeros + len(gaps) - len(above), above
+            if len(gaps):
+                least, most = min(least, float(gaps.min())), max(most, float(gaps.max()))
+                bins.append(_histogram(gaps))
+        return cls(False, _added(bins), zeros, least, most)
 
     @staticmethod
     def merged(parts: "Sequence[Gaps]") -> "Gaps":
@@ -72,8 +70,22 @@ class Gaps:
         return Counted(np.append(0.0, values), np.append(self.zeros, self.sample.counts))
 
 
-def _bin(gaps: Floats) -> NDArray[np.uint64]:
-    return gaps.view(np.uint64) >> DROPPED
+def _histogram(gaps: Floats) -> tuple[int, Ints]:
+    """The first bin that any of the positive gaps falls into, and how many fall into each from there on."""
+    bins = (gaps.view(np.uint64) >> DROPPED).view(np.int64)
+    first = int(bins.min())
+    bins -= first
+    return first, np.bincount(bins)
+
+
+def _added(histograms: list[tuple[int, Ints]]) -> Counted:
+    """Gaps by bin."""
+    first = min((begin for begin, _ in histograms), default=0)
+    counts = np.zeros(max((begin + len(each) for begin, each in histograms), default=0) - first, dtype=np.int64)
+    for begin, each in histograms:
+        counts[begin - first : begin - first + len(each)] += each
+    found = np.flatnonzero(counts)
+    return Counted((found + first).astype(np.float64), counts[found])
 
 
 def _middle(bins: NDArray[np.uint64]) -> Floats:

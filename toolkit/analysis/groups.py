@@ -95,10 +95,11 @@ class Groups:
 
 
 def tested(lanes: Lanes) -> tuple[NDArray[np.int64], int]:
-    """The lanes that are tested, busiest first, and how many there are."""
+    """The lanes that are tested, busiest first, equal ones by name, and how many there are."""
     sizes = lanes.groups.sizes
     enough = np.flatnonzero(sizes >= FEWEST_REQUESTS)
-    return enough[np.argsort(-sizes[enough], kind="stable")][:MOST_NAMES], len(sizes)
+    order = sorted(enough.tolist(), key=lambda i: (-sizes[i], str(lanes.names[i])))
+    return np.array(order[:MOST_NAMES], dtype=np.int64), len(sizes)
 
 
 def find(seen: list[Scale], seed: int) -> Found:

@@ -8,16 +8,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from toolkit.analysis.categories import Categories
 from toolkit.analysis.tallies import Tally
 from toolkit.analysis.whole import Whole
-from toolkit.analysis.windows import EDGE, fitting_window_s, whole_windows, window_of
-from toolkit.grouping import Groups, grouped
+from toolkit.analysis.windows import EDGE, fitting_window_s, occupied, whole_windows
+from toolkit.grouping import Groups, grouped_few
 from toolkit.traces import TraceInfo
 
 Floats = NDArray[np.float64]
 ACTIVE_S = 120.0  # a model is active that received a request within this time, (t − 120, t]
 MINUTE_S = 60.0
-UNNAMED = 2**32  # no category has this number
 
 _f, _i = pl.Float64(), pl.Int64()
 MODELS = pl.Schema(
@@ -148,9 +148,10 @@ class Lanes:
 
     @classmethod
     def of(cls, model: pl.Series, arrival_s: Floats) -> "Lanes":
-        groups = grouped(model.cast(pl.Categorical).to_physical().cast(pl.UInt64).fill_null(UNNAMED).to_numpy())
+        groups = grouped_few(Categories(model).numbers)
         time_s = arrival_s[groups.order]
-        gap_s = np.where(groups.first, np.nan, np.diff(time_s, prepend=0))
+        gap_s = np.diff(time_s, prepend=0)
+        gap_s[groups.starts[:-1]] = np.nan
         names = model.gather(groups.order[groups.starts[:-1]]).cast(pl.String).to_list()
         return cls(names, groups, arrival_s, time_s, gap_s)
 
@@ -165,26 +166,22 @@ class Lanes:
 
 def each(lanes: Lanes, threshold_s: float, minutes: int) -> dict[str | None, Lane]:
     """The lanes one by one."""
-    starts, index = lanes.groups.starts, lanes.groups.index
-    minute = window_of(lanes.time_s, MINUTE_S)
-    begin = np.flatnonzero(lanes.groups.first | (np.diff(minute, prepend=-1) != 0))
-    count = np.diff(begin, append=len(minute))
-    begin, count = begin[minute[begin] < minutes], count[minute[begin] < minutes]
+    starts, requests = lanes.groups.starts, len(lanes.time_s)
     idle = np.flatnonzero(lanes.gap_s > threshold_s)
-    wakes = np.flatnonzero(lanes.groups.first | (lanes.gap_s > ACTIVE_S))
-    sleeps = np.append(wakes[1:], len(minute)) - 1  # a spell's last request is the one before the next spell's first
-    of_minutes, of_idle, of_spells = (np.searchsorted(index[at], np.arange(len(starts))) for at in (begin, idle, wakes))
-    longest_s = np.fmax.reduceat(np.where(lanes.groups.first, -np.inf, lanes.gap_s), starts[:-1])
+    wakes = np.union1d(np.flatnonzero(lanes.gap_s > ACTIVE_S), starts[:-1])
+    sleeps = np.append(wakes[1:], requests) - 1  # a spell's last request is the one before the next spell's first
+    of_idle, of_spells = (np.searchsorted(at, starts) for at in (idle, wakes))
+    longest_s = np.fmax.reduceat(lanes.gap_s, starts[:-1])  # NaN where there is one request
     found = {}
     for k, name in enumerate(lanes.names):
-        (a, b), (c, d), (e, f) = (at[k : k + 2] for at in (of_minutes, of_idle, of_spells))
+        (a, b), (c, d), (e, f) = (at[k : k + 2] for at in (starts, of_idle, of_spells))
         found[name] = Lane(
-            int(starts[k + 1] - starts[k]),
-            float(lanes.time_s[starts[k]]),
-            float(lanes.time_s[starts[k + 1] - 1]),
-            float(longest_s[k]),
+            int(b - a),
+            float(lanes.time_s[a]),
+            float(lanes.time_s[b - 1]),
+            float(np.nan_to_num(longest_s[k], nan=-np.inf)),
             lanes.gap_s[idle[c:d]],
-            Tally.of(minute[begin[a:b]], count[a:b]),
+            Tally.of(*occupied(lanes.time_s[a:b], MINUTE_S, minutes)),
             lanes.time_s[wakes[e:f]],
             lanes.time_s[sleeps[e:f]],
         )

@@ -1,6 +1,6 @@
 """How long are prompts and outputs: quantiles, fits, correlation, histogram."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import atanh, sqrt, tanh
 from typing import ClassVar, Literal
@@ -10,6 +10,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from toolkit import fits
+from toolkit.analysis.categories import SLICE, Categories
+from toolkit.analysis.length_counts import LengthCounts
 from toolkit.analysis.popularity import counts
 from toolkit.analysis.whole import Whole
 from toolkit.counted import LARGEST_TABLE, Counted
@@ -23,7 +25,6 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 BINS_A_DECADE = 10
 BUSIEST = 50
 HALF = 16  # bits
-SPARSE = 4  # places in a table for each request, at most
 
 _f, _i, _s = pl.Float64(), pl.Int64(), pl.String()
 SUMMARY = pl.Schema(
@@ -44,7 +45,7 @@ class Counts:
     """
 
     rows: int
-    lengths: dict[str, pl.DataFrame]  # column -> model, value, requests
+    lengths: dict[str, LengthCounts]
     models: pl.DataFrame  # model, requests
     products: int
     rank_products: int
@@ -63,30 +64,21 @@ class Lengths:
 
     def glance(self, frame: pl.DataFrame) -> list[Counted]:
         """Prompts and outputs of the requests that have both, from which ranks are known."""
-        pairs = frame.select(TOKENS).drop_nulls()
+        pairs = _pairs(frame)
         return [Counted.of_integers(pairs[name]) for name in TOKENS]
 
     def partial(self, frame: pl.DataFrame, whole: Whole) -> Counts:
         """A part's counts and sums."""
-        pairs = frame.select(TOKENS).drop_nulls()
-        prompt, output = (pairs[name].cast(pl.Int64).to_numpy() for name in TOKENS)
-        ranks = (doubled_ranks(v, s) for v, s in zip((prompt, output), paired(whole), strict=True))
-        return Counts(
-            frame.height,
-            {name: _by_value(frame, name) for name in TOKENS},
-            counts(frame, "model"),
-            dot(prompt, output),
-            dot(*ranks),
-        )
+        products, rank_products = products_of(_pairs(frame), paired(whole))
+        model = Categories(frame["model"])
+        lengths = {name: LengthCounts.of(model, frame[name]) for name in TOKENS}
+        return Counts(frame.height, lengths, counts(model, "model"), products, rank_products)
 
     def finish(self, parts: Sequence[Counts], whole: Whole) -> dict[str, pl.DataFrame]:
         """The tables, from all parts."""
-        lengths = {name: _merged([part.lengths[name] for part in parts]) for name in TOKENS}
-        rows, known = sum(part.rows for part in parts), {}
-        for name, table in lengths.items():
-            sample = _counted(table)
-            if sample.n:
-                known[name] = sample
+        lengths = {name: LengthCounts.merged([part.lengths[name] for part in parts]) for name in TOKENS}
+        rows = sum(part.rows for part in parts)
+        known = {name: found.all for name, found in lengths.items() if found.all.n}
         return {
             "summary": pl.DataFrame(
                 [_summary(name, sample, rows) for name, sample in known.items()], schema=SUMMARY, orient="row"
@@ -102,42 +94,6 @@ def paired(whole: Whole) -> tuple[Counted, Counted]:
     """Prompts and outputs of all requests that have both."""
     prompt, output = (Counted.merged(list(samples)) for samples in zip(*whole.seen, strict=True))
     return prompt, output
-
-
-def _by_value(frame: pl.DataFrame, name: str) -> pl.DataFrame:
-    """How often each model has each length, in a table of all of them where that is no larger than the trace."""
-    known = frame.select("model", value=pl.col(name).cast(pl.Int64)).filter(pl.col("value").is_not_null())
-    model = known["model"].cast(pl.Categorical)
-    models = model.unique(maintain_order=True)
-    width = int(known["value"].max() or 0) + 1  # type: ignore[arg-type]
-    if width * len(models) > min(LARGEST_TABLE, SPARSE * len(known)) or int(known["value"].min() or 0) < 0:  # type: ignore[arg-type]
-        counted = known.lazy().group_by("model", "value").agg(requests=pl.len().cast(pl.Int64))
-        return counted.collect().with_columns(pl.col("model").cast(pl.String))
-    place = _places(model, models)
-    counts = np.bincount(place * width + known["value"].to_numpy(), minlength=1)
-    found = np.flatnonzero(counts)
-    named = models.cast(pl.String).gather(found // width)
-    return pl.DataFrame({"model": named, "value": found % width, "requests": counts[found]})
-
-
-def _places(model: pl.Series, models: pl.Series) -> Ints:
-    """Each request's model as its place in `models`."""
-    number, numbers = (s.to_physical().cast(pl.Int64).fill_null(-1).to_numpy() + 1 for s in (model, models))
-    place = np.zeros(int(numbers.max(initial=0)) + 1, dtype=np.int64)
-    place[numbers] = np.arange(len(numbers))
-    found: Ints = place[number]
-    return found
-
-
-def _merged(tables: list[pl.DataFrame]) -> pl.DataFrame:
-    if len(tables) == 1:
-        return tables[0]
-    return pl.concat(tables).group_by("model", "value").agg(pl.col("requests").sum())
-
-
-def _counted(table: pl.DataFrame) -> Counted:
-    by_value = table.group_by("value").agg(pl.col("requests").sum()).sort("value")
-    return Counted(by_value["value"].cast(pl.Float64).to_numpy(), by_value["requests"].to_numpy())
 
 
 def _summary(name: str, sample: Counted, rows: int) -> tuple[object, ...]:
@@ -162,7 +118,7 @@ def correlation(parts: Sequence[Counts], pairs: tuple[Counted, Counted], known: 
     """Pearson's and Spearman's of prompt against output tokens; absent where one of them never varies."""
     if len(known) < 2 or any(len(sample.values) < 2 for sample in known.values()):
         return CORRELATION.to_frame()
-    ranks = [Counted(doubled_ranks(s.values.astype(np.int64), s).astype(np.float64), s.counts) for s in pairs]
+    ranks = [Counted(doubled_ranks(sample).astype(np.float64), sample.counts) for sample in pairs]
     sums = {"pearson": sum(p.products for p in parts), "spearman": sum(p.rank_products for p in parts)}
     rows = [
         (method, *_with_interval(sums[method], *samples))
@@ -171,23 +127,41 @@ def correlation(parts: Sequence[Counts], pairs: tuple[Counted, Counted], known: 
     return pl.DataFrame(rows, schema=CORRELATION, orient="row").drop_nulls("value")
 
 
-def doubled_ranks(tokens: Ints, sample: Counted) -> Ints:
-    """Twice the average ranks, which are whole; looked up by value where the values are small enough for a table."""
-    twice = 2 * sample.cumulative - sample.counts + 1
-    values = sample.values.astype(np.int64)
+def doubled_ranks(sample: Counted) -> Ints:
+    """Twice the average rank of each value, which is whole."""
+    twice: Ints = 2 * sample.cumulative - sample.counts + 1
+    return twice
+
+
+def ranking(sample: Counted) -> Callable[[NDArray[np.integer]], Ints]:
+    """What tells values' doubled ranks: a table where they are small enough for one."""
+    twice, values = doubled_ranks(sample), sample.values.astype(np.int64)
     if not len(values) or values[0] < 0 or values[-1] >= LARGEST_TABLE:
-        return twice[np.searchsorted(values, tokens)]
+        return lambda tokens: twice[np.searchsorted(values, tokens)]
     table = np.zeros(int(values[-1]) + 1, dtype=np.int64)
     table[values] = twice
-    return table[tokens]
+    return lambda tokens: table[tokens]
 
 
-def dot(x: Ints, y: Ints) -> int:
-    """The exact sum of products of numbers below 2^47, by their upper and lower halves."""
-    halves = [(v >> HALF, v & ((1 << HALF) - 1)) for v in (x, y)]
-    (high_x, low_x), (high_y, low_y) = halves
-    middle = int(high_x @ low_y) + int(low_x @ high_y)
-    return (int(high_x @ high_y) << 2 * HALF) + (middle << HALF) + int(low_x @ low_y)
+def products_of(pairs: pl.DataFrame, samples: Sequence[Counted]) -> tuple[int, int]:
+    """The exact sums of the products of both lengths, and of their doubled ranks, of a part of `samples`."""
+    ranks, products, rank_products = [ranking(sample) for sample in samples], 0, 0
+    most = [int(np.abs(sample.values).max(initial=0)) for sample in samples]
+    for part in pairs.iter_slices(SLICE):
+        x, y = (part[name].to_numpy() for name in TOKENS)
+        products += dot(x.astype(np.int64), y.astype(np.int64), *most)
+        rank_products += dot(ranks[0](x), ranks[1](y), *(2 * sample.n for sample in samples))
+    return products, rank_products
+
+
+def dot(x: Ints, y: Ints, most_x: int, most_y: int) -> int:
+    """The exact sum of products of whole numbers up to `most`, by the upper and lower bits of what might overflow."""
+    if most_x * most_y * len(x) < 2**63:
+        return int(x @ y)
+    if most_x > most_y:
+        x, y, most_x, most_y = y, x, most_y, most_x
+    upper = dot(x, y >> HALF, most_x, (most_y >> HALF) + 1)
+    return (upper << HALF) + dot(x, y & ((1 << HALF) - 1), most_x, min(most_y, 1 << HALF))
 
 
 def _with_interval(products: int, x: Counted, y: Counted) -> tuple[float | None, float | None, float | None, int]:
@@ -203,8 +177,9 @@ def _with_interval(products: int, x: Counted, y: Counted) -> tuple[float | None,
 
 def _moments(sample: Counted) -> tuple[int, int]:
     """The exact sum of whole values and that of their squares."""
-    pairs = list(zip(sample.values.astype(np.int64).tolist(), sample.counts.tolist(), strict=True))
-    return sum(v * n for v, n in pairs), sum(v * v * n for v, n in pairs)
+    values = sample.values.astype(np.int64)
+    most, n = int(np.abs(values).max(initial=0)), sample.n
+    return dot(values, sample.counts, most, n), dot(values**2, sample.counts, most**2, n)
 
 
 def histogram(name: str, sample: Counted) -> pl.DataFrame:
@@ -219,7 +194,7 @@ def histogram(name: str, sample: Counted) -> pl.DataFrame:
     return pl.DataFrame(columns).select(pl.lit(name).alias("column"), pl.all())
 
 
-def by_model(models: pl.DataFrame, lengths: dict[str, pl.DataFrame]) -> pl.DataFrame:
+def by_model(models: pl.DataFrame, lengths: dict[str, LengthCounts]) -> pl.DataFrame:
     """Median and P99 of both lengths for the busiest models."""
     busiest = models.group_by("model").agg(pl.col("requests").sum())
     busiest = busiest.sort("requests", "model", descending=[True, False]).head(BUSIEST)
@@ -227,10 +202,14 @@ def by_model(models: pl.DataFrame, lengths: dict[str, pl.DataFrame]) -> pl.DataF
     return pl.concat([busiest, *quantiles], how="horizontal")
 
 
-def _quantiles(table: pl.DataFrame, models: pl.Series, short: str) -> pl.DataFrame:
+def _quantiles(lengths: LengthCounts, models: pl.Series, short: str) -> pl.DataFrame:
     """Of each of `models`; null where it has no length."""
-    names = [f"{short}_p50", f"{short}_p99"]
-    busiest = table.join(models.to_frame(), on="model", how="semi", nulls_equal=True)
-    own = {name: part for (name,), part in busiest.group_by("model")}
-    rows = [_counted(own[m]).quantile([0.5, 0.99]).tolist() if m in own else [None, None] for m in models]
-    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.Float64), orient="row")
+    own = [lengths.of_name(name) for name in models]
+    rows = [sample.quantile([0.5, 0.99]).tolist() if sample.n else [None, None] for sample in own]
+    return pl.DataFrame(rows, schema=dict.fromkeys((f"{short}_p50", f"{short}_p99"), pl.Float64()), orient="row")
+
+
+def _pairs(frame: pl.DataFrame) -> pl.DataFrame:
+    """Both lengths where both are known."""
+    known = pl.DataFrame([frame[name] for name in TOKENS])
+    return known.drop_nulls() if any(column.null_count() for column in known) else known

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from toolkit.analysis.categories import Categories
 from toolkit.analysis.whole import Whole
 from toolkit.traces import TraceInfo
 
@@ -37,7 +38,7 @@ class Popularity:
 
     def partial(self, frame: pl.DataFrame, whole: Whole) -> dict[str, pl.DataFrame]:
         """A part's requests by name, of models and of tenants."""
-        return {column: counts(frame, column) for column in self.columns}
+        return {column: counts(Categories(frame[column]), column) for column in self.columns}
 
     def finish(self, parts: Sequence[dict[str, pl.DataFrame]], whole: Whole) -> dict[str, pl.DataFrame]:
         """The tables, from all parts."""
@@ -47,10 +48,10 @@ class Popularity:
         return {"models": models, "tenants": tenants, "zipf": fitted}
 
 
-def counts(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+def counts(categories: Categories, column: str) -> pl.DataFrame:
     """Requests by name."""
-    counted = frame.group_by(column).agg(requests=pl.len().cast(pl.Int64))
-    return counted.with_columns(pl.col(column).cast(pl.String))
+    named = {column: categories.names(), "requests": categories.counted[1]}
+    return pl.DataFrame(named, schema={column: pl.String, "requests": pl.Int64})
 
 
 def shares(parts: pl.DataFrame, column: str) -> pl.DataFrame:

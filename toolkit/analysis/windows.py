@@ -7,6 +7,10 @@ LENGTHS_S = (
     *(0.001, 0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800),
     *(3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800),
 )
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+MANY = 16  # times in a window make looking up its edge cheaper
+ROUNDING = 4e-15
 EDGE = 1e-9  # of a window: stamps are sums of rounded decimals, one this close below an edge is on it
 
 
@@ -16,16 +20,31 @@ def fitting_window_s(span_s: float, clock_step_s: float | None, at_most: int = 2
     return next((length for length in LENGTHS_S if length >= shortest), LENGTHS_S[-1])
 
 
-def window_of(time_s: NDArray[np.float64], window_s: float) -> NDArray[np.int64]:
+def window_of(time_s: Floats, window_s: float) -> Ints:
     """The half-open window `[i·w, (i + 1)·w)` that each time from 0 on falls into."""
-    index: NDArray[np.int64] = (time_s / window_s + EDGE).astype(np.int64)
+    index: Ints = (time_s / window_s + EDGE).astype(np.int64)
     return index
 
 
-def counts_in(arrival_s: NDArray[np.float64], window_s: float, windows: int) -> NDArray[np.int64]:
-    """Arrivals in each window; those after the last one are left out."""
-    index = window_of(arrival_s, window_s)
-    return np.bincount(index[: np.searchsorted(index, windows)], minlength=windows)
+def occupied(time_s: Floats, window_s: float, windows: int) -> tuple[Ints, Ints]:
+    """Of the first `windows` windows those that any of the ascending times lies in, and how many do.
+
+    Where windows are few, their edges are looked up instead of a window for every time.
+    """
+    if not len(time_s):
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    first, last = (int(i) for i in window_of(time_s[[0, -1]], window_s))
+    number = np.arange(first, min(last + 1, windows))
+    edges = (number + 1 - EDGE) * window_s
+    if len(number) <= len(time_s) // MANY:
+        before, after = (np.searchsorted(time_s, edges * (1 + rounding)) for rounding in (-ROUNDING, ROUNDING))
+        if np.array_equal(before, after):  # no time is so close to an edge that rounding decides
+            counts = np.diff(before, prepend=0)
+            return number[counts > 0], counts[counts > 0]
+    index = window_of(time_s, window_s)
+    begin = np.flatnonzero(np.diff(index, prepend=-1))
+    counts, number = np.diff(begin, append=len(index)), index[begin]
+    return number[number < windows], counts[number < windows]
 
 
 def whole_windows(span_s: float, window_s: float) -> int:

@@ -158,7 +158,7 @@ def test_a_killed_replay_is_resumed_without_sending_again_what_was_answered(whom
         done = replay(None, out)
         after = tags(server)[len(before) :]
     assert done.exit_code in (0, 3), done.output
-    assert len(answered) > 40
+    assert answered
     assert answered & set(after) == set()
     assert before | set(after) == set(range(120))
     outcomes = Run.open(out / "fcfs").table("outcomes").collect()

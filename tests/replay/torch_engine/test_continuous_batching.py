@@ -8,12 +8,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not here: make test-transformers")
 transformers = pytest.importorskip("transformers", reason="transformers is not here: make test-transformers")
 
+from replay.planning.jobs import Job  # noqa: E402
+from replay.planning.rules import Rules  # noqa: E402
 from replay.torch_engine import engine  # noqa: E402
 from replay.torch_engine.device import Device  # noqa: E402
 from replay.torch_engine.house import House  # noqa: E402
-from replay.torch_engine.jobs import Job, made_up  # noqa: E402
 from replay.torch_engine.limits import Limits  # noqa: E402
-from replay.torch_engine.rules import Rules  # noqa: E402
+from replay.torch_engine.prompts import made_up  # noqa: E402
 from tests.replay.torch_engine.tiny import CONFIG, PAGE, ROOM, Served, model, served, several  # noqa: E402
 from toolkit.placing import Evict, Load  # noqa: E402
 

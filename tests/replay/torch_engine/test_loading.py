@@ -10,11 +10,11 @@ pytest.importorskip("transformers", reason="transformers is not here: make test-
 
 from replay.placements.lru import LRU  # noqa: E402
 from replay.placements.prism import Prism  # noqa: E402
+from replay.planning.jobs import Job  # noqa: E402
 from replay.torch_engine.arena import Arena  # noqa: E402
 from replay.torch_engine.costs import measured  # noqa: E402
 from replay.torch_engine.device import Device  # noqa: E402
 from replay.torch_engine.house import House  # noqa: E402
-from replay.torch_engine.jobs import Job  # noqa: E402
 from replay.torch_engine.limits import Limits  # noqa: E402
 from replay.torch_engine.model import build  # noqa: E402
 from replay.torch_engine.placed import facts_of  # noqa: E402

@@ -34,6 +34,15 @@ limits: {max_num_seqs: 8, max_num_batched_tokens: 64, swap: true}
 sharing: {page_bytes: 65536}
 """
 
+HALF = """
+from toolkit.placing import Load
+class Half:
+    def begin(self, facts):
+        return [Load(0, (0,), 0.5)]
+    def decide(self, view):
+        return []
+"""
+
 
 def frame(requests: int = REQUESTS) -> pl.DataFrame:
     """Requests of two models and three tiers, too many at once for a small engine."""
@@ -133,6 +142,11 @@ def test_several_models_share_the_device_by_a_placement(tmp_path: Path) -> None:
     [
         (CLUSTER.replace("h100}", "h100, count: 2}"), (), "has one device, the cluster 2 GPUs"),
         (CLUSTER.replace("llama}", "llama, tensor_parallel: 1, replicas: 2}"), (), "replicas: 2; leave it out"),
+        (CLUSTER.replace("sharing: {", "sharing: {contention: 0, "), (), "does not follow contention: 0"),
+        (CLUSTER.replace("tiny-llama}", "tiny-llama, latency: fit.yaml}"), (), "latency: fit.yaml; leave it out"),
+        (CLUSTER + "loading: naive", (), "loading: naive: starts an engine for each load"),
+        (CLUSTER, ("--placement", "lru,qlm"), "--placement qlm: starts an engine for each load"),
+        (CLUSTER, ("--placement", "half.py:Half", "--memory-gib", "0.01"), "keeps layers on the host, which --engine"),
         (CLUSTER, ("--slo-scale", "5", "2"), "needs replays of each model alone, which are only simulated"),
         (CLUSTER, ("--model-path", "x"), "--model-path: is of one engine, not of a --cluster"),
         (CLUSTER, (), "--memory-gib: the CPU's memory is not one GPU's; say how much"),
@@ -148,6 +162,8 @@ def test_what_cannot_be_is_refused_in_a_line(
 ) -> None:
     if cluster is not None:
         (tmp_path / "cluster.yaml").write_text(cluster)
+        (tmp_path / "half.py").write_text(HALF)
+        options = tuple(word.replace("half.py", str(tmp_path / "half.py")) for word in options)
         options = ("--cluster", str(tmp_path / "cluster.yaml"), *options)
     shown = command(tmp_path, *options)
     assert shown.exit_code == 1, shown.output

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from replay.planning.jobs import Job
+from replay.planning.rules import Rules
 from replay.torch_engine.device import Device
 from replay.torch_engine.house import House
-from replay.torch_engine.jobs import Job
 from replay.torch_engine.limits import Limits
 from replay.torch_engine.model import Model, build
-from replay.torch_engine.rules import Rules
 from toolkit.placing import LOADING, Action, Evict, Facts, Load, View
 
 torch.set_num_threads(1)  # as good as any for models this small

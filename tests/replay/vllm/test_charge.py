@@ -45,6 +45,16 @@ def come(charge: Charge, n: int, arrival_s: float, name: str = "r") -> None:
     charge.line.put(job, charge.now_s)
 
 
+def test_what_the_cache_has_of_a_prompt_is_no_work() -> None:
+    charge = announced("uniboost", trace())
+    works = [
+        charge.meet(f"r{n}", {hints.RUN: 7, hints.REQUEST: n, hints.ARRIVAL: 0.1 * n}, 10, 5, 1_000.0, 0, cached).work
+        for n, cached in enumerate((0, 8))
+    ]
+    assert works[0] > 0
+    assert works[1] == pytest.approx(works[0] / 5)
+
+
 def serve(charge: Charge) -> list[int]:
     """One after the other, a second each."""
     order = []

@@ -1,5 +1,6 @@
-"""A request as the engine knows it."""
+"""A request as an engine knows it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 INFINITE = float("inf")
+Tokens = NDArray[np.int64]
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """What was asked, what its scheduler said of it, and what was done. Times are seconds on the house's clock."""
+    """What was asked, what its scheduler said of it, and what was done. Times are seconds on the engine's clock."""
 
     number: int
     prompt: int  # tokens
@@ -20,6 +22,7 @@ class Job:
     model: int = 0
     parent: int = -1  # it arrives `think_s` after that one has ended
     think_s: float = 0.0
+    prefix: Sequence[int] = ()  # hashes of the blocks it begins with, as the trace has them
     # the scheduler
     rank: float = 0.0
     rise: float = 0.0  # what a second of a waiting turn's arrival adds to its rank
@@ -29,10 +32,13 @@ class Job:
     after_s: float = INFINITE  # of waiting, until its rank changes by `shift`
     shift: float = 0.0
     # the engine
-    tokens: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    tokens: Tokens = field(default_factory=lambda: np.zeros(0, np.int64))  # the prompt's, and room for the output's
     produced: int = 0
-    computed: int = 0  # tokens whose KV is there
+    filling: bool = False  # it has a place, and its prefill has not ended
+    computed: int = 0  # tokens whose KV is there, or on the host
     blocks: list[int] = field(default_factory=list)
+    names: list[int] = field(default_factory=list)  # of its full blocks, as far as anybody has asked
+    named: int = 0  # of its blocks, so many are found by others
     host: Any = None  # its KV, while that is swapped out
     order: float = 0.0  # where it stands while it waits
     level: int = 0  # boundaries of its curve that it has passed
@@ -44,6 +50,7 @@ class Job:
     taken_s: float | None = None  # when the engine noticed that it had come
     late_s: float = 0.0  # of that what no step is to blame for
     start_s: float | None = None
+    cached: int = 0  # tokens that were found in the cache when it first got a place
     times: list[float] = field(default_factory=list)  # of each token
     finish_s: float | None = None
     started: float = 0.0  # when it last began to decode
@@ -51,7 +58,7 @@ class Job:
     preemptions: int = 0
     preempted_s: float = 0.0
     error: str | None = None
-    status: str | None = None  # ok, rejected, error
+    status: str | None = None  # ok, rejected, error, cancelled
 
     @property
     def to_compute(self) -> int:
@@ -60,14 +67,11 @@ class Job:
 
     @property
     def decodes(self) -> bool:
-        return self.produced > 0 and self.to_compute == 1
+        return self.produced > 0 and not self.filling
+
+    @property
+    def ended(self) -> bool:
+        return self.produced >= self.output
 
 
 Part = tuple[Job, int]  # who computes how many tokens in a step
-
-
-def made_up(number: int, prompt: int, output: int, vocabulary: int, seed: int = 0) -> NDArray[np.int64]:
-    """Token ids for a prompt, the same whenever they are asked for, with room for the output after them."""
-    tokens = np.zeros(prompt + output, np.int64)
-    tokens[:prompt] = np.random.default_rng([seed, number]).integers(0, vocabulary, prompt)
-    return tokens

@@ -4,8 +4,8 @@ import heapq
 from bisect import bisect_left, insort
 from typing import Any
 
-from replay.torch_engine.jobs import INFINITE, Job
-from replay.torch_engine.rules import Rules
+from replay.planning.jobs import INFINITE, Job
+from replay.planning.rules import Rules
 from toolkit.errors import SettingFailure
 
 Entry = tuple[float, int, Job]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from replay.torch_engine.jobs import Job
+from replay.planning.jobs import Job
 
 Order = Callable[[list[Job], float], Sequence[int]]
 Ranks = Callable[[list[Job], float], None]
