@@ -9,7 +9,7 @@ from replay.placements.future import Future
 from replay.placements.plan import Mask, Plan, asked_for, idle, make_room, relieve, short
 from replay.placements.starting import refuse_misfits
 from replay.placements.stays import Stays
-from toolkit.placing import ABSENT, LOADING, Action, Facts, Floats, View
+from toolkit.placing import ABSENT, LOADING, Action, Facts, Floats, Ints, View
 
 AT_ONCE = 2  # models that are loaded ahead in a cycle, at most: links carry one after the other
 WORTH = 0.1  # of the time its requests are there: a migration must save them and their neighbours as much
@@ -22,7 +22,8 @@ class Oracle:
     run beside whom within `horizon_s`. A model's cost on a GPU is the time for which its requests and its neighbours'
     will be there together, and for which they will lack KV memory. Whoever is asked for is loaded where that is least;
     where it fits nowhere, idle models whose next request comes later make room, the farthest first, and where all have
-    work, those that have been there for `hold_s` and have produced a token, the least to come first. Every `cycle_s`
+    work, those that have been there for `hold_s` and have produced a token, if their requests lose no more time by it
+    than those that wait have lost and would lose. Every `cycle_s`
     models whose request comes before they could be loaded in the cycle after the next are loaded in the same way, but
     only idle models make room for them; idle ones that are not asked for within the horizon go where requests wait for
     KV memory; and the one model migrates that saves most by it. Weights leave `least_kv_share` of a GPU's memory to KV.
@@ -69,9 +70,8 @@ class Oracle:
         here = view.waiting + view.running
         self.there = self.future.present(view.now_s, here, self.expecting.stay_s)
         next_s = self.future.next_s(view.now_s, view.arrived)
-        held = plan.evictable & (here > 0) & had_a_turn
         for m in asked_for(view):
-            busy = _ordered(held & plan.evictable, self.there.sum(axis=0))
+            busy = self._giving(plan, view, m, here, had_a_turn)
             self._bring(plan, m, [*self._resting(plan, view, next_s, view.now_s), *busy])
         if view.why == "tick":
             self._load_ahead(plan, view, next_s)
@@ -122,6 +122,13 @@ class Oracle:
         chosen = make_room(plan, m, victims, self._cost(plan, m))
         if chosen is not None:
             plan.load(m, chosen)
+
+    def _giving(self, plan: Plan, view: View, m: int, here: Ints, had_a_turn: Mask) -> list[int]:
+        """Models with work that make room for `m`, each losing no more by it than `m` gains; the least loss first."""
+        load_s = self.facts.load_s.min(axis=1)
+        gain_s = view.waiting[m] * (view.now_s - view.oldest_s[m] + load_s[m])
+        loss_s = here * (load_s[m] + self.expecting.stay_s[m] + load_s)
+        return _ordered(plan.evictable & (here > 0) & had_a_turn & (loss_s <= gain_s), loss_s)
 
     def _resting(self, plan: Plan, view: View, next_s: Floats, after_s: float) -> list[int]:
         """Idle models that are not asked for until `after_s`, the farthest first."""

@@ -10,7 +10,7 @@ from replay.placements.kvpr import rebalanced
 from replay.placements.lru import LRU
 from replay.placements.muxserve import MuxServe, divided
 from replay.placements.oracle import Oracle
-from replay.placements.plan import Plan, make_room
+from replay.placements.plan import Plan, make_room, relieve
 from replay.placements.prism import Prism
 from replay.placements.prism_code import PrismCode
 from replay.placements.qlm import QLM
@@ -20,7 +20,7 @@ from replay.placements.spread import spread
 from replay.placements.static import Static
 from tests.replay.placements.asked_clusters import GIB, asked, facts_of, view_of
 from toolkit.errors import SettingFailure
-from toolkit.placing import Evict, Load, Migrate, Offload, Resize
+from toolkit.placing import LOADING, READY, Evict, Load, Migrate, Offload, Resize, Wait
 
 
 def test_a_window_forgets() -> None:
@@ -175,6 +175,36 @@ def test_the_oracle_evicts_the_farthest_and_loads_before_the_next() -> None:
     placement.begin(facts)
     view = view_of(facts, {0: (0,), 1: (1,)})
     assert placement.decide(view) == [Evict(0), Load(2, (0,))]
+
+
+def test_the_oracle_moves_who_will_be_asked_together_with_a_neighbour() -> None:
+    together = np.arange(100.2, 130.0, 0.5)
+    facts = facts_of([5, 5, 5], gpus=2, future=(together, together, np.array([700.0])))
+    placement = Oracle()
+    placement.begin(facts)
+    busy = {"running": np.array([1, 1, 0]), "arrived": np.array([0, 0, 0])}
+    assert placement.decide(view_of(facts, {0: (0,), 1: (0,), 2: (1,)}, **busy)) == [Migrate(0, (1,))]
+    assert placement.decide(view_of(facts, {0: (0,), 1: (1,), 2: (1,)}, **busy)) == []
+
+
+def test_the_oracle_takes_off_a_busy_model_for_whom_it_costs_less() -> None:
+    future = (np.array([99.0, 101.0]), np.array([99.0]))
+    facts = facts_of([30, 30], gpus=1, future=future)
+    busy = {"running": np.array([4, 0]), "arrived": np.array([1, 1]), "output_tokens": np.array([900, 0])}
+    for since_s, answer in ((99.5, []), (60.0, [Evict(0), Load(1, (0,))])):
+        placement = Oracle()
+        placement.begin(facts)
+        placement.decide(view_of(facts, {0: (0,)}, now_s=50.0))
+        assert placement.decide(view_of(facts, {0: (0,)}, **asked(2, {1: 1}, since_s), **busy)) == answer
+
+
+def test_who_finds_no_memory_waits_for_what_is_on_its_way() -> None:
+    facts = facts_of([10, 10], gpus=1)
+    view = view_of(facts, {0: (0,), 1: (0,)}, why="memory", model=0, waiting=np.array([1, 0]))
+    for state, answer in ((READY, [Evict(1)]), (LOADING, [Wait()])):
+        plan = Plan(facts, replace(view, state=np.array([READY, state])))
+        relieve(plan, view)
+        assert plan.actions == answer
 
 
 def test_costs_let_an_idle_model_go_and_a_busy_one_stay_for_a_while() -> None:
