@@ -267,7 +267,7 @@ def _line(writer: RunWriter) -> str:
     if info["state"] != "finished":
         return f"{writer.path}: unfinished"
     if "verdict" in info:
-        from replay.engines.openai import said
+        from replay.http.verdict import said
 
         return f"{writer.path}: {said(info)}"
     rho = f"{info['utilisation']:.2f}" if info["utilisation"] is not None else "unknown"
