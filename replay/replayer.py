@@ -98,6 +98,8 @@ def split_specs(values: Sequence[str], option: str) -> list[str]:
             else:
                 specs.append(piece)
             fresh = False
+    if not specs:
+        raise SettingFailure("names none", where=option, hint="`trace plugins` lists them")
     if len(set(specs)) < len(specs):
         twice = next(s for s in specs if specs.count(s) > 1)
         raise SettingFailure(f"'{twice}' is named twice", where=option)
