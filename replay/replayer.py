@@ -124,7 +124,8 @@ def open_jobs(
     pairs = [(placement, spec) for placement in engines for spec in specs]
     folders = [out / _folder(placement, spec) for placement, spec in pairs]
     for spec in specs:
-        plugins.create("scheduler", spec)
+        if not callable(getattr(plugins.create("scheduler", spec), "rank", None)):
+            raise SettingFailure("is no scheduler", where=spec, hint="it needs rank(requests, now_s)")
     for folder in folders:
         if (folder / "run.json").exists():
             hint = f"continue it with `trace replay --resume {out}`, or choose another --out"

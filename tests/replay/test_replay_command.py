@@ -159,6 +159,29 @@ def test_a_killed_replay_leaves_a_run_that_resumes(trace_file, tmp_path):
     assert len(Run.open(out / "fcfs").table("outcomes").collect()) == 200
 
 
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        (":Rankless", "Rankless: is no scheduler; it needs rank(requests, now_s)"),
+        (":Needs", "needs the parameter 'k'; write "),
+        (":Nedds", "no 'Nedds' in it; did you mean 'Needs'?"),
+        (":Needs:k=nan", "'nan' is not float"),
+        ("", "no '' in it; known: Needs, Rankless"),
+    ],
+)
+def test_a_file_that_holds_no_such_policy_is_one_line(trace_file, tmp_path, named, said):
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\n\n"
+        "class Rankless: ...\n\n"
+        "class Needs:\n    def __init__(self, k: float): self.k = k\n"
+        "    def rank(self, requests, now_s): return np.zeros(len(requests))\n"
+    )
+    done = run(trace_file, "--out", tmp_path / "r", "--scheduler", f"{tmp_path}/mine.py{named}")
+    assert done.exit_code == 1
+    assert said in done.output
+    assert not (tmp_path / "r").exists()
+
+
 def test_nothing_is_left_to_resume(trace_file, tmp_path):
     assert run(trace_file, "--out", tmp_path / "r", "--no-band", "--limit", 3).exit_code == 0
     assert "every run is finished already" in run("--resume", tmp_path / "r").output
