@@ -9,6 +9,7 @@ import click
 from replay.engine_options import engine_options
 from replay.engines.openai_options import endpoint_options
 from replay.engines.transformers_options import in_process_options
+from toolkit.finite_option import Finite
 from toolkit.on_option import on_option
 from toolkit.trace_options import trace_options
 
@@ -41,7 +42,7 @@ ROUTINGS = ("round-robin", "least-loaded", "prefix-aware", "vllm-dp")
 )
 @click.option(
     "--slo-scale",
-    type=(click.FloatRange(min=0, min_open=True), click.FloatRange(min=0, min_open=True)),
+    type=(Finite(min=0, min_open=True), Finite(min=0, min_open=True)),
     metavar="TTFT TPOT",
     help="On a cluster, objectives are each model's P95 on GPUs of its own, at load 1, times these.",
 )
@@ -56,7 +57,7 @@ ROUTINGS = ("round-robin", "least-loaded", "prefix-aware", "vllm-dp")
 )
 @click.option(
     "--swap-bytes-per-s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     metavar="RATE",
     help="Preempt by moving KV to the host and back at this rate; recompute by default.",
 )
@@ -86,7 +87,7 @@ ROUTINGS = ("round-robin", "least-loaded", "prefix-aware", "vllm-dp")
 )
 @click.option(
     "--session-gap-s",
-    type=click.FloatRange(min=0),
+    type=Finite(min=0),
     metavar="S",
     help="Where a trace has no arrivals, start what follows no other request this far apart.",
 )
@@ -95,14 +96,14 @@ ROUTINGS = ("round-robin", "least-loaded", "prefix-aware", "vllm-dp")
 )
 @click.option(
     "--batch-wait-s",
-    type=click.FloatRange(min=0),
+    type=Finite(min=0),
     default=0.01,
     show_default=True,
     help="How long a micro-batch waits for more requests.",
 )
 @click.option(
     "--idle-poll-s",
-    type=click.FloatRange(min=0),
+    type=Finite(min=0),
     default=0.0,
     show_default=True,
     help="How often the idle micro-batch engine looks for requests; 0 is at once.",

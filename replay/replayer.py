@@ -98,6 +98,8 @@ def split_specs(values: Sequence[str], option: str) -> list[str]:
             else:
                 specs.append(piece)
             fresh = False
+    if not specs:
+        raise SettingFailure("names none", where=option, hint="`trace plugins` lists them")
     if len(set(specs)) < len(specs):
         twice = next(s for s in specs if specs.count(s) > 1)
         raise SettingFailure(f"'{twice}' is named twice", where=option)
@@ -122,7 +124,8 @@ def open_jobs(
     pairs = [(placement, spec) for placement in engines for spec in specs]
     folders = [out / _folder(placement, spec) for placement, spec in pairs]
     for spec in specs:
-        plugins.create("scheduler", spec)
+        if not callable(getattr(plugins.create("scheduler", spec), "rank", None)):
+            raise SettingFailure("is no scheduler", where=spec, hint="it needs rank(requests, now_s)")
     for folder in folders:
         if (folder / "run.json").exists():
             hint = f"continue it with `trace replay --resume {out}`, or choose another --out"

@@ -13,11 +13,12 @@ import polars as pl
 from click.core import ParameterSource
 
 from replay.engines.openai_options import OF_ENDPOINTS
+from replay.engines.transformers_options import IN_PROCESS
 from replay.explain import checked_request, story
 from replay.latency_models.choosing import served_by
 from replay.progress import progress
 from replay.replayer import Job, Replayer, drop_untouched, open_jobs, split_specs
-from replay.shaping import ramped, warm_up_of
+from replay.shaping import ramped, refuse_circles, warm_up_of
 from replay.simulation.hardware import ServedModel, gpu_preset, kv_blocks, model_preset
 from replay.simulation.setup import Limits
 from toolkit import plugins
@@ -37,6 +38,7 @@ OF_SIMULATIONS = {
     "gpu", "latency", "tensor_parallel", "swap_bytes_per_s", "async_scheduling", "instances",
     "routing", "expert_parallel", "batch_size", "batch_wait_s", "idle_poll_s",
 }  # fmt: skip
+OF_MICRO_BATCHES = {"batch_size", "batch_wait_s", "idle_poll_s"}
 REAL = ("openai", "transformers")
 ON_CLUSTERS = {"simulated": "replay.engines.cluster", "transformers": "replay.engines.transformers_cluster"}
 NOT_REPLAYED = ("source_status", "source_ttft_s", "source_e2e_s")
@@ -94,6 +96,8 @@ def explain(options: dict[str, Any], request: int) -> None:
 def resume(folder: Path) -> bool:
     """Finish the unfinished runs in `folder`; each continues from its checkpoint. True when all are finished."""
     open_runs = [run for run in find_runs([folder]) if not run.finished]
+    if not open_runs:
+        click.echo(f"{folder}: every run is finished already")
     finished = True
     for group in _alike(open_runs):
         options = dict(group[0].info["options"])
@@ -121,8 +125,7 @@ def _job(run: Run, engines: Mapping[str | None, Engine]) -> Job:
 
 def build_engines(options: dict[str, Any]) -> dict[str | None, Engine]:
     """The engines the options describe: one for each placement on a cluster, else one (None)."""
-    if options["engine"] != "openai":
-        _refuse(OF_ENDPOINTS, "is of --engine openai", "leave it out")
+    _refuse_of_others(options["engine"])
     if options["engine"] == "simulated" and options["band"] and options.get("warm_up"):
         hint = "replay without bands, by --no-band"
         raise SettingFailure("cannot be left out of the bands of step time", where="--warm-up", hint=hint)
@@ -130,8 +133,6 @@ def build_engines(options: dict[str, Any]) -> dict[str | None, Engine]:
         for name, option in (("placements", "--placement"), ("slo_scale", "--slo-scale")):
             if options[name]:
                 raise SettingFailure("needs a cluster", where=option, hint="describe it with --cluster CLUSTER.yaml")
-        if options["engine"] == "transformers":
-            _refuse(OF_SIMULATIONS, "is not of --engine transformers", "leave it out")
         return {None: build_engine(options)}
     if options["engine"] not in ON_CLUSTERS:
         raise SettingFailure(f"is not served by --engine {options['engine']}", where="--cluster")
@@ -140,6 +141,21 @@ def build_engines(options: dict[str, Any]) -> dict[str | None, Engine]:
     specs = split_specs(options["placements"] or ("static",), "--placement")
     from_options = import_module(ON_CLUSTERS[options["engine"]]).from_options
     return {spec: from_options(options, spec) for spec in specs}
+
+
+def _refuse_of_others(engine: str) -> None:
+    """Refuse what only another engine would heed."""
+    if engine != "openai":
+        _refuse(OF_ENDPOINTS, "is of --engine openai", "leave it out")
+    if engine != "transformers":
+        _refuse(IN_PROCESS, "is of --engine transformers", "leave it out")
+    if engine in REAL:
+        names = OF_ONE_ENGINE if engine == "openai" else OF_SIMULATIONS
+        _refuse(names, f"is not of --engine {engine}", "leave it out")
+    else:
+        _refuse({"lag_bound_s"}, "is of engines that are sent to", "leave it out")
+    if engine != "micro-batch":
+        _refuse(OF_MICRO_BATCHES, "is of --engine micro-batch", "leave it out")
 
 
 def _refuse(names: set[str], what: str, hint: str) -> None:
@@ -200,7 +216,7 @@ def _ranks(options: dict[str, Any], model: ServedModel) -> int:
 
 
 def replayable(trace: Trace, session_gap_s: float | None) -> pl.DataFrame:
-    """The trace in memory, without what a replay does not read; InputFailure when there is nothing to replay.
+    """The trace in memory, without what a replay does not read; InputFailure when nothing, or not all, can be replayed.
 
     Where no request has an arrival (length tables, sessions without a common clock), those that follow no other start
     `session_gap_s` apart, in the trace's order.
@@ -208,6 +224,7 @@ def replayable(trace: Trace, session_gap_s: float | None) -> pl.DataFrame:
     frame = _without_empty_columns(trace.frame.drop(NOT_REPLAYED).collect())
     if frame.is_empty():
         raise InputFailure("no request is left to replay", where=trace.info.name, hint="widen the selection")
+    refuse_circles(frame, trace.info.name)
     waits = pl.col("parent_id").is_not_null() & pl.col("think_s").is_not_null()
     without = frame.select((pl.col("arrival_s").is_null() & ~waits).sum()).item()
     if not without:
@@ -275,7 +292,7 @@ def _line(writer: RunWriter) -> str:
     if info["state"] != "finished":
         return f"{writer.path}: unfinished"
     if "verdict" in info:
-        from replay.engines.openai import said
+        from replay.http.verdict import said
 
         return f"{writer.path}: {said(info)}"
     rho = f"{info['utilisation']:.2f}" if info["utilisation"] is not None else "unknown"

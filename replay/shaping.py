@@ -1,11 +1,11 @@
-"""What is done to a trace's arrivals before it is replayed, and which of its requests only warm up."""
+"""What is done to a trace's arrivals before it is replayed, what cannot be, and which of its requests only warm up."""
 
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from toolkit.errors import SettingFailure
+from toolkit.errors import InputFailure, SettingFailure
 
 
 def ramped(frame: pl.DataFrame, ramp_s: float | None) -> pl.DataFrame:
@@ -18,6 +18,20 @@ def ramped(frame: pl.DataFrame, ramp_s: float | None) -> pl.DataFrame:
     at = frame["arrival_s"].to_numpy()
     spread = np.where(at <= ramp_s / 2, np.sqrt(2 * ramp_s * np.maximum(at, 0.0)), at + ramp_s / 2)
     return frame.with_columns(arrival_s=pl.Series(spread, dtype=pl.Float64).fill_nan(None))
+
+
+def refuse_circles(frame: pl.DataFrame, name: str) -> None:
+    """Raise InputFailure where requests wait for one another in a circle: none of them would ever be sent."""
+    waits = pl.col("parent_id").is_not_null() & pl.col("think_s").is_not_null()
+    before = frame.select(pl.when(waits).then("parent_id").fill_null(-1)).to_series().to_numpy()
+    if (before < frame["request_id"].to_numpy()).all():
+        return
+    for _ in range(len(frame).bit_length()):  # twice as far back each time
+        before = np.where(before >= 0, before[before], -1)
+    stuck = np.flatnonzero(before >= 0)
+    if stuck.size:
+        what = f"{stuck.size:,} requests wait for one another in a circle, as request {stuck[0]} does"
+        raise InputFailure(what, where=name, hint="mend parent_id, or leave out think_s")
 
 
 def warm_up_of(text: str | None) -> dict[str, Any] | None:

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import click
 
+from toolkit.finite_option import Finite
+
 
 @click.command(epilog="Example: trace report RUNS/fcfs RUNS/srpt --out report.html --slo-ttft 2")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The page.  [default: report.html]")
-@click.option("--slo-ttft", "ttft_s", type=click.FloatRange(min=0, min_open=True), metavar="S", help="TTFT objective.")
-@click.option("--slo-tpot", "tpot_s", type=click.FloatRange(min=0, min_open=True), metavar="S", help="TPOT objective.")
-@click.option("--slo-e2e", "e2e_s", type=click.FloatRange(min=0, min_open=True), metavar="S", help="E2E objective.")
+@click.option("--slo-ttft", "ttft_s", type=Finite(min=0, min_open=True), metavar="S", help="TTFT objective.")
+@click.option("--slo-tpot", "tpot_s", type=Finite(min=0, min_open=True), metavar="S", help="TPOT objective.")
+@click.option("--slo-e2e", "e2e_s", type=Finite(min=0, min_open=True), metavar="S", help="E2E objective.")
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers; write a page only if --out is given.")
 def report(
     runs: tuple[Path, ...],

@@ -20,7 +20,7 @@ Tables = dict[str, dict[str, pl.DataFrame]]  # analysis -> table -> frame, as do
 CATEGORIES = ("model", "tenant", "tier", "kind", "status")  # few distinct values: grouped by number instead of by text
 TOGETHER_ROWS = 20_000_000  # from here on memory counts more than time: what needs all rows runs one after the other
 SLICE_ROWS = 2**21  # requests that an analysis is asked about at once
-ON_REQUEST = ("groups", "drift", "clients")  # cost more than all the others, so they run only when asked for
+ON_REQUEST = ("drift", "groups", "clients")  # cost more than all the others, so they run only when asked for
 
 Asked = Mapping[str, Mapping[str, Any]]  # the analyses on request that were asked for -> their parameters
 
@@ -41,10 +41,10 @@ def analyse(trace: Trace, asking: Callable[[str], None] = lambda name: None, ask
         frame = frames[question.table]
         return answered(question, pl.DataFrame([frame[column] for column in question.columns]), trace.info)
 
-    # Those on request use both cores or much memory by themselves.
-    alone = [name for name, question in questions.items() if name in ON_REQUEST or _is_heavy(question, frames)]
+    alone = [name for name, question in questions.items() if _is_heavy(name, question, frames)]
     answers = {name: answer(name) for name in alone}
-    others = [name for name in questions if name not in answers]
+    waiting = [name for name in questions if name not in answers]
+    others = sorted(waiting, key=lambda name: name not in ON_REQUEST)  # the longest first
     with ThreadPoolExecutor(2) as crew:
         answers |= zip(others, crew.map(answer, others), strict=True)
     return {name: answers[name] for name in questions}
@@ -68,8 +68,10 @@ def finished(question: Any, parts: Sequence[Any], whole: Whole) -> dict[str, pl.
     return tables
 
 
-def _is_heavy(question: Analysis, frames: Mapping[str, pl.DataFrame]) -> bool:
-    return not hasattr(question, "partial") and frames[question.table].height >= TOGETHER_ROWS
+def _is_heavy(name: str, question: Analysis, frames: Mapping[str, pl.DataFrame]) -> bool:
+    """Whether it may need so much memory that nothing should run beside it."""
+    in_parts = hasattr(question, "partial") and name not in ON_REQUEST
+    return not in_parts and frames[question.table].height >= TOGETHER_ROWS
 
 
 def installed(asked: Collection[str] = ()) -> dict[str, Callable[..., Analysis]]:

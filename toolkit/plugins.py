@@ -223,6 +223,10 @@ def _typed_options(kind: str, name: str, made: Any, options: dict[str, str]) -> 
         if key not in signature:
             raise SettingFailure(f"no parameter '{key}'", where=f"{kind} {name}", hint=nearest(key, signature))
         typed[key] = _parse(raw, signature[key].annotation, where=f"{kind} {name}, {key}")
+    needed = [key for key, p in signature.items() if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
+    for key in needed:
+        if key not in typed:
+            raise SettingFailure(f"needs the parameter '{key}'", where=f"{kind} {name}", hint=f"write {name}:{key}=…")
     return typed
 
 
@@ -234,7 +238,10 @@ def _parse(raw: str, annotation: Any, *, where: str) -> Any:
     try:
         if base == "bool":
             return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[raw.lower()]
-        return {"int": int, "float": float}.get(base, str)(raw)
+        value = {"int": int, "float": float}.get(base, str)(raw)
+        if value != value:
+            raise ValueError("a number that is none")
+        return value
     except (ValueError, KeyError) as error:
         raise SettingFailure(f"'{raw}' is not {base}", where=where) from error
 
@@ -249,5 +256,8 @@ def _load_file(kind: str, name: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, attribute):
-        raise SettingFailure(f"no '{attribute}' in it", where=path, hint=nearest(attribute, vars(module)))
+        own = [
+            name for name, made in vars(module).items() if inspect.isclass(made) and made.__module__ == module.__name__
+        ]
+        raise SettingFailure(f"no '{attribute}' in it", where=path, hint=nearest(attribute, own))
     return getattr(module, attribute)

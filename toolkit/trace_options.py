@@ -1,12 +1,14 @@
 """The trace options that every command shares, and what opens a trace from them."""
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from toolkit.errors import SettingFailure, nearest
+from toolkit.finite_option import Finite
 
 if TYPE_CHECKING:
     from toolkit.selection import Selection
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 UNITS = ("s", "ms", "us", "ns", "datetime")
+MOST_COPIES = 1_000_000  # of each request
 MEASURED = ("sent_s", "start_s", "first_token_s", "finish_s", "cached_tokens", "error", "token_s")
 
 
@@ -42,7 +45,7 @@ def selection_options(command: Command) -> Command:
         click.option("--to", "to_s", type=float, metavar="S", help="Stop before this second."),
         click.option("--model", "models", multiple=True, metavar="NAME", help="Only this model; may be repeated."),
         click.option("--tenant", "tenants", multiple=True, metavar="NAME", help="Only this tenant; may be repeated."),
-        click.option("--sample", type=click.FloatRange(0, 1), help="Only this share of requests (whole sessions)."),
+        click.option("--sample", type=Finite(0, 1), help="Only this share of requests (whole sessions)."),
         click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N requests."),
         click.option("--speed", type=float, default=1.0, metavar="X", help="Divide every gap by this."),
         click.option("--scale-load", type=float, default=1.0, metavar="X", help="Multiply the number of requests."),
@@ -81,10 +84,19 @@ def selection_from(arguments: dict[str, Any]) -> "Selection":
     from toolkit.selection import Selection
 
     chosen = {name: arguments.pop(name) for name in Selection.__dataclass_fields__ if name in arguments}
-    for name in ("speed", "scale_load"):
-        if chosen.get(name, 1.0) <= 0:
-            raise SettingFailure("must be above 0", where=f"--{name.replace('_', '-')}")
+    for name in ("from_s", "to_s", "speed", "scale_load"):
+        _check_number(name, chosen.get(name))
     return Selection(**chosen)
+
+
+def _check_number(name: str, value: float | None) -> None:
+    where = f"--{name.removesuffix('_s').replace('_', '-')}"
+    if value is not None and not isfinite(value):
+        raise SettingFailure(f"{value} is not a finite number", where=where)
+    if value is not None and name in ("speed", "scale_load") and value <= 0:
+        raise SettingFailure("must be above 0", where=where)
+    if value is not None and name == "scale_load" and value > MOST_COPIES:
+        raise SettingFailure(f"must be at most {MOST_COPIES:,}", where=where)
 
 
 def column_map(texts: Sequence[str]) -> dict[str, str]:

@@ -54,6 +54,8 @@ def generate(
         raise click.UsageError("give either SPEC.yaml or --like TRACE")
     if on != "local" and not parts:
         raise click.UsageError("--on writes a folder of parts; say --parts, and name a folder with --out")
+    if truth is not None and truth.resolve() == out.resolve():
+        raise click.UsageError("--truth would take the place of the trace; give it a name of its own")
     for target in filter(None, (None if parts else out, truth)):
         check_target(target, as_run=False)
     workload = _from_spec(spec, **arguments) if spec is not None else _like(str(like), **arguments)

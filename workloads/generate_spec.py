@@ -1,6 +1,7 @@
 """A workload's specification: YAML to streams and their generators, every mistake at its line."""
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,16 @@ class Settings:
             raise ValueError("span_s must be above 0, in seconds")
         if (self.requests is not None and self.requests < 1) or (self.clock_step_s or 1) <= 0:
             raise ValueError("requests and clock_step_s must be above 0")
+        if self.epoch is not None and not _is_moment(self.epoch):
+            raise ValueError(f"epoch '{self.epoch}' is not an ISO 8601 time, as 2026-01-31T12:00:00 is")
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

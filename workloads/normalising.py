@@ -15,6 +15,7 @@ from workloads.counting import Count, count
 
 MOST_TOKENS = 2**31 - 1
 TOKENS = ("prompt_tokens", "output_tokens", "predicted_output_tokens")
+MAY_BE_NAN = ("think_s", "slo_ttft_s", "slo_tpot_s", "source_ttft_s", "source_e2e_s")  # a number nobody knows is null
 MEASURED_TIMES = ("sent", "start", "first_token", "finish")
 MEASURED = ("cached_tokens", "error", "token_s")
 SUCCEEDED = (
@@ -172,7 +173,8 @@ def _trace(kept: pl.LazyFrame, name: str) -> pl.LazyFrame:
     for column, time in (("source_ttft_s", "first_token_s"), ("source_e2e_s", "finish_s")):
         if column not in schema and time in schema:
             derived[column] = pl.col(time) - pl.col("arrival_s")
-    frame = kept.with_columns(**derived)
+    unknown = [pl.col(n).fill_nan(None) for n in MAY_BE_NAN if n in schema and schema[n].is_float()]
+    frame = kept.with_columns(*unknown, **derived)
     return conform(frame.select(n for n in frame.collect_schema().names() if n in TRACE), TRACE, source=name)
 
 

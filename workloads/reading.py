@@ -21,7 +21,7 @@ def read(paths: list[str], *, format: str | None, columns: dict[str, str], time_
     found = format or (BY_COLUMNS if columns else detect(sources))
     try:
         scan = _scan(sources, found, LoadOptions(columns, time_unit))
-        if scan.restored is not None and time_unit is None:
+        if scan.restored is not None:
             return Trace(scan.frame, scan.restored)
         with ThreadPoolExecutor(1) as beside:
             digest = beside.submit(sha256, files)

@@ -70,7 +70,11 @@ class Table:
         frame = pl.scan_csv(path, schema=schema, encoding="utf8-lossy", truncate_ragged_lines=True, glob=False)
         rows = _whole_rows(path) if _last_line_is_short(path, len(header)) else None
         wanted = {n: t for n, t in {**self.fields, **(self.optional or {})}.items() if n in header}
-        bad = _first_bad_row(frame, wanted, len(header), path)
+        try:
+            bad = _first_bad_row(frame, wanted, len(header), path)
+        except pl.exceptions.PolarsError as error:
+            what = f"cannot be parsed ({str(error).splitlines()[0]})"
+            raise InputFailure(what, where=str(path), hint="look for a quote that is opened and not closed") from error
         if bad is not None and (rows is None or bad < rows):
             if _ends_in_newline(path) or bad != _row_count(path) - 1:
                 raise _bad_cell(path, bad, header, wanted)

@@ -5,13 +5,15 @@ from typing import Any, TypeVar
 
 import click
 
+from toolkit.finite_option import Finite
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 OPTIONS = (
     click.option(
         "--ramp",
         "ramp_s",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Finite(min=0, min_open=True),
         metavar="S",
         help="Let the rate grow from 0 to the trace's own in the first S seconds.",
     ),
@@ -57,7 +59,7 @@ OPTIONS = (
     ),
     click.option(
         "--lag-bound-s",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Finite(min=0, min_open=True),
         default=0.01,
         show_default=True,
         help="P99 of send lag above which a run is CLIENT-BOUND.",
@@ -71,7 +73,7 @@ OPTIONS = (
     click.option(
         "--drain",
         "drain_s",
-        type=click.FloatRange(min=0),
+        type=Finite(min=0),
         metavar="S",
         help="Wait so long after the last arrival; what has not ended then is unfinished.",
     ),

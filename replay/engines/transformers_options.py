@@ -5,6 +5,8 @@ from typing import Any, TypeVar
 
 import click
 
+from toolkit.finite_option import Finite
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 OPTIONS = (
@@ -15,7 +17,7 @@ OPTIONS = (
     ),
     click.option(
         "--memory-gib",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Finite(min=0, min_open=True),
         metavar="GIB",
         help="For weights and KV together; what a GPU has free by default.",
     ),
@@ -27,6 +29,8 @@ OPTIONS = (
         help="Compute lost KV again, or move it to the host and back.",
     ),
 )
+
+IN_PROCESS = {"model_path", "device", "dtype", "memory_gib", "preempt_by"}
 
 
 def in_process_options(command: Command) -> Command:

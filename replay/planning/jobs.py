@@ -34,7 +34,7 @@ class Job:
     # the engine
     tokens: Tokens = field(default_factory=lambda: np.zeros(0, np.int64))  # the prompt's, and room for the output's
     produced: int = 0
-    filling: bool = False  # it has a place, and its prefill has not ended
+    decodes: bool = False  # it has a place, and its prefill has ended
     computed: int = 0  # tokens whose KV is there, or on the host
     blocks: list[int] = field(default_factory=list)
     names: list[int] = field(default_factory=list)  # of its full blocks, as far as anybody has asked
@@ -64,10 +64,6 @@ class Job:
     def to_compute(self) -> int:
         """Tokens without KV: the prompt's and, after a preemption, its own output's; one while it decodes."""
         return self.prompt + self.produced - self.computed
-
-    @property
-    def decodes(self) -> bool:
-        return self.produced > 0 and not self.filling
 
     @property
     def ended(self) -> bool:

@@ -57,14 +57,19 @@ class Memory:
         self.ask: Callable[[int], None] = lambda blocks: None
 
     @property
+    def kept(self) -> int:
+        """Blocks that nobody holds, and that may yet be found."""
+        return len(self._kept)
+
+    @property
     def free(self) -> int:
         """Blocks that could be had now, the kept ones included."""
-        return self._pool.free + len(self._kept)
+        return self._pool.free + self.kept
 
     @property
     def used(self) -> int:
         """Blocks that somebody holds."""
-        return self._pool.held - len(self._kept)
+        return self._pool.held - self.kept
 
     def blocks_for(self, tokens: int) -> int:
         return -(-tokens // self.block_tokens)
@@ -109,7 +114,8 @@ class Memory:
 
     def grow(self, job: Job, tokens: int) -> None:
         """Room for so many tokens more, which must be there."""
-        job.blocks += self._take(self.missing(job, tokens))
+        if missing := self.missing(job, tokens):
+            job.blocks += self._take(missing)
 
     def share(self, job: Job) -> None:
         """Let others find a request's blocks that are full; not from one on that somebody else has computed, too."""

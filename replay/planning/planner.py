@@ -96,7 +96,7 @@ class Planner:
             whole = count == job.to_compute
             job.computed += count
             self.memory.share(job)
-            self.prefilled += count if job.filling else 0
+            self.prefilled += 0 if job.decodes else count
             if whole:
                 self._produced(job, now_s)
             if job.ended:
@@ -109,8 +109,8 @@ class Planner:
         job.times.append(now_s)
         self.emitted += 1
         self.line.served(job, 1)
-        if job.filling:
-            job.filling, job.started = False, now_s
+        if not job.decodes:
+            job.decodes, job.started = True, now_s
             self.rules.guard(job)
 
     def end(self, job: Job, now_s: float, status: str) -> None:
@@ -129,7 +129,7 @@ class Planner:
         """Take a request's place and memory."""
         kept = self._moves.loses(job, why)
         self.memory.release(job)
-        job.computed, job.filling = job.computed if kept else 0, False
+        job.computed, job.decodes = job.computed if kept else 0, False
         self.running.remove(job)
         job.preemptions += 1
         self.preemptions += 1
@@ -179,7 +179,7 @@ class Planner:
 
     def _partial(self) -> Job | None:
         """The request whose prefill is under way."""
-        return next((job for job in self.running if job.filling), None)
+        return next((job for job in self.running if not job.decodes), None)
 
     def _make_room(self, now_s: float) -> bool:
         """Preempt until what decodes, and then the prefill under way, has its blocks. Whether somebody lost a place."""
@@ -207,7 +207,7 @@ class Planner:
             return None
         self.line.take(job)
         self.running.append(job)
-        back, job.filling = job.computed > 0, True
+        back = job.computed > 0
         self.memory.begin(job)
         if job.start_s is None:
             job.start_s, job.cached = now_s, job.computed

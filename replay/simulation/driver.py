@@ -6,7 +6,9 @@ written up to it, so a resumed replay continues to the byte as if it had not bee
 
 import io
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from replay.simulation import core, setup
+from replay.simulation.calling import bound
 from replay.simulation.costs import service_costs
 from replay.simulation.feedback import Feedback
 from replay.simulation.latency import Latency
@@ -119,9 +122,11 @@ class Driver:
             left -= MOVES_A_QUESTION
         return True
 
-    def _move(self, pause: int, most: int) -> int:
+    @cached_property
+    def _move(self) -> Callable[[int, int], int]:
+        """Up to so many moves, none that begins at or after the first; why it stopped."""
         advance = advance_together if self.limits.lockstep else core.advance
-        return int(advance(self.settings, self.latency, self.state, pause, most))
+        return bound(advance, self.settings, self.latency, self.state)
 
     def exhaust(self) -> None:
         """Go on until the end without writing anything."""

@@ -97,11 +97,13 @@ class Hosting:
             largest.preempt(largest.planner.victim(), "weights come")
 
     def _lend(self, engine: Engine, blocks: int) -> None:
-        """Give an engine that lacks `blocks` the room of other engines' caches, unless its own cap is what it lacks."""
-        kv = engine.kv
-        if kv.limit is None or kv.limit - kv.held >= kv.free + blocks:
-            pages = self.arena.free - (-blocks // kv.per_page)
-            self._drop_caches(pages, [e for e in self.engines if e is not engine])
+        """Give an engine that lacks `blocks` the room of other engines' caches, where that may be enough."""
+        kv, others = engine.kv, [e for e in self.engines if e is not engine]
+        if kv.limit is not None and kv.limit - kv.held < kv.free + blocks:
+            return
+        pages = self.arena.free - (-blocks // kv.per_page)
+        if pages <= self.arena.free + sum(min(e.memory.kept, e.kv.pages) for e in others):
+            self._drop_caches(pages, others)
 
     def _drop_caches(self, pages: int, engines: Sequence[Engine]) -> bool:
         """Take from the caches of `engines` until so many pages are free; whether they are."""

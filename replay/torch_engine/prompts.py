@@ -19,9 +19,10 @@ def made_up(number: int, prompt: int, output: int, vocabulary: int, seed: int = 
 def asked(job: Job, vocabulary: int, prefix_tokens: int, said: Tokens = NO_TOKENS) -> Tokens:
     """Token ids of a request: what was `said` before, its prefix blocks of `prefix_tokens`, what only it has; room."""
     tokens = made_up(job.number, job.prompt, job.output, vocabulary)
-    shared = _blocks(job.prefix[: -(-job.prompt // prefix_tokens)], prefix_tokens, vocabulary) if job.prefix else said
-    for known in (shared[: job.prompt], said[: job.prompt]):
-        tokens[: len(known)] = known
+    if job.prefix:
+        shared = _blocks(job.prefix[: -(-job.prompt // prefix_tokens)], prefix_tokens, vocabulary)[: job.prompt]
+        tokens[: len(shared)] = shared
+    tokens[: min(len(said), job.prompt)] = said[: job.prompt]
     return tokens
 
 

@@ -188,6 +188,34 @@ def test_a_killed_replay_leaves_a_run_that_resumes(trace_file, tmp_path):
     assert len(Run.open(out / "fcfs").table("outcomes").collect()) == 200
 
 
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        (":Rankless", "Rankless: is no scheduler; it needs rank(requests, now_s)"),
+        (":Needs", "needs the parameter 'k'; write "),
+        (":Nedds", "no 'Nedds' in it; did you mean 'Needs'?"),
+        (":Needs:k=nan", "'nan' is not float"),
+        ("", "no '' in it; known: Needs, Rankless"),
+    ],
+)
+def test_a_file_that_holds_no_such_policy_is_one_line(trace_file, tmp_path, named, said):
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\n\n"
+        "class Rankless: ...\n\n"
+        "class Needs:\n    def __init__(self, k: float): self.k = k\n"
+        "    def rank(self, requests, now_s): return np.zeros(len(requests))\n"
+    )
+    done = run(trace_file, "--out", tmp_path / "r", "--scheduler", f"{tmp_path}/mine.py{named}")
+    assert done.exit_code == 1
+    assert said in done.output
+    assert not (tmp_path / "r").exists()
+
+
+def test_nothing_is_left_to_resume(trace_file, tmp_path):
+    assert run(trace_file, "--out", tmp_path / "r", "--no-band", "--limit", 3).exit_code == 0
+    assert "every run is finished already" in run("--resume", tmp_path / "r").output
+
+
 def test_a_changed_trace_is_not_resumed(trace_file, tmp_path):
     assert run(trace_file, "--out", tmp_path).exit_code == 0
     file = tmp_path / "fcfs" / "run.json"
@@ -253,6 +281,39 @@ def test_a_replay_that_fails_before_it_begins_leaves_no_folder(trace_file, tmp_p
     assert Run.open(out / "fcfs").finished
     assert run(trace_file, "--scheduler", f"{tmp_path}/mine.py:Nowhere", "--out", tmp_path / "s").exit_code == 1
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--batch-size", "3"], "--batch-size: is of --engine micro-batch"),
+        (["--device", "cuda"], "--device: is of --engine transformers"),
+        (["--lag-bound-s", "1"], "--lag-bound-s: is of engines that are sent to"),
+        (["--engine", "openai", "--url", "127.0.0.1:9", "--kv-blocks", "5"], "--kv-blocks: is not of --engine openai"),
+        (["--engine", "micro-batch", "--dtype", "float16"], "--dtype: is of --engine transformers"),
+        (["--scheduler", ""], "--scheduler: names none; `trace plugins` lists them"),
+    ],
+)
+def test_what_the_engine_would_not_heed_is_refused(trace_file, tmp_path, given, said):
+    done = run(trace_file, "--out", tmp_path / "r", "--no-band", *given)
+    assert done.exit_code == 1
+    assert said in done.output
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("parents", [[None, 1], [2, None, 0], [2, 2, 1]])
+def test_requests_that_wait_for_one_another_are_refused(tmp_path, parents):
+    rows = [
+        {"arrival_s": float(n), "parent_id": parent, "think_s": None if parent is None else 1.0, "prompt_tokens": 9,
+         "output_tokens": 2}
+        for n, parent in enumerate(parents)
+    ]  # fmt: skip
+    frame = make_trace(rows)
+    info = TraceInfo("t", "canonical", "0" * 64, len(rows), len(rows), span_s=2.0)
+    write_trace(Trace(frame.lazy(), info), tmp_path / "t.parquet")
+    done = run(tmp_path / "t.parquet", "--out", tmp_path / "r")
+    assert done.exit_code == 1
+    assert "wait for one another in a circle" in done.output
 
 
 def test_usage_errors_exit_with_2(trace_file):

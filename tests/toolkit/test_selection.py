@@ -163,3 +163,25 @@ def test_options_reach_the_selection():
 def test_speed_and_load_must_be_positive(option: str):
     with pytest.raises(SettingFailure, match="must be above 0"):
         selection_from({option: 0.0})
+
+
+@pytest.mark.parametrize("option", ["from_s", "to_s", "speed", "scale_load"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_selects_nothing(option: str, value: float):
+    with pytest.raises(SettingFailure, match=r"--[a-z-]+: (nan|inf) is not a finite number"):
+        selection_from({option: value})
+
+
+def test_a_load_of_a_trillion_is_refused():
+    with pytest.raises(SettingFailure, match="--scale-load: must be at most 1,000,000"):
+        selection_from({"scale_load": 1e12})
+
+
+def test_a_share_that_is_no_number_is_a_usage_error():
+    @click.command()
+    @trace_options
+    def command(**options): ...
+
+    shown = CliRunner().invoke(command, ["--sample", "nan"])
+    assert shown.exit_code == 2
+    assert "nan is not a finite number" in shown.output

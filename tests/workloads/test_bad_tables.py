@@ -213,3 +213,9 @@ def test_the_tolerant_reading_gives_what_the_fast_one_gives(write: Write):
     assert tolerant.head(1000).equals(fast)
     assert tolerant.schema == fast.schema
     assert tolerant.row(1000, named=True)["prompt_tokens"] is None
+
+
+def test_a_quote_that_is_not_closed_is_one_line(tmp_path: Path):
+    (tmp_path / "t.csv").write_text('arrival_s,model,prompt_tokens\n0,m,1\n1,"m,1\n2,m,1\n')
+    with pytest.raises(InputFailure, match="look for a quote that is opened and not closed"):
+        read_trace([tmp_path / "t.csv"])

@@ -202,3 +202,44 @@ def test_a_format_that_does_not_exist_is_a_setting(tmp_path: Path):
     path = write(FRAME, tmp_path / "t.csv")
     with pytest.raises(SettingFailure, match="no loader"):
         read_trace([path], format="column")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", "arrival_s,prompt_tokens\n0,1\n0.5,1\n1.25,1\n"),
+        ("t.jsonl", '{"arrival_s": 0}\n{"arrival_s": 0.5}\n{"arrival_s": 1.25}\n'),
+    ],
+)
+def test_a_trace_may_begin_at_a_whole_second(tmp_path: Path, name: str, text: str):
+    (tmp_path / name).write_text(text)
+    assert read(tmp_path / name).frame.collect()["arrival_s"].to_list() == [0.0, 0.5, 1.25]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_columns_that_are_not_read_are_named(tmp_path: Path, suffix: str):
+    frame = pl.DataFrame({"arrival_s": [0.0], "prompt_token": [5], "model": ["m"]})
+    told = read(write(frame, tmp_path / f"t.{suffix}")).info.notes
+    assert told == ("Not read: 'prompt_token'; --map binds a column to a name.",)
+    mapped = read(tmp_path / f"t.{suffix}", columns={"prompt_tokens": "prompt_token"})
+    assert mapped.info.notes == ()
+
+
+def test_a_column_that_only_a_later_file_has_is_named(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("arrival_s,prompt_tokens\n0,1\n")
+    (tmp_path / "b.csv").write_text("arrival_s,prompt_tokens,model\n1,1,m\n")
+    assert "'model'" in read_trace([tmp_path]).info.notes[0]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_an_objective_that_is_no_number_is_unknown(tmp_path: Path, suffix: str):
+    frame = pl.DataFrame({"arrival_s": [0.0, 1.0], "slo_tpot_s": [float("nan"), 0.5]})
+    assert read(write(frame, tmp_path / f"t.{suffix}")).frame.collect()["slo_tpot_s"].to_list() == [None, 0.5]
+
+
+def test_a_canonical_trace_keeps_its_seconds(tmp_path: Path):
+    trace = read(write(FRAME, tmp_path / "t.csv"))
+    write_trace(trace, tmp_path / "t.parquet")
+    assert read(tmp_path / "t.parquet", time_unit="s").info == trace.info
+    with pytest.raises(SettingFailure, match="--time-unit: a canonical trace is in seconds"):
+        read(tmp_path / "t.parquet", time_unit="ms")

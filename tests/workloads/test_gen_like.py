@@ -105,8 +105,12 @@ def test_a_coarse_clock_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("arrival_s,prompt_tokens\n1,2\n2,3\n", "cannot be fitted; --like needs arrival times and 20 requests"),
-        ("num_prefill_tokens,num_decode_tokens\n1,2\n", "span_s must be above 0"),
+        (
+            "arrival_s,prompt_tokens\n1,2\n2,3\n",
+            "cannot be fitted; --like needs arrival times that differ and 20 requests",
+        ),
+        ("num_prefill_tokens,num_decode_tokens\n1,2\n", "--like needs arrival times that differ"),
+        ("arrival_s,prompt_tokens\n5,2\n5,3\n", "--like needs arrival times that differ"),
     ],
 )
 def test_what_cannot_be_fitted_is_told_in_one_line(text: str, said: str, tmp_path: Path) -> None:

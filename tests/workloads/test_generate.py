@@ -128,12 +128,14 @@ def test_the_command_tells_what_it_made(spec: Path, tmp_path: Path) -> None:
     [
         (["--span", "-1"], 1, "--span: span_s must be above 0"),
         (["--load", "2"], 2, "--load and --models are for --like"),
+        (["--truth", "{out}"], 2, "--truth would take the place of the trace"),
         (["--like", "x.csv"], 2, "give either SPEC.yaml or --like TRACE"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
     spec: Path, tmp_path: Path, options: list[str], code: int, said: str
 ) -> None:
+    options = [option.format(out=tmp_path / "t.parquet") for option in options]
     done = run(spec, "--out", tmp_path / "t.parquet", *options)
     assert (done.exit_code, said in done.stderr) == (code, True), done.output
     assert not (tmp_path / "t.parquet").exists()
@@ -178,3 +180,9 @@ def test_parts_hold_the_rows_of_the_whole_whoever_makes_the_streams(tmp_path: Pa
     assert [a.read_bytes() == b.read_bytes() for a, b in zip(*files, strict=True)] == [True] * len(files[0])
     with pytest.raises(Failure, match="is there already"):
         generate_parts(made, tmp_path / "parts", 3)
+
+
+def test_an_epoch_that_is_no_moment_is_told_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text("span_s: 1\nepoch: yesterday\nstreams: [{rate_per_s: 9}]\n")
+    done = run(tmp_path / "w.yaml", "--out", tmp_path / "t.parquet")
+    assert (done.exit_code, "w.yaml:1: epoch 'yesterday' is not an ISO 8601 time" in done.stderr) == (1, True)

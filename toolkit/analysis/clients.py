@@ -3,6 +3,7 @@
 A client is a tenant. Windows are ten minutes long, as in ServeGen, or a sixth of a shorter trace.
 """
 
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -10,8 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from toolkit import fits
+from toolkit.analysis.categories import Categories, Ints
 from toolkit.counted import Counted
-from toolkit.grouping import Groups, grouped
+from toolkit.grouping import grouped_few
 from toolkit.traces import TraceInfo
 
 Floats = NDArray[np.float64]
@@ -48,60 +50,105 @@ class Clients:
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
-        sent = frame.filter(pl.col("arrival_s").is_not_null() & pl.col("tenant").is_not_null())
+        sent = frame
+        if frame["arrival_s"].null_count() or frame["tenant"].null_count():
+            sent = frame.filter(pl.col("arrival_s").is_not_null() & pl.col("tenant").is_not_null())
         span_s = float(sent["arrival_s"][-1]) if sent.height else 0.0
         if not span_s:
             empty = {"clients": CLIENTS, "windows": WINDOWS, "peaks": BURSTS, "makers": MAKES}
             return {name: schema.to_frame() for name, schema in empty.items()}
         window_s = min(WINDOW_S, span_s / LEAST_WINDOWS)
         last = int(np.ceil(span_s / window_s - 1e-9)) - 1
-        window = (pl.col("arrival_s") / window_s).cast(pl.Int32).clip(upper_bound=last)
-        placed = sent.rechunk().with_columns(window.alias("window"))
-        cells = counted(placed)
-        clients = whole(placed, cells, span_s)
-        bursts, makers = burst_makers(cells, window_s, last + 1)
+        streams = Streams.of(sent, window_s, last)
+        sampled = lengths_sample(sent, window_s, last)
+        bursts, makers = burst_makers(streams.cells(), window_s, last + 1)
         return {
-            "clients": clients,
-            "windows": windows(placed, clients["tenant"].head(BUSIEST), window_s),
+            "clients": whole(streams, sampled, span_s),
+            "windows": windows(streams, sampled, window_s),
             "peaks": bursts,
             "makers": makers,
         }
 
 
-def counted(placed: pl.DataFrame) -> pl.DataFrame:
-    """Requests by tenant (as text) and window."""
-    cells = placed.group_by("tenant", "window").agg(requests=pl.len().cast(pl.Int64))
-    return cells.with_columns(pl.col("tenant").cast(pl.String))
+@dataclass(frozen=True)
+class Streams:
+    """Requests client by client, busiest first; the i-th client's are from `starts[i]` to `starts[i + 1]`."""
+
+    tenants: list[str]
+    starts: Ints
+    time_s: Floats
+    window: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, sent: pl.DataFrame, window_s: float, last: int) -> "Streams":
+        """Time ascends within each client, and so does the window."""
+        categories = Categories(sent["tenant"])
+        found, sizes = categories.counted
+        table = pl.DataFrame({"number": found, "tenant": categories.names(), "requests": sizes})
+        table = table.sort("requests", "tenant", descending=[True, False])
+        rank = np.zeros(categories.most + 1, dtype=np.uint32)
+        rank[table["number"].to_numpy()] = np.arange(table.height)
+        order = grouped_few(rank[categories.numbers]).order
+        time_s = sent["arrival_s"].to_numpy()[order]
+        window = np.minimum((time_s / window_s).astype(np.int32), last)
+        starts = np.concatenate([[0], np.cumsum(table["requests"].to_numpy())])
+        return cls(table["tenant"].to_list(), starts, time_s, window)
+
+    def busiest(self) -> "Streams":
+        """Those that windows are told of."""
+        end = self.starts[: BUSIEST + 1][-1]
+        return Streams(self.tenants[:BUSIEST], self.starts[: BUSIEST + 1], self.time_s[:end], self.window[:end])
+
+    def window_starts(self) -> Ints:
+        """Where another window of the same client, or another client, begins; and the end."""
+        changes = np.flatnonzero(np.diff(self.window)) + 1
+        return np.union1d(changes, self.starts)
+
+    def cells(self) -> pl.DataFrame:
+        """Requests by tenant and window."""
+        starts = self.window_starts()
+        client = np.searchsorted(self.starts, starts[:-1], side="right") - 1
+        columns = {"tenant": pl.Series(self.tenants, dtype=_s).gather(client), "window": self.window[starts[:-1]]}
+        return pl.DataFrame(columns | {"requests": np.diff(starts)}, schema_overrides={"requests": _i})
 
 
-def whole(placed: pl.DataFrame, cells: pl.DataFrame, span_s: float) -> pl.DataFrame:
+def whole(streams: Streams, sampled: pl.DataFrame, span_s: float) -> pl.DataFrame:
     """CLIENTS, busiest first; gaps and their family for the BUSIEST."""
-    totals = cells.group_by("tenant").agg(pl.col("requests").sum())
-    busiest = totals.sort("requests", "tenant", descending=[True, False])
-    top = busiest["tenant"].head(BUSIEST)
+    top = streams.busiest()
+    requests = np.diff(streams.starts)
+    table = pl.DataFrame({"tenant": streams.tenants, "requests": requests}, schema={"tenant": _s, "requests": _i})
+    gaps = pl.DataFrame({"tenant": top.tenants}, schema={"tenant": _s}).with_columns(gaps_of(top, top.starts, BUSIEST))
     return (
-        busiest.with_columns(share=pl.col("requests") / placed.height, rate_per_s=pl.col("requests") / span_s)
-        .join(gaps(placed, top, ["tenant"], BUSIEST), on="tenant", how="left")
-        .join(lengths(placed, ["tenant"]), on="tenant", how="left", maintain_order="left")
+        table.with_columns(share=pl.col("requests") / len(streams.time_s), rate_per_s=pl.col("requests") / span_s)
+        .join(gaps, on="tenant", how="left", maintain_order="left")
+        .join(lengths(sampled, ["tenant"]), on="tenant", how="left", maintain_order="left")
         .select(CLIENTS.names())
     )
 
 
-def windows(placed: pl.DataFrame, top: pl.Series, window_s: float) -> pl.DataFrame:
-    """WINDOWS of the clients of `top`, those with requests."""
-    keys = ["tenant", "window"]
+def windows(streams: Streams, sampled: pl.DataFrame, window_s: float) -> pl.DataFrame:
+    """WINDOWS of the BUSIEST clients, those with requests."""
+    top, keys = streams.busiest(), ["tenant", "window"]
+    own = sampled.filter(pl.col("tenant").is_in(top.tenants))
     return (
-        gaps(placed, top, keys, MOST_FITS)
-        .join(lengths(placed, keys), on=keys, how="left", maintain_order="left")
+        top.cells()
+        .with_columns(gaps_of(top, top.window_starts(), MOST_FITS))
+        .join(lengths(own, keys), on=keys, how="left", maintain_order="left")
         .with_columns(start_s=pl.col("window") * window_s, window_s=pl.lit(window_s))
         .with_columns(rate_per_s=pl.col("requests") / window_s)
         .select(WINDOWS.names())
     )
 
 
-def lengths(frame: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
-    """Lengths of each group, of every k-th request where there are more than MOST_LENGTHS."""
-    sampled = frame.gather_every(max(1, frame.height // MOST_LENGTHS))
+def lengths_sample(sent: pl.DataFrame, window_s: float, last: int) -> pl.DataFrame:
+    """Tenant, window and lengths of every k-th request where there are more than MOST_LENGTHS."""
+    sampled = sent.gather_every(max(1, sent.height // MOST_LENGTHS))
+    window = np.minimum((sampled["arrival_s"].to_numpy() / window_s).astype(np.int32), last)
+    return sampled.with_columns(pl.col("tenant").cast(pl.String), window=pl.Series(window))
+
+
+def lengths(sampled: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    """Lengths of each group."""
     wanted = {
         f"{short}_{label}": value
         for short in ("prompt", "output")
@@ -111,55 +158,38 @@ def lengths(frame: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
             ("p99", pl.col(f"{short}_tokens").quantile(0.99, "linear")),
         )
     }
-    return sampled.group_by(keys).agg(**wanted).with_columns(pl.col("tenant").cast(pl.String))
+    return sampled.group_by(keys).agg(**wanted)
 
 
-def gaps(frame: pl.DataFrame, top: pl.Series, keys: list[str], most: int) -> pl.DataFrame:
-    """Requests, CV of the gaps and, for at most `most` groups, their likeliest family; groups in the order of `top`."""
-    rank = ranked(frame["tenant"], top)
-    mine = np.flatnonzero(rank >= 0)
-    place = rank[mine].astype(np.uint64) << np.uint64(32)
-    if "window" in keys:
-        place |= frame["window"].to_numpy()[mine].astype(np.uint64)
-    groups = grouped(place)
-    first = place[groups.order[groups.starts[:-1]]]
-    which, window = (first >> np.uint64(32)).astype(np.int64), first.astype(np.uint32).astype(np.int32)
-    table = pl.DataFrame({"rank": which, "window": window, "tenant": top.gather(which)}).select("rank", *keys)
-    table = table.with_row_index("group")
-    time_s = frame["arrival_s"].to_numpy()[mine[groups.order]]
-    table = table.with_columns(requests=pl.Series(groups.sizes, dtype=_i), gap_cv=pl.Series(gap_cv(time_s, groups)))
-    table = table.sort("rank", *keys[1:])
-    fitted = [_family(time_s, groups, i) for i in table.filter(pl.col("requests") > LEAST_GAPS)["group"].head(most)]
-    families = pl.DataFrame(fitted, schema={"group": pl.UInt32(), "family": _s, "shape": _f}, orient="row")
-    return table.join(families, on="group", how="left", maintain_order="left").drop("group", "rank")
+def gaps_of(streams: Streams, starts: Ints, most: int) -> list[pl.Series]:
+    """The CV of each stretch's gaps and, for the first `most` that are long enough, their likeliest family."""
+    fitted = np.flatnonzero(np.diff(starts) > LEAST_GAPS)[:most].tolist()
+    found = {i: _family(streams.time_s[starts[i] : starts[i + 1]]) for i in fitted}
+    families = [found.get(i, (None, None)) for i in range(len(starts) - 1)]
+    return [
+        pl.Series("gap_cv", gap_cv(streams.time_s, starts), dtype=_f),
+        pl.Series("family", [family for family, _ in families], dtype=_s),
+        pl.Series("shape", [shape for _, shape in families], dtype=_f),
+    ]
 
 
-def ranked(tenants: pl.Series, top: pl.Series) -> NDArray[np.int32]:
-    """Each request's place in `top`, −1 for those of others."""
-    names = tenants.unique().cast(pl.Categorical)
-    numbers = names.to_physical().to_numpy()
-    places = {name: place for place, name in enumerate(top)}
-    table = np.full(int(numbers.max()) + 1, -1, dtype=np.int32)
-    table[numbers] = [places.get(name, -1) for name in names.cast(pl.String)]
-    return np.asarray(table[tenants.cast(pl.Categorical).to_physical().to_numpy()])
-
-
-def gap_cv(time_s: Floats, groups: Groups) -> list[float | None]:
-    """Coefficient of variation of each group's gaps; null below two gaps."""
-    gap = np.where(groups.first, 0.0, np.diff(time_s, prepend=0.0))
-    count = groups.sizes - 1
-    total = np.add.reduceat(gap, groups.starts[:-1])
-    mean = total / np.maximum(count, 1)
-    from_mean = np.where(groups.first, 0.0, gap - np.repeat(mean, groups.sizes))
-    variance = np.add.reduceat(from_mean**2, groups.starts[:-1]) / np.maximum(count - 1, 1)
+def gap_cv(time_s: Floats, starts: Ints) -> list[float | None]:
+    """Coefficient of variation of each stretch's gaps; null below two gaps."""
+    gap = np.diff(time_s, prepend=0.0)
+    gap[starts[:-1]] = 0.0
+    count = np.diff(starts) - 1
+    mean = np.add.reduceat(gap, starts[:-1]) / np.maximum(count, 1)
+    gap -= np.repeat(mean, count + 1)
+    gap[starts[:-1]] = 0.0
+    variance = np.add.reduceat(np.square(gap, out=gap), starts[:-1]) / np.maximum(count - 1, 1)
     known = (count > 1) & (mean > 0)
     return [float(np.sqrt(v) / m) if k else None for v, m, k in zip(variance, mean, known, strict=True)]
 
 
-def _family(time_s: Floats, groups: Groups, i: int) -> tuple[int, str | None, float | None]:
-    own = np.diff(time_s[groups.starts[i] : groups.starts[i + 1]][: MOST_GAPS + 1])
+def _family(time_s: Floats) -> tuple[str | None, float | None]:
+    own = np.diff(time_s[: MOST_GAPS + 1])
     found = fits.compare(Counted.of_sorted(np.sort(own)).above(0), FAMILIES)
-    return (i, found["family"][0], found["shape"][0]) if found.height else (i, None, None)
+    return (found["family"][0], found["shape"][0]) if found.height else (None, None)
 
 
 def burst_makers(cells: pl.DataFrame, window_s: float, count: int) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -74,12 +74,13 @@ class Drift:
             return self._series(*series, frame, splits_for(series[0], splits, binned), parts, info)
 
         with ThreadPoolExecutor(THREADS) as pool:
+            estimated = pool.submit(drift_estimate.estimates, frame)
             answers = list(pool.map(asked, found))
         tables = {
             name: pl.concat([answer[name] for answer in answers]) if answers else schema.to_frame()
             for name, schema in TABLES.items()
         }
-        estimate, factors, feedback = drift_estimate.estimates(frame)
+        estimate, factors, feedback = estimated.result()
         said = pl.DataFrame({"feedback": [feedback] if feedback else []}, schema={"feedback": _s})
         return tables | {"estimate": estimate, "factors": factors, "feedback": said}
 

@@ -11,6 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from toolkit.analysis.categories import Categories
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Codes = NDArray[np.uint8]
@@ -150,18 +152,15 @@ class Names:
 
 def names_of(column: pl.Series) -> Names:
     """The names of a column; null is one of them."""
-    physical = column.cast(pl.Categorical).to_physical()
-    if physical.null_count():
-        physical = physical.cast(pl.Int64).fill_null(-1) + 1
-    numbers = physical.to_numpy()
-    counts = _counts(numbers, int(numbers.max(initial=0)) + 1)
-    row = np.zeros(len(counts), dtype=np.int64)
-    row[numbers] = np.arange(len(numbers))  # any row that has the name
-    found = np.flatnonzero(counts)
-    labels = column.gather(row[found]).cast(pl.String)
-    named = pl.DataFrame({"number": found, "name": labels, "len": counts[found]})
+    categories = Categories(column)
+    found, requests = categories.counted
+    counts = np.zeros(categories.most + 1, dtype=np.int64)
+    counts[found] = requests
+    named = pl.DataFrame(
+        {"number": found, "name": categories.names(), "len": requests}, schema_overrides={"name": pl.String}
+    )
     named = named.sort("len", "name", descending=[True, False])
-    return Names(numbers, counts, named["number"].to_numpy(), named["name"].to_list())
+    return Names(categories.numbers, counts, named["number"].to_numpy(), named["name"].to_list())
 
 
 def _counts(numbers: NDArray[np.integer], most: int) -> Ints:

@@ -21,6 +21,7 @@ MOST_BUCKETS = 20_000
 A_BUCKET = 20  # requests, on average
 MOST_MODELS = 256  # beyond them models share one fit
 LEAST = 20  # requests below which gaps say nothing
+NEEDS = f"--like needs arrival times that differ and {LEAST} requests"
 DAY_S = 86_400.0
 MARKS = ("model", "tenant", "tier", "kind", "adapter", "prompt_tokens", "output_tokens", "predicted_output_tokens",
          "slo_ttft_s", "slo_tpot_s")  # fmt: skip
@@ -58,8 +59,7 @@ def fit(trace: Trace) -> Likeness:
     present = [c for c in MARKS if c in trace.frame.collect_schema().names()]
     frame = trace.frame.select("arrival_s", *present).collect(engine="streaming")
     if info.span_s is None or frame["arrival_s"].null_count() or len(frame) < LEAST or info.span_s <= 0:
-        hint = f"--like needs arrival times and {LEAST} requests"
-        raise InputFailure("cannot be fitted", where=info.name, hint=hint)
+        raise InputFailure("cannot be fitted", where=info.name, hint=NEEDS)
     frame = frame.with_columns(pl.col("arrival_s") - pl.col("arrival_s").min())
     span_s = float(frame["arrival_s"][-1])
     bucket_s = _bucket_s(len(frame), span_s, info.clock_step_s)

@@ -5,7 +5,7 @@ from pathlib import Path
 import orjson
 import polars as pl
 
-from toolkit.errors import InputFailure
+from toolkit.errors import InputFailure, SettingFailure
 from toolkit.protocols import LoadOptions, Scan
 from toolkit.schema import TRACE
 from toolkit.traces import FOOTER_KEY, TraceInfo
@@ -22,6 +22,8 @@ class Canonical:
         restored = None if options.columns or len(paths) > 1 else _restored(paths[0])
         if restored is None:
             return Columns().scan(paths, options)
+        if options.time_unit not in (None, "s"):
+            raise SettingFailure("a canonical trace is in seconds", where="--time-unit", hint="leave it out")
         return Scan(pl.scan_parquet(paths, glob=False), "s", "canonical", restored=restored)
 
 

@@ -1,6 +1,6 @@
 """Any CSV, JSON-lines or Parquet file whose columns bear the canonical names, or are mapped to them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ IN_SCAN = {  # a canonical name -> its name in a Scan
     **{n: n.removesuffix("_s") for n in ("sent_s", "start_s", "first_token_s", "finish_s")},
 }
 TIMES = ("arrival_s", "sent_s", "start_s", "first_token_s", "finish_s")
+MOST_NAMED = 8
+FINE = 10**14  # microseconds since 1970 and finer: doubles of this size blur the clock's step
 UNITS = {"_s": "s", "_ms": "ms", "_us": "us", "_ns": "ns"}
 
 Chosen = Mapping[str, str]  # canonical name -> source column
@@ -68,16 +70,24 @@ def choose(have: list[str], columns: Mapping[str, str], source: Path) -> dict[st
     return chosen
 
 
+def unread(have: Iterable[str], chosen: Chosen) -> tuple[str, ...]:
+    """A note of the columns that are not read, as a misspelt one is not; none where all are."""
+    left = [repr(name) for name in dict.fromkeys(have) if name not in chosen.values()]
+    more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
+    return (f"Not read: {', '.join(left[:MOST_NAMED])}{more}; --map binds a column to a name.",) if left else ()
+
+
 def _csv(paths: list[Path], options: LoadOptions) -> Scan:
     chosen = choose(read_header(paths[0]), options.columns, paths[0])
+    notes = unread((name for path in paths for name in read_header(path)), chosen)
     fields = {source: _csv_dtype(name, source, paths[0]) for name, source in chosen.items()}
     written = {source: KNOWN[name] for name, source in chosen.items() if isinstance(KNOWN[name], pl.List)}
     table = Table(paths, fields)
-    return table.scan(lambda frame: _build(_lists(frame, written), chosen), **_time(chosen, fields))
+    return table.scan(lambda frame: _build(_lists(frame, written), chosen), notes=notes, **_time(chosen, fields))
 
 
 def _csv_dtype(name: str, source: str, path: Path) -> pl.DataType:
-    """How a column's cells are read; a time by its first cell: a whole number, a number or a date."""
+    """How a column's cells are read; a time by its first cell: a large whole number, a number or a date."""
     if name in TIMES:
         return _time_dtype(first_cell(path, source))
     if name in ("request_id", "parent_id") or isinstance(KNOWN[name], pl.List):
@@ -86,12 +96,12 @@ def _csv_dtype(name: str, source: str, path: Path) -> pl.DataType:
 
 
 def _time_dtype(cell: str) -> pl.DataType:
-    for parse, dtype in ((int, pl.Int64()), (float, pl.Float64())):
+    """A trace may begin at 0 and go on with 0.5, so a whole number says little, unless a double could not hold it."""
+    for parse in (int, float):
         try:
-            parse(cell)
+            return pl.Int64() if abs(parse(cell)) >= FINE and parse is int else pl.Float64()
         except ValueError:
             continue
-        return dtype
     return pl.Datetime("ns") if cell else pl.Float64()
 
 
@@ -111,7 +121,7 @@ def _parquet(paths: list[Path], options: LoadOptions) -> Scan:
         _check_type(name, source, schema[source], paths[0])
         if name in TIMES and schema[source] == pl.String():
             frame = _with_moments(frame, source)
-    return Scan(_build(frame, chosen), **_time(chosen, frame.collect_schema()))
+    return Scan(_build(frame, chosen), notes=unread(schema, chosen), **_time(chosen, frame.collect_schema()))
 
 
 def _check_type(name: str, source: str, dtype: pl.DataType, path: Path) -> None:
@@ -137,7 +147,7 @@ def _json_lines(paths: list[Path], options: LoadOptions) -> Scan:
     for name, source in chosen.items():
         if name in TIMES and fields[source].dtype == pl.String():
             frame = _with_moments(frame, source)
-    return Scan(_build(frame, chosen), **_time(chosen, frame.collect_schema()))
+    return Scan(_build(frame, chosen), notes=unread(record, chosen), **_time(chosen, frame.collect_schema()))
 
 
 def _kind(name: str, value: Any) -> Kind:
@@ -149,8 +159,8 @@ def _kind(name: str, value: Any) -> Kind:
         return BLOCKS if name == "prefix_blocks" else TOKEN_TIMES
     if name.endswith("_tokens"):
         return TOKENS
-    if name in TIMES and isinstance(value, int):
-        return WHOLE
+    if name in TIMES:
+        return WHOLE if isinstance(value, int) and abs(value) >= FINE else NUMBER
     if name in ("request_id", "parent_id") and isinstance(value, str):
         return TEXT
     return NAME if dtype == pl.String() else WHOLE if dtype.is_integer() else NUMBER

@@ -137,6 +137,17 @@ def test_several_models_share_the_device_by_a_placement(tmp_path: Path) -> None:
         assert table.filter(model="a")["slo_ttft_s"].to_list() == [1.0] * (REQUESTS // 2)
 
 
+def test_every_placement_that_loads_from_the_host_serves_every_request(tmp_path: Path) -> None:
+    """On one device none of them migrates, or keeps layers on the host."""
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    hurried = {"serverlessllm": "serverlessllm:keep_s=0.1,cycle_s=0.1"}
+    names = ",".join(hurried.get(name, name) for name in BUILTIN["placement"] if name != "qlm")
+    shown = command(tmp_path, "--cluster", str(tmp_path / "cluster.yaml"), "--memory-gib", "0.02", "--placement", names)
+    assert shown.exit_code in (0, 3), shown.output
+    statuses = [json.loads(file.read_bytes())["statuses"] for file in tmp_path.glob("runs/*/run.json")]
+    assert statuses == [{"ok": REQUESTS}] * (len(BUILTIN["placement"]) - 1)
+
+
 @pytest.mark.parametrize(
     ("cluster", "options", "said"),
     [

@@ -1,0 +1,22 @@
+"""Calls of the compiled core that look at nobody's types again.
+
+That is more than half of what a call costs, as the state has many arrays, and a scheduler that is asked is asked often.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from inspect import signature
+from typing import Any, cast
+
+from replay.lean_numba import numba
+
+
+def bound(entry: Callable[..., Any], *fixed: Any) -> Callable[..., Any]:
+    """`entry` (see compiled.py), compiled or loaded, with its first arguments fixed; the others are integers."""
+    if not hasattr(entry, "overloads"):  # interpreted
+        return partial(entry, *fixed)
+    compiled = cast(Any, entry)
+    integers = len(signature(compiled.py_func).parameters) - len(fixed)
+    kinds = (*map(numba.typeof, fixed), *[numba.types.int64] * integers)
+    compiled.compile(kinds)
+    return partial(compiled.overloads[kinds].entry_point, *fixed)
