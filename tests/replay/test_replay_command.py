@@ -291,6 +291,7 @@ def test_a_replay_that_fails_before_it_begins_leaves_no_folder(trace_file, tmp_p
         (["--lag-bound-s", "1"], "--lag-bound-s: is of engines that are sent to"),
         (["--engine", "openai", "--url", "127.0.0.1:9", "--kv-blocks", "5"], "--kv-blocks: is not of --engine openai"),
         (["--engine", "micro-batch", "--dtype", "float16"], "--dtype: is of --engine transformers"),
+        (["--engine", "openai", "--url", "127.0.0.1:9", "--ca", "my.pem"], "--ca: no URL is https, so nothing is"),
         (["--scheduler", ""], "--scheduler: names none; `trace plugins` lists them"),
     ],
 )
