@@ -211,6 +211,13 @@ def test_a_file_that_holds_no_such_policy_is_one_line(trace_file, tmp_path, name
     assert not (tmp_path / "r").exists()
 
 
+def test_rows_that_were_dropped_are_said(tmp_path):
+    (tmp_path / "t.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0,9,2\nnan,9,2\n1,-9,2\n2,9,2\n")
+    done = run(tmp_path / "t.csv", "--out", tmp_path / "r", "--no-band", "--limit", 1)
+    assert "t: rows dropped when it was read: 1 no arrival time, 1 negative tokens" in done.stderr
+    assert "not selected" not in done.stderr
+
+
 def test_nothing_is_left_to_resume(trace_file, tmp_path):
     assert run(trace_file, "--out", tmp_path / "r", "--no-band", "--limit", 3).exit_code == 0
     assert "every run is finished already" in run("--resume", tmp_path / "r").output
