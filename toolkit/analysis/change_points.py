@@ -2,8 +2,8 @@
 
 A segment is cut into at most 96 blocks of chunks. The statistic is the squared distance between the mean features
 before and after a cut, or inside and outside an interval (a pulse), scaled by their sizes, at the best cut. Its null
-is the same maximum after the blocks change places, stretched by how much neighbouring blocks still resemble each
-other (`stretch`), so that slowly wandering lengths are not taken for drift.
+is the same maximum after the blocks change places, stretched in every direction by how much longer sums vary
+(drift_stretch), so that slowly wandering lengths are not taken for drift.
 """
 
 from dataclasses import dataclass
