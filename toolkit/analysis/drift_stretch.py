@@ -19,11 +19,12 @@ PERSISTENCE = (0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9)  # of neighbouring blocks: wh
 SHARES = np.concatenate([[0.0], np.geomspace(0.02, 20, 25)])  # of the AR(1) over the noise, in variance
 LEAST_GAIN = 1.0  # of log likelihood: less is noise
 CAUTION = 2.5  # what is fitted to so few blocks, without the best cut, is too low: times its excess over 1
+MOST = 8.0  # what needs more to be noise is drift
 LEAST_PART, MOST_CUTS = 4, 12
 
 
 def stretches(blocks: Floats, clear: float) -> Floats:
-    """A factor of at least 1 for each direction of scaled blocks, float64[blocks, directions], the leading ones last.
+    """A factor from 1 to MOST for each direction of scaled blocks, float64[blocks, directions], the leading ones last.
 
     A cut worth more than `clear` (as `cut_scan` has it) is a change, whatever the blocks' resemblance.
     """
@@ -35,19 +36,26 @@ def stretches(blocks: Floats, clear: float) -> Floats:
         total = own[place].sum()
         if total > 0:
             level = _lowest(power[:, place].sum(axis=1), freedom)
-            found[place] = 1 + CAUTION * max(0.0, level / total - 1)
+            found[place] = min(MOST, 1 + CAUTION * max(0.0, level / total - 1))
     return found
 
 
 def about_changes(blocks: Floats, clear: float) -> Floats:
-    """The blocks about their means between the best cut, those that are clear, and the ends."""
+    """The blocks about their means between the best cut, those that are clear, and the ends; or about a line first.
+
+    The line takes the best cut's place where it explains more, as of a ramp.
+    """
+    line = np.linspace(-1, 1, len(blocks))[:, None] / np.sqrt((np.linspace(-1, 1, len(blocks)) ** 2).sum())
+    slope = line.T @ blocks
+    sloping = float((slope**2).sum()) > _best_cut(blocks)[1]
+    blocks = blocks - line * slope if sloping else blocks
     bounds, waiting = {0, len(blocks)}, [(0, len(blocks))]
     while waiting and len(bounds) < MOST_CUTS + 2:
         begin, end = waiting.pop(0)
         if end - begin < 2 * LEAST_PART:
             continue
         place, worth = _best_cut(blocks[begin:end])
-        if len(bounds) == 2 or worth > clear:
+        if worth > clear or (len(bounds) == 2 and not sloping):
             bounds.add(begin + place)
             waiting += [(begin, begin + place), (begin + place, end)]
     starts = np.array(sorted(bounds))

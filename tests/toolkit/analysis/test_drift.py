@@ -102,9 +102,9 @@ def test_weak_but_long_resemblance_stretches_the_null_and_a_clear_step_does_not(
     noise = rng.standard_normal((40, 96, 1))
     wander = np.stack([ar1(0.85, rng, 96) for _ in range(40)])[:, :, None]
     assert np.mean([stretches(blocks, 1e9) for blocks in noise]) < 1.5
-    assert np.mean([stretches(blocks, 1e9) for blocks in noise + 0.7 * wander]) > 3
+    assert np.mean([stretches(blocks, 1e9) for blocks in noise + 0.7 * wander]) > 2.5
     levels = 5.0 * (np.arange(96) // 24 % 2)[:, None]
-    assert np.mean([stretches(blocks + levels, 1e9) for blocks in noise]) > 5
+    assert np.mean([stretches(blocks + levels, 1e9) for blocks in noise]) > 3
     assert np.mean([stretches(blocks + levels, 50) for blocks in noise]) < 1.5
 
 
