@@ -151,7 +151,8 @@ def _bursts(frames: Frames) -> str:
     when = f"at {seconds(worst['start_s'])} the rate was {worst['times_mean']:.1f} times the mean"
     first = makers.row(0, named=True)
     of_which = f"{printable(first['tenant'])} sent {percent(first['excess_share'])} of the excess"
-    return f"{when}: {of_which}; {worst['clients_for_half']} clients sent half"
+    half = worst["clients_for_half"]
+    return f"{when}: {of_which}; {half} {'client' if half == 1 else 'clients'} sent half"
 
 
 def _kind(by: str) -> str:
