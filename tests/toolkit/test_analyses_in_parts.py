@@ -166,3 +166,16 @@ def test_a_plugin_that_follows_parents_is_refused() -> None:
 
     with pytest.raises(Failure, match="leads out of a part"):
         Questions({"parents": Parents()})  # type: ignore[dict-item]
+
+
+def test_a_trace_asked_some_rows_at_a_time_has_the_same_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = made(np.random.default_rng(4), 400, step_s=0.0, measured=True, sessions=True)
+    frame = frame.with_columns(
+        output_tokens=pl.when(pl.int_range(pl.len()) % 90 == 0).then(20_000).otherwise("output_tokens")
+    )
+    frame.write_parquet(tmp_path / "t.parquet")
+    whole = analyse(read_trace([tmp_path / "t.parquet"]))
+    monkeypatch.setattr("toolkit.analyses.SLICE_ROWS", 70)
+    for name, tables in analyse(read_trace([tmp_path / "t.parquet"])).items():
+        for table, found in tables.items():
+            assert_frame_equal(found, whole[name][table], check_exact=True, categorical_as_str=True)
