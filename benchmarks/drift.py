@@ -85,6 +85,27 @@ def sessions(concurrent: int, turns: float, share: float) -> Lengths:
     return make
 
 
+def growing(concurrent: int, turns: float) -> Lengths:
+    """Interleaved sessions whose contexts grow turn by turn, from their middles on; the log of all that was said."""
+
+    def make(n: int, rng: np.random.Generator) -> Floats:
+        slot, left = rng.integers(0, concurrent, n), rng.geometric(1 / turns, concurrent)
+        said = [float(np.exp(rng.standard_normal(age)).sum()) for age in rng.geometric(1 / turns, concurrent)]
+        values, added = np.empty(n), np.exp(rng.standard_normal(n))
+        for i, s in enumerate(slot):
+            values[i] = log(said[s])
+            left[s] -= 1
+            said[s] = added[i] + (said[s] if left[s] else 0)
+            left[s] = left[s] or rng.geometric(1 / turns)
+        return values
+
+    return make
+
+
+def levels(factor: float, count: int) -> Lengths:
+    return lambda n, rng: noise(n, rng) + log(factor) * (np.arange(n) * count // n % 2)
+
+
 def step(factor: float, at: float, below: Lengths = noise) -> Lengths:
     return lambda n, rng: below(n, rng) + log(factor) * (np.arange(n) >= int(at * n))
 
@@ -118,12 +139,15 @@ DRIFTS = (
     Planted("pulse ×1.5 of an eighth", pulse(1.5, 0.5, 0.625), (0.5, 0.625)),
     *(Planted(f"same mean, σ 1 → {s:g}", shape(s, 0.5), (0.5,)) for s in (0.7, 1.3)),
     Planted("step ×2 on AR(1) 0.9", step(2, 0.5, ar1(0.9)), (0.5,)),
+    Planted("×2 and back, twice", levels(2, 4), (0.25, 0.5, 0.75)),
 )
 STILL = (
     Planted("independent", noise),
     *(Planted(f"AR(1) {phi:g}", ar1(phi)) for phi in (0.5, 0.9, 0.97, 0.99)),
     Planted("sessions, 20 at once of 6 turns", sessions(20, 6, 0.5)),
     Planted("sessions, 40 at once of 8 turns", sessions(40, 8, 0.5)),
+    Planted("growing contexts, 10 at once of 8 turns", growing(10, 8)),
+    Planted("growing contexts, 40 at once of 8 turns", growing(40, 8)),
 )
 
 

@@ -25,8 +25,9 @@ from toolkit import plugins
 from toolkit.errors import InputFailure, RunFailure, SettingFailure, printable
 from toolkit.protocols import Engine
 from toolkit.runs import Run, RunWriter, find_runs
+from toolkit.selection import NOT_SELECTED
 from toolkit.trace_options import open_trace
-from toolkit.traces import Trace
+from toolkit.traces import Trace, TraceInfo
 
 OF_ONE_ENGINE = {
     "gpu", "model_preset", "latency", "tensor_parallel", "kv_blocks", "block_tokens", "max_num_seqs",
@@ -49,6 +50,7 @@ def begin(options: dict[str, Any]) -> bool:
     given = {**options, "traces": [str(path) for path in options["traces"]], "out": str(options["out"])}
     engines = build_engines(options)
     trace = open_trace(options["traces"], dict(options))
+    _say_dropped(trace.info)
     requests = ramped(replayable(trace, options["session_gap_s"]), options["ramp_s"])
     of_one = options["engine"] not in REAL and options["cluster"] is None
     hardware = {name: options[name] for name in ("gpu", "latency", "tensor_parallel")}
@@ -73,6 +75,13 @@ def begin(options: dict[str, Any]) -> bool:
         if not existed and not any(options["out"].iterdir()):
             options["out"].rmdir()
         raise
+
+
+def _say_dropped(info: TraceInfo) -> None:
+    """Say on stderr which rows cannot be replayed because reading the trace dropped them."""
+    reasons = [f"{rows:,} {reason}" for reason, rows in info.dropped.items() if reason != NOT_SELECTED]
+    if reasons:
+        click.echo(printable(f"{info.name}: rows dropped when it was read: {', '.join(reasons)}"), err=True)
 
 
 def explain(options: dict[str, Any], request: int) -> None:

@@ -69,6 +69,9 @@ def measure(run: Run, label: str) -> Measured:
     frame = run.table("outcomes").select(COLUMNS).collect(engine="streaming")
     offered = frame.height
     frame = frame.filter(pl.col("warm_up").not_().fill_null(True)).drop("warm_up")
+    if offered and frame.is_empty():
+        hint = "replay it with a shorter --warm-up, or leave it out"
+        raise InputFailure("every request of the run was warm-up", where=str(run.path), hint=hint)
     if frame.is_empty():
         raise InputFailure("the run has no outcomes yet", where=str(run.path), hint="resume it or leave it out")
     if not frame["request_id"].is_sorted():

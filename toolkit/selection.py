@@ -7,6 +7,8 @@ import polars as pl
 from toolkit.errors import SettingFailure, nearest
 from toolkit.traces import Trace, TraceInfo
 
+NOT_SELECTED = "not selected"  # why a row was left out that could have been kept
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -85,7 +87,7 @@ class Selection:
         if kept == 0:
             raise SettingFailure("no request is selected", where=self.describe())
         left_out = info.rows_kept - kept
-        dropped = {**info.dropped, "not selected": left_out} if left_out > 0 else info.dropped
+        dropped = {**info.dropped, NOT_SELECTED: left_out} if left_out > 0 else info.dropped
         read = info.rows_read - min(left_out, 0)  # a copy counts as read once more
         notes = (*info.notes, self.describe())
         return replace(info, rows_read=read, rows_kept=kept, dropped=dropped, span_s=span_s, notes=notes)

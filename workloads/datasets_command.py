@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 CATALOGUE = click.option(
     "--catalogue", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Another catalogue."
 )
+LICENCE_WIDE = 12
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -42,7 +43,11 @@ def list_all(catalogue: Path | None, as_json: bool) -> None:
     wide = max((len(name) for name in entries), default=0)
     for name, entry in entries.items():
         size = "–" if entry.bytes is None else f"{entry.bytes / 1e6:,.1f} MB"
-        click.echo(f"{name:<{wide}}  {size:>8}  {entry.format or '–':<16}  {printable(entry.title)}")
+        licence = printable(entry.licence.partition(" (")[0])
+        licence = licence if len(licence) <= LICENCE_WIDE else licence[: LICENCE_WIDE - 1] + "…"
+        click.echo(
+            f"{name:<{wide}}  {licence:<{LICENCE_WIDE}}  {size:>8}  {entry.format or '–':<16}  {printable(entry.title)}"
+        )
 
 
 @datasets.command()

@@ -68,7 +68,11 @@ def generate_parts(
     """Write `folder`/part-NNNNN.parquet; the same bytes whoever makes them."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputFailure("is there already", where=str(folder), hint="choose another --out, or empty it")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"cannot be made ({error.strerror})"
+        raise InputFailure(what, where=str(folder), hint="choose another --out") from error
     windows, packing = Windows(workload, seed, sources() if sources else None), packing or PackingHere()
     begun: deque[Any] = deque()
     written, size, first_s, last_s = 0, 0, None, 0.0

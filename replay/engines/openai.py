@@ -54,8 +54,9 @@ class OpenAI:
     on: str = "local"  # else the Ray cluster whose hosts send
 
     def __post_init__(self) -> None:
-        for url in (*self.urls, *(s.url for s in self.models.values() if s.url)):
-            endpoint(url)
+        urls = [endpoint(url) for url in (*self.urls, *(s.url for s in self.models.values() if s.url))]
+        if self.ca is not None and urls and all(url.scheme == "http" for url in urls):
+            raise SettingFailure("no URL is https, so nothing is verified", where="--ca", hint="leave it out")
         if not self.urls and not any(s.url for s in self.models.values()):
             raise SettingFailure("names no endpoint", where="--engine openai", hint="give --url http://HOST:PORT")
         if self.most is not None and self.most < self.workers:

@@ -46,10 +46,13 @@ def planned(jobs: list[Job], planner: Planner, times: Affine) -> None:
         planner.take_in(parts, now_s)
 
 
-@pytest.mark.parametrize("prefill_first", [False, True])
+SCHEDULERS = (
+    "fcfs", "sjf", "srpt", "las", "mlfq", "vtc", "priority", "uniboost", "moore-hodgson", "ltr:starve_s=0.4567",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    "name",
-    ["fcfs", "sjf", "srpt", "las", "mlfq", "vtc", "priority", "uniboost", "moore-hodgson", "ltr:starve_s=0.4567"],
+    ("name", "prefill_first"), [*((name, False) for name in SCHEDULERS), ("las", True), (SCHEDULERS[-1], True)]
 )
 def test_planned_step_by_step_it_is_what_is_simulated(name: str, prefill_first: bool) -> None:
     requests, times, scheduler = trace(), Affine(), plugins.create("scheduler", name)

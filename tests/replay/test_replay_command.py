@@ -211,6 +211,13 @@ def test_a_file_that_holds_no_such_policy_is_one_line(trace_file, tmp_path, name
     assert not (tmp_path / "r").exists()
 
 
+def test_rows_that_were_dropped_are_said(tmp_path):
+    (tmp_path / "t.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0,9,2\nnan,9,2\n1,-9,2\n2,9,2\n")
+    done = run(tmp_path / "t.csv", "--out", tmp_path / "r", "--no-band", "--limit", 1)
+    assert "t: rows dropped when it was read: 1 no arrival time, 1 negative tokens" in done.stderr
+    assert "not selected" not in done.stderr
+
+
 def test_nothing_is_left_to_resume(trace_file, tmp_path):
     assert run(trace_file, "--out", tmp_path / "r", "--no-band", "--limit", 3).exit_code == 0
     assert "every run is finished already" in run("--resume", tmp_path / "r").output
@@ -291,6 +298,7 @@ def test_a_replay_that_fails_before_it_begins_leaves_no_folder(trace_file, tmp_p
         (["--lag-bound-s", "1"], "--lag-bound-s: is of engines that are sent to"),
         (["--engine", "openai", "--url", "127.0.0.1:9", "--kv-blocks", "5"], "--kv-blocks: is not of --engine openai"),
         (["--engine", "micro-batch", "--dtype", "float16"], "--dtype: is of --engine transformers"),
+        (["--engine", "openai", "--url", "127.0.0.1:9", "--ca", "my.pem"], "--ca: no URL is https, so nothing is"),
         (["--scheduler", ""], "--scheduler: names none; `trace plugins` lists them"),
     ],
 )

@@ -30,6 +30,14 @@ def test_percentiles_are_numpys(two: Report) -> None:
     assert found["n"] == run.height
 
 
+def test_a_run_of_nothing_but_warm_up_says_so(tmp_path) -> None:
+    run = Run.open(make_run(tmp_path, Recipe(requests=50)))
+    for part in run.path.glob("outcomes/*.parquet"):
+        pl.read_parquet(part).with_columns(warm_up=pl.lit(True)).write_parquet(part)
+    with pytest.raises(InputFailure, match="every request of the run was warm-up; replay it with a shorter --warm-up"):
+        measure(run, "r")
+
+
 def test_p999_waits_for_ten_thousand_requests(tmp_path) -> None:
     for n, there in ((P999_FROM - 1, False), (P999_FROM, True)):
         run = Run.open(make_run(tmp_path, Recipe(requests=n, failed=0.0)))

@@ -180,3 +180,10 @@ def test_the_command_lists_shows_and_fetches(server: Server, tmp_path: Path) -> 
     assert (shown.exit_code, shown.stderr.count("\n")) == (1, 1)
     shown = CliRunner().invoke(main, ["datasets", "show", "smal", *option])
     assert "did you mean 'small'?" in shown.stderr
+
+
+def test_the_list_says_each_licence_as_its_help_does() -> None:
+    shown = CliRunner().invoke(main, ["datasets", "list"]).stdout.splitlines()
+    told = {line.split()[0]: line.split()[1] for line in shown}
+    assert told["azure-llm-2023-conv"] == "CC-BY-4.0"
+    assert told["lmsys-chat-1m"] == "LMSYS-Chat-…"

@@ -225,6 +225,13 @@ def test_columns_that_are_not_read_are_named(tmp_path: Path, suffix: str):
     assert mapped.info.notes == ()
 
 
+def test_think_times_that_nobody_waits_by_are_told(tmp_path: Path):
+    frame = pl.DataFrame({"arrival_s": [0.0, 1.0], "session_id": ["s", "s"], "think_s": [None, 2.0]})
+    assert "no parent_id is here, so none waits" in read(write(frame, tmp_path / "t.csv")).info.notes[0]
+    whole = frame.with_columns(request_id=pl.Series(["a", "b"]), parent_id=pl.Series([None, "a"]))
+    assert read(write(whole, tmp_path / "u.csv")).info.notes == ()
+
+
 def test_a_column_that_only_a_later_file_has_is_named(tmp_path: Path):
     (tmp_path / "a.csv").write_text("arrival_s,prompt_tokens\n0,1\n")
     (tmp_path / "b.csv").write_text("arrival_s,prompt_tokens,model\n1,1,m\n")

@@ -186,3 +186,9 @@ def test_an_epoch_that_is_no_moment_is_told_with_its_line(tmp_path: Path) -> Non
     (tmp_path / "w.yaml").write_text("span_s: 1\nepoch: yesterday\nstreams: [{rate_per_s: 9}]\n")
     done = run(tmp_path / "w.yaml", "--out", tmp_path / "t.parquet")
     assert (done.exit_code, "w.yaml:1: epoch 'yesterday' is not an ISO 8601 time" in done.stderr) == (1, True)
+
+
+def test_a_folder_of_parts_that_cannot_be_made_is_one_line(spec: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run(spec, "--out", tmp_path / "file" / "parts", "--parts")
+    assert (done.exit_code, "file/parts: cannot be made" in done.stderr) == (1, True)

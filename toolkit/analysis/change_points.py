@@ -2,8 +2,8 @@
 
 A segment is cut into at most 96 blocks of chunks. The statistic is the squared distance between the mean features
 before and after a cut, or inside and outside an interval (a pulse), scaled by their sizes, at the best cut. Its null
-is the same maximum after the blocks change places, stretched by how much neighbouring blocks still resemble each
-other (`stretch`), so that slowly wandering lengths are not taken for drift.
+is the same maximum after the blocks change places, stretched in every direction by how much longer sums vary
+(drift_stretch), so that slowly wandering lengths are not taken for drift.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from toolkit.analysis.change_places import placed
 from toolkit.analysis.drift_bins import Binned
+from toolkit.analysis.drift_stretch import stretches
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -24,6 +25,7 @@ PERMUTATIONS = 299
 DIRECTIONS = 16  # of the features, those in which blocks differ most
 CUT_ALPHA, PULSE_ALPHA = 0.01, 0.01  # of the two scans; together they bound how often a drift-free trace drifts
 MOST_POINTS = 48
+CLEAR = 2.75  # times what independent blocks give: no wander that counts as noise
 TRIMMED = 0.04  # of the blocks may border on a change
 KEPT = {1: 0.87, 2: 0.79}  # of the mean of squared differences by lag, when the largest of Gaussian ones are left out
 SCALES = (64, 48, 32)  # blocks at which resemblance is measured
@@ -82,19 +84,45 @@ def split(features: Floats, rng: np.random.Generator, long_run: float = 0.0) -> 
     if blocks < LEAST_BLOCKS:
         return None
     edges = np.linspace(0, len(features), blocks + 1).round().astype(np.int64)
-    factor = stretch(features, long_run)
     sums = blocked(features, edges).astype(np.float32)
     shuffled = sums[np.argsort(rng.random((PERMUTATIONS, blocks)), axis=1)].cumsum(axis=1)
+    factors = wandering(features, blocks, shuffled, long_run)
+    shuffled *= np.sqrt(factors).astype(np.float32)
+    mean_factor = float((sums**2).sum(axis=0) @ factors / max(float((sums**2).sum()), 1e-9))
     whole = sums.cumsum(axis=0)
     steps = cut_scan(whole)
-    p_value = _p_value(steps.max(), cut_scan(shuffled).max(axis=-1), factor)
+    p_value = _p_value(steps.max(), cut_scan(shuffled).max(axis=-1))
     if p_value <= CUT_ALPHA:
-        return Found((int(edges[steps.argmax() + 1]),), True, min(1.0, 2 * p_value), factor)
+        return Found((int(edges[steps.argmax() + 1]),), True, min(1.0, 2 * p_value), mean_factor)
     pulses = pulse_scan(whole)
-    pulse_p = _p_value(pulses.max(), pulse_scan(shuffled).max(axis=(-2, -1)), factor)
+    pulse_p = _p_value(pulses.max(), pulse_scan(shuffled).max(axis=(-2, -1)))
     first, last = np.unravel_index(pulses.argmax(), pulses.shape)
     cuts = (int(edges[first + 1]), int(edges[last + 1]))
-    return Found(cuts, pulse_p <= PULSE_ALPHA, min(1.0, 2 * min(p_value, pulse_p)), factor)
+    return Found(cuts, pulse_p <= PULSE_ALPHA, min(1.0, 2 * min(p_value, pulse_p)), mean_factor)
+
+
+def wandering(features: Floats, blocks: int, shuffled: Singles, long_run: float) -> Floats:
+    """By how much the null's variance is stretched in each direction; `shuffled` are the null's cumulated sums.
+
+    `long_run` is what is known of the variance that a chunk adds to a long sum.
+    """
+    scaled = _scaled_blocks(features, blocks)
+    own = (scaled**2).sum(axis=0) / (blocks - 1)
+    if not own.sum() > 0:
+        return np.ones(features.shape[1])
+    noise = np.minimum(_noise(scaled) / np.maximum(own, 1e-12), 1)  # changes add to the blocks' variance
+    drawn = cut_scan(shuffled * np.sqrt(noise).astype(np.float32)).max(axis=-1)
+    level = float(np.quantile(drawn, 1 - CUT_ALPHA)) * blocks / len(features)
+    factors: Floats = np.maximum(stretches(scaled, CLEAR * level), long_run / own.sum())
+    return factors
+
+
+def _noise(blocks: Floats) -> Floats:
+    """The variance of each direction, from the smaller differences of neighbours."""
+    squared = np.diff(blocks, axis=0) ** 2
+    kept = np.argsort(squared.sum(axis=1))[: -max(2, int(np.ceil(TRIMMED * len(blocks))))]
+    noise: Floats = squared[kept].mean(axis=0) / 2 / KEPT[1]
+    return noise
 
 
 def blocked(features: Floats, edges: Ints) -> Floats:
@@ -177,5 +205,5 @@ def _differences(blocks: Floats, lag: int) -> float:
     return float(squared[:-left_out].mean() / 2 / KEPT[lag])
 
 
-def _p_value(observed: np.floating, null: NDArray[np.float32], factor: float) -> float:
-    return float((1 + np.count_nonzero(null * factor >= observed * (1 - 1e-6))) / (1 + len(null)))
+def _p_value(observed: np.floating, null: NDArray[np.float32]) -> float:
+    return float((1 + np.count_nonzero(null >= observed * (1 - 1e-6))) / (1 + len(null)))

@@ -19,7 +19,7 @@ from toolkit.analysis.groups_prism import ACTIVE, PRESENCE, PRISM, prism
 from toolkit.analysis.idle import ACTIVE_S, Lanes
 from toolkit.traces import TraceInfo
 
-MOST_NAMES = 400  # pairs grow with the square
+MOST_NAMES = 400  # pairs, and so draws held in memory, grow with the square: 0.8 GB; 800 names take 2.2 GB
 MANY_NAMES = 150  # above it, fewer draws
 FEWEST_REQUESTS = 8  # of a name; with fewer nothing is told about its bursts
 EVERYBODY = 0.8  # a group of so many of all names is shared load
@@ -75,9 +75,10 @@ class Groups:
         return f"no request has an arrival time and names its {self.by}"
 
     def _groups(self, lanes: Lanes, offset_s: float, info: TraceInfo) -> dict[str, pl.DataFrame]:
-        chosen, named = tested(lanes)
+        sizes = lanes.groups.sizes
+        chosen, rare = tested(lanes), int(np.count_nonzero(sizes < FEWEST_REQUESTS))
         names = [str(lanes.names[i]) for i in chosen]
-        told = tables.About(self.by, named, names, lanes.groups.sizes[chosen], offset_s, lanes.span_s)
+        told = tables.About(self.by, len(sizes), rare, names, sizes[chosen], offset_s, lanes.span_s)
         finest_s = finest_window_s(lanes.span_s, info.clock_step_s)
         starts = lanes.groups.starts
         times = [lanes.time_s[starts[i] : starts[i + 1]] for i in chosen]
@@ -94,12 +95,12 @@ class Groups:
         return tables.answer(told, found)
 
 
-def tested(lanes: Lanes) -> tuple[NDArray[np.int64], int]:
-    """The lanes that are tested, busiest first, equal ones by name, and how many there are."""
+def tested(lanes: Lanes) -> NDArray[np.int64]:
+    """The lanes that are tested, busiest first, equal ones by name."""
     sizes = lanes.groups.sizes
     enough = np.flatnonzero(sizes >= FEWEST_REQUESTS)
     order = sorted(enough.tolist(), key=lambda i: (-sizes[i], str(lanes.names[i])))
-    return np.array(order[:MOST_NAMES], dtype=np.int64), len(sizes)
+    return np.array(order[:MOST_NAMES], dtype=np.int64)
 
 
 def find(seen: list[Scale], seed: int) -> Found:

@@ -41,21 +41,20 @@ class Bursts:
         busy = np.maximum(draws.scale.active.sum(axis=1) - draws.scale.noise, 0)
         return cls(draws.expected.sum(axis=0).astype(np.float64), draws.run.astype(np.float64), busy)
 
-    def found(self, share: float, threshold: float) -> Doubles:
-        """The probability that each pair is found, were `share` of the rarer name's bursts shared."""
+    def found(self, shares: Doubles, threshold: float) -> Doubles:
+        """The probability that each pair is found, a row for each share of the rarer name's bursts that is shared."""
         from scipy.special import gammainc
 
         upper = upper_pairs(len(self.busy))
         rarer = np.minimum(self.busy[upper[0]], self.busy[upper[1]])
-        needed = np.ceil(_needed(self.expected, self.run, threshold))
-        result: Doubles = gammainc(needed, (self.expected + share * np.maximum(rarer - self.expected, 0)) / self.run)
-        return result
+        needed, most = np.ceil(_needed(self.expected, self.run, threshold)), np.maximum(rarer - self.expected, 0)
+        return np.stack([gammainc(needed, (self.expected + share * most) / self.run) for share in shares])
 
 
 def power(scales: Sequence[Bursts], threshold: float) -> Power:
     """Against the pair test's threshold, each pair at the scale that shows most, with coincident bursts as Poisson."""
     shares = np.linspace(0.05, 1, 20)
-    by_share = np.stack([np.max([scale.found(share, threshold) for scale in scales], axis=0) for share in shares])
+    by_share = np.max([scale.found(shares, threshold) for scale in scales], axis=0)
     each = by_share[np.argmin(np.abs(shares - SHARED))]
     enough = np.flatnonzero(np.median(by_share, axis=1) >= FOUND)
     detectable = float(shares[enough[0]]) if len(enough) else None

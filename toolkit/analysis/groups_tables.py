@@ -78,10 +78,14 @@ Tables = dict[str, pl.DataFrame]
 
 @dataclass(frozen=True)
 class About:
-    """What was tested: `names` and their `requests`, busiest first, of `named` in all; times are from `offset_s`."""
+    """What was tested: `names` and their `requests`, busiest first, of `named` in all; times are from `offset_s`.
+
+    Of the others, `rare` have too few requests to tell.
+    """
 
     by: str
     named: int
+    rare: int
     names: list[str]
     requests: NDArray[np.integer]
     offset_s: float
@@ -89,7 +93,7 @@ class About:
 
     @classmethod
     def nobody(cls, by: str) -> "About":
-        return cls(by, 0, [], np.zeros(0, dtype=np.int64), 0.0, 0.0)
+        return cls(by, 0, 0, [], np.zeros(0, dtype=np.int64), 0.0, 0.0)
 
 
 def empty() -> Tables:
@@ -139,8 +143,11 @@ def _summary(about: About, found: "Found", groups: int) -> pl.DataFrame:
 def _note(about: About, found: "Found") -> str | None:
     said = []
     if about.named > len(about.names):
+        why = [f"{about.rare} with too few requests"] if about.rare else []
+        beyond = about.named - len(about.names) - about.rare
+        why += [f"{beyond} that are not among the {len(about.names)} busiest"] if beyond else []
         rest = f"{about.named - len(about.names)} of {about.named} {about.by}s are left out"
-        said.append(f"{rest}: too few requests, or not among the busiest that are tested")
+        said.append(f"{rest}: {' and '.join(why)}")
     if found.shared:
         said.append(f"{found.shared} of {len(about.names)} {about.by}s rise together: that is load, not a group")
     if found.unstable:

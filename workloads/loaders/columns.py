@@ -71,10 +71,13 @@ def choose(have: list[str], columns: Mapping[str, str], source: Path) -> dict[st
 
 
 def unread(have: Iterable[str], chosen: Chosen) -> tuple[str, ...]:
-    """A note of the columns that are not read, as a misspelt one is not; none where all are."""
+    """Notes of the columns that are not read, as a misspelt one is not, and of one that says nothing alone."""
     left = [repr(name) for name in dict.fromkeys(have) if name not in chosen.values()]
     more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
-    return (f"Not read: {', '.join(left[:MOST_NAMED])}{more}; --map binds a column to a name.",) if left else ()
+    said = [f"Not read: {', '.join(left[:MOST_NAMED])}{more}; --map binds a column to a name."] if left else []
+    if "think_s" in chosen and "parent_id" not in chosen:
+        said.append("think_s is the wait after the request that parent_id names; no parent_id is here, so none waits.")
+    return tuple(said)
 
 
 def _csv(paths: list[Path], options: LoadOptions) -> Scan:

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from toolkit import drift_json
+from toolkit.analysis.drift_stretch import stretches
 
 Ask = Callable[..., dict[str, pl.DataFrame]]
 Floats = NDArray[np.float64]
@@ -94,6 +95,17 @@ def test_sessions_with_lengths_of_their_own_are_no_drift(ask: Ask) -> None:
     stretch = [t["summary"].filter(pl.col("column") == "output_tokens")["stretch"][0] for t in (with_ids, without)]
     assert stretch[0] >= stretch[1] >= 1
     assert verdicts(with_ids)["output_tokens"] == "none"
+
+
+def test_weak_but_long_resemblance_stretches_the_null_and_a_clear_step_does_not() -> None:
+    rng = np.random.default_rng(5)
+    noise = rng.standard_normal((40, 96, 1))
+    wander = np.stack([ar1(0.85, rng, 96) for _ in range(40)])[:, :, None]
+    assert np.mean([stretches(blocks, 1e9) for blocks in noise]) < 1.5
+    assert np.mean([stretches(blocks, 1e9) for blocks in noise + 0.7 * wander]) > 3
+    levels = 5.0 * (np.arange(96) // 24 % 2)[:, None]
+    assert np.mean([stretches(blocks + levels, 1e9) for blocks in noise]) > 5
+    assert np.mean([stretches(blocks + levels, 50) for blocks in noise]) < 1.5
 
 
 def test_a_change_of_mix_is_laid_to_the_mix_and_an_own_change_to_the_stratum(ask: Ask) -> None:

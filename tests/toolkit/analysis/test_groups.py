@@ -197,7 +197,7 @@ def test_names_that_are_left_out_are_counted_and_said(ask: Ask) -> None:
     names = [*rng.choice(["a", "b", "c"], 6000), *(f"rare-{i}" for i in range(5))]
     about = ask("groups", arrival_s=np.sort(rng.random(6005) * 40_000), model=names)["summary"].row(0, named=True)
     assert (about["names"], about["tested"], about["left_out"]) == (8, 3, 5)
-    assert about["note"].startswith("5 of 8 models are left out: too few requests")
+    assert about["note"].startswith("5 of 8 models are left out: 5 with too few requests")
 
 
 def test_power_does_not_count_windows_that_noise_alone_would_mark(ask: Ask) -> None:
