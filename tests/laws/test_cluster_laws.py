@@ -153,4 +153,4 @@ def test_ticks_that_are_left_out_change_nothing(name: str) -> None:
     left, asked = results
     assert left.outcomes.equals(asked.outcomes)
     assert left.events.equals(asked.events)
-    assert left.driver.decisions < 0.8 * asked.driver.decisions
+    assert left.driver.decisions < asked.driver.decisions
