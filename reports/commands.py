@@ -28,13 +28,15 @@ def report(
     from reports.run_page import compute, draw
     from toolkit.runs import find_runs
 
+    target = out or Path("report.html")
+    if out is not None or not as_json:
+        _keep_what_is_no_page(target)
     if as_json and out is None:
         click.echo(_json(compute(find_runs(runs), Objectives(ttft_s, tpot_s, e2e_s)).to_dict()))
         return
     found = find_runs(runs)
     bundle = bundle_soon()
     computed = compute(found, Objectives(ttft_s, tpot_s, e2e_s))
-    target = out or Path("report.html")
     _write(target, draw(computed, bundle))
     click.echo(_json(computed.to_dict()) if as_json else f"{target}: {len(found)} run{'s' if len(found) > 1 else ''}")
 
@@ -43,6 +45,17 @@ def _json(numbers: object) -> str:
     import orjson
 
     return orjson.dumps(numbers, option=orjson.OPT_INDENT_2).decode()
+
+
+def _keep_what_is_no_page(target: Path) -> None:
+    """Refuse to write over a file that is no page, such as a trace."""
+    from toolkit.errors import SettingFailure
+
+    if target.is_file() and target.stat().st_size:
+        with target.open("rb") as file:
+            page = file.read(64).lstrip().lower().startswith(b"<!doctype html")
+        if not page:
+            raise SettingFailure("is there already and is no page", where=str(target), hint="choose another --out")
 
 
 def _write(target: Path, page: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from toolkit import __version__
-from toolkit.errors import Failure
+from toolkit.errors import Failure, nearest, printable
 
 # In the order of a session.
 COMMANDS = {
@@ -41,6 +41,11 @@ class Commands(click.Group):
         module, _, attribute = target.partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"no command is called '{printable(args[0])}'; {nearest(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         gc.set_threshold(OBJECTS_A_COLLECTION)

@@ -21,6 +21,7 @@ from workloads.clock import STAMPS_JUDGED
 from workloads.counting import Count, count
 from workloads.detection import detect
 from workloads.inputs import Source, find_files, sha256
+from workloads.loaders.canonical import table
 from workloads.loaders.columns import PARQUET
 from workloads.normalising import Named, prepared, told
 from workloads.reading import BY_COLUMNS, name_of
@@ -40,8 +41,8 @@ class File:
 
     def scan(self) -> Scan:
         found: Scan = plugins.load("loader", self.format)().scan([self.path], self.options)
-        if found.restored is not None:  # what it says of itself holds for it alone
-            found = plugins.load("loader", BY_COLUMNS)().scan([self.path], self.options)
+        if found.restored is not None:  # most of what it says of itself holds for it alone
+            found = table([self.path], self.options)
         return found
 
 

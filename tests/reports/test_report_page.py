@@ -250,3 +250,13 @@ def test_the_trace_page_draws_what_there_is_and_escapes_it() -> None:
     assert "12 read = 10 kept + 2 dropped" in text
     assert len(re.findall('data-figure="', text)) == 2
     assert "10 more rows are in the data" in text
+
+
+def test_a_file_that_is_no_page_is_not_written_over(two_runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("arrival_s\n0\n")
+    words = ["report", str(two_runs / "a"), "--out"]
+    for _ in range(2):  # a page may be written again
+        assert CliRunner().invoke(main, [*words, str(tmp_path / "p.html")]).exit_code == 0
+    refused = CliRunner().invoke(main, [*words, str(tmp_path / "t.csv")])
+    assert "t.csv: is there already and is no page" in refused.output
+    assert (tmp_path / "t.csv").read_text() == "arrival_s\n0\n"

@@ -374,3 +374,10 @@ def test_ctrl_c_stops_a_query(run: Path) -> None:
         process.kill()
     assert process.returncode == 1
     assert b"Traceback" not in stderr
+
+
+def test_the_answer_does_not_take_the_traces_place(trace: Path) -> None:
+    before = trace.read_bytes()
+    words = ["query", "SELECT 1", "--trace", str(trace), "--format", "parquet", "--out", str(trace)]
+    assert "--out: would take the place of the trace" in CliRunner().invoke(main, words).output
+    assert trace.read_bytes() == before

@@ -1,5 +1,6 @@
 """Tables with canonical names or a mapping: CSV, JSON lines and Parquet alike."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -189,6 +190,19 @@ def test_canonical_parts_are_read_as_one_trace(tmp_path: Path):
     trace = read(tmp_path / "parts")
     assert trace.info.rows_kept == 4
     assert trace.info.sorted is False
+
+
+def test_parts_keep_how_prefix_blocks_are_counted(tmp_path: Path):
+    trace = read(write(FRAME, tmp_path / "t.csv"))
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    for number, tokens in enumerate((64, 64, 16)):
+        info = replace(trace.info, block_tokens=tokens, block_scope="global")
+        write_trace(Trace(trace.frame, info), parts / f"part-{number}.parquet")
+    whole = read_trace([parts / "part-0.parquet", parts / "part-1.parquet"]).info
+    assert (whole.block_tokens, whole.block_scope, whole.rows_kept) == (64, "global", 6)
+    with pytest.raises(InputFailure, match="its parts count prefix blocks or lengths in different units"):
+        read_trace([parts])
 
 
 def test_a_damaged_parquet_is_one_line(tmp_path: Path):

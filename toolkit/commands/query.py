@@ -52,6 +52,8 @@ def query(
 
     if form == "parquet" and out is None:
         raise SettingFailure("Parquet is not for the terminal", where="--format parquet", hint="add --out FILE")
+    if out is not None and out.resolve() in {Path(trace).resolve() for trace in traces}:
+        raise SettingFailure("would take the place of the trace it asks", where="--out", hint="choose another file")
     if sql is None and not (runs or traces or analysis or sweep):
         click.echo(guide())
         return

@@ -1,5 +1,6 @@
 """The canonical Parquet that `trace convert` writes: what was known about the source is in the footer."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -11,6 +12,8 @@ from toolkit.schema import TRACE
 from toolkit.traces import FOOTER_KEY, TraceInfo
 from workloads.loaders.columns import PARQUET, Columns
 
+COUNTED = ("block_tokens", "block_scope", "token_unit")  # what a footer says that holds whatever rows are there
+
 
 class Canonical:
     """Canonical Parquet (as `trace convert` writes it), with what is known about its source."""
@@ -21,22 +24,40 @@ class Canonical:
     def scan(self, paths: list[Path], options: LoadOptions) -> Scan:
         restored = None if options.columns or len(paths) > 1 else _restored(paths[0])
         if restored is None:
-            return Columns().scan(paths, options)
+            return table(paths, options)
         if options.time_unit not in (None, "s"):
             raise SettingFailure("a canonical trace is in seconds", where="--time-unit", hint="leave it out")
         return Scan(pl.scan_parquet(paths, glob=False), "s", "canonical", restored=restored)
 
 
+def table(paths: list[Path], options: LoadOptions) -> Scan:
+    """Parts of a trace, or one with a mapping, as a table: how blocks and lengths are counted holds for all of it.
+
+    Raises InputFailure where parts do not count alike.
+    """
+    scan = Columns().scan(paths, options)
+    said = {tuple(getattr(info, name) for name in COUNTED) for info in map(_said, paths) if info is not None}
+    if len(said) > 1:
+        what = "its parts count prefix blocks or lengths in different units"
+        raise InputFailure(what, where=str(paths[0].parent), hint="read them one by one")
+    return replace(scan, **dict(zip(COUNTED, said.pop(), strict=True))) if said else scan
+
+
 def _restored(path: Path) -> TraceInfo | None:
     """The footer's TraceInfo, where there is one and it fits the rows that are there."""
+    info = _said(path)
+    return info if info is not None and info.rows_kept == _rows(path) else None
+
+
+def _said(path: Path) -> TraceInfo | None:
+    """The footer's TraceInfo, where there is one and the columns are a trace's."""
     try:
         entry, columns = pl.read_parquet_metadata(path).get(FOOTER_KEY), pl.read_parquet_schema(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputFailure(f"cannot be read ({error})", where=str(path)) from error
     if entry is None or tuple(columns) != tuple(TRACE):
         return None
-    info = TraceInfo.from_dict(orjson.loads(entry))
-    return info if info.rows_kept == _rows(path) else None
+    return TraceInfo.from_dict(orjson.loads(entry))
 
 
 def _rows(path: Path) -> int:
