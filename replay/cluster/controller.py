@@ -18,6 +18,7 @@ from replay.cluster.hosting import Hosting
 from replay.cluster.machine import Method
 from replay.cluster.state import Pool
 from replay.cluster.tables import TableBook
+from replay.simulation.calling import bound
 from replay.simulation.state import F64, FINISHED, I64, NEVER, PS, REJECTED, Records, State
 from toolkit.errors import SettingFailure
 from toolkit.placing import ABSENT, LEAVING, LOADING, READY, Action, Evict, Load, Migrate, Offload, Resize
@@ -62,6 +63,7 @@ class Controller:
         models = len(self.hosting.replicas)
         self._requests = [np.flatnonzero(self.hosting.model_of == m) for m in range(models)]
         self._ended = [0] * models  # how many of them, from the first on, have ended
+        self._to_the_state = bound(change, self.settings, self.state, self.pool)
 
     @property
     def next_event(self) -> int:
@@ -122,7 +124,7 @@ class Controller:
         self._change(ROUSE, 0, 0, now)
 
     def _change(self, what: int, a: int, b: int, now: int) -> int:
-        return int(change(self.settings, self.state, self.pool, what, a, b, now))
+        return int(self._to_the_state(what, a, b, now))
 
     def _wrong(self, m: int, what: str, hint: str | None = None) -> SettingFailure:
         return SettingFailure(f"{what} {self.hosting.replicas[m].name}", where=f"placement {self.who}", hint=hint)

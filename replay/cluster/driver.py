@@ -1,7 +1,7 @@
 """Drives a cluster's compiled core, and asks the placement when there is something to decide."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from replay.cluster.outcomes import outcomes_frame, preemptions_frame, timeline_
 from replay.cluster.state import EMPTIED, MISSED, STUCK
 from replay.cluster.tables import TableBook
 from replay.cluster.views import facts_of, view_of
+from replay.simulation.calling import bound
 from replay.simulation.driver import BITE, MOVES_A_QUESTION, OUTCOMES_A_PART
 from replay.simulation.feedback import Feedback
 from replay.simulation.latency import Latency
@@ -50,6 +51,7 @@ class ClusterDriver:
     tick: int = 0
     idle_ticks: int = 0
     steps: int = 0  # taken by all engines up to the last tick
+    moves: tuple[Latency, Callable[[int, int], int]] | None = None  # the core's entry, for the tables in use
     cpu_s: float = 0.0
     decisions: int = 0
     deciding_s: float = 0.0
@@ -136,7 +138,7 @@ class ClusterDriver:
         while left > 0:
             left -= MOVES_A_QUESTION
             pause = min(self.feedback.pause, c.next_event, self.tick)
-            why = advance(c.settings, c.tables.stacked, c.state, c.pool, pause, max(left, 1))
+            why = self._move(c.tables.stacked)(pause, max(left, 1))
             if why == ASKS:
                 self.feedback.order()
             elif why == MORE:
@@ -146,6 +148,13 @@ class ClusterDriver:
                 return False
             self._make_space(writer)
         return True
+
+    def _move(self, tables: Latency) -> Callable[[int, int], int]:
+        """Up to so many moves, none that begins at or after the first; why it stopped."""
+        if self.moves is None or self.moves[0] is not tables:
+            c = self.controller
+            self.moves = tables, bound(advance, c.settings, tables, c.state, c.pool)
+        return self.moves[1]
 
     def _react(self, why: int, pause: int) -> bool:
         """Do what the core stopped for. False when nothing more can happen."""

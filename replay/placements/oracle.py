@@ -68,7 +68,8 @@ class Oracle:
             relieve(plan, view)
             return plan.actions
         here = view.waiting + view.running
-        self.there = self.future.present(view.now_s, here, self.expecting.stay_s)
+        stay_s, none = self.expecting.stay_s, np.zeros_like(here)
+        self.there, self.coming = (self.future.present(view.now_s, n, stay_s) for n in (here, none))
         next_s = self.future.next_s(view.now_s, view.arrived)
         for m in asked_for(view):
             busy = self._giving(plan, view, m, here, had_a_turn)
@@ -104,11 +105,11 @@ class Oracle:
                 plan.evict(gone[0])
 
     def _migrate(self, plan: Plan) -> None:
-        """Move the one model that saves most request time by it."""
+        """Move the one model that saves most time of requests to come: what runs ends where it is."""
         best: tuple[float, int, tuple[int, ...]] | None = None
-        asked = self.there.sum(axis=0) * self.future.bin_s
+        asked = self.coming.sum(axis=0) * self.future.bin_s
         for m in np.flatnonzero(plan.evictable & (asked > 0)).tolist():
-            cost, fitting = self._cost(plan, m), plan.fits(m)
+            cost, fitting = self._cost(plan, m, self.coming[:, m]), plan.fits(m)
             fitting[list(plan.gpus[m])] = False
             target = plan.choose(m, cost, fitting)
             if target is not None:
@@ -134,11 +135,11 @@ class Oracle:
         """Idle models that are not asked for until `after_s`, the farthest first."""
         return _ordered(idle(plan, view) & (next_s > after_s), -next_s)
 
-    def _cost(self, plan: Plan, m: int) -> Floats:
-        """[g] seconds that requests lose if a model is there: of its own and its neighbours', all together."""
+    def _cost(self, plan: Plan, m: int, mine: Floats | None = None) -> Floats:
+        """[g] seconds that requests lose if a model is there: of its own (`mine`: so many), and its neighbours'."""
         here = plan.here.copy()
         here[:, m] = False
-        mine = self.there[:, m]
+        mine = self.there[:, m] if mine is None else mine
         beside = (mine @ (self.there > 0) + (mine > 0) @ self.there) @ here.T
         weights = np.where(plan.here[:, m], plan.weights, plan.weights + self.facts.weight_bytes[m])
         wanted = (self.there * self.request_bytes) @ here.T + (mine * self.request_bytes[m])[:, None]

@@ -1,6 +1,7 @@
 """What can be worked out by hand: waits for loads, slowed steps, elastic and split memory, migrations, refusals."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,7 @@ from replay.cluster.spec import Cluster, EngineLimits, GPUs, Hosted, Sharing
 from replay.placements.static import Static
 from replay.schedulers.edf import EDF
 from replay.schedulers.fcfs import FCFS
-from tests.replay.clusters import cluster_of, replay_on
+from tests.replay.clusters import cluster_of, replay_on, several
 from tests.replay.simulations import make_trace
 from toolkit.errors import InputFailure, SettingFailure
 from toolkit.placing import Action, Evict, Facts, Load, Migrate, Offload, Resize, View, Wait
@@ -344,3 +345,11 @@ def test_a_page_under_the_cache_of_another_model_is_unmapped_first() -> None:
     ended = elastic((0.0, "a", 320, 1), (9.0, "b", 320, 1), models="ab", **tight)
     more = (ended[True]["finish_s"] - ended[False]["finish_s"]).to_list()
     assert more == pytest.approx([10 * MAPPED_S, 10 * MAPPED_S + 10 * UNMAPPED_S], abs=1e-9)
+
+
+def test_pages_that_take_no_time_change_nothing(tmp_path: Path) -> None:
+    (tmp_path / "zero.yaml").write_text("like: h100-sxm\nmap_s_per_page: 0\nunmap_s_per_page: 0\n")
+    cluster = replace(cluster_of(["a", "b"], weight_bytes=30 * 2**30), machine=str(tmp_path / "zero.yaml"))
+    trace, both = several(["a", "b"], 200, 40.0), (Load(0, (0,)), Load(1, (0,)))
+    mapped_, whole = (replay_on(cluster, trace, Scripted(both, elastic=how)).outcomes for how in (True, False))
+    assert mapped_.equals(whole)
