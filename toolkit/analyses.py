@@ -20,6 +20,7 @@ Tables = dict[str, dict[str, pl.DataFrame]]  # analysis -> table -> frame, as do
 CATEGORIES = ("model", "tenant", "tier", "kind", "status")  # few distinct values: grouped by number instead of by text
 TOGETHER_ROWS = 20_000_000  # from here on memory counts more than time: what needs all rows runs one after the other
 SLICE_ROWS = 2**21  # requests that an analysis is asked about at once
+LONGEST_S = 100 * 365.25 * 86_400  # what is counted in hours and minutes, empty ones too, has an end
 ON_REQUEST = ("drift", "groups", "clients")  # cost more than all the others, so they run only when asked for
 
 Asked = Mapping[str, Mapping[str, Any]]  # the analyses on request that were asked for -> their parameters
@@ -30,6 +31,7 @@ def analyse(trace: Trace, asking: Callable[[str], None] = lambda name: None, ask
 
     `asking` is told each name before it runs, and "reading" first; it may be called from several threads.
     """
+    check_span(trace.info)
     wanted_too = asked or {}
     questions = {name: plugin(**wanted_too.get(name, {})) for name, plugin in installed(wanted_too).items()}
     asking("reading")
@@ -72,6 +74,13 @@ def _is_heavy(name: str, question: Analysis, frames: Mapping[str, pl.DataFrame])
     """Whether it may need so much memory that nothing should run beside it."""
     in_parts = hasattr(question, "partial") and name not in ON_REQUEST
     return not in_parts and frames[question.table].height >= TOGETHER_ROWS
+
+
+def check_span(info: TraceInfo) -> None:
+    """Refuse times that are hardly all of one unit."""
+    if (info.span_s or 0.0) > LONGEST_S:
+        years = f"its times span {(info.span_s or 0.0) / LONGEST_S * 100:,.0f} years"
+        raise InputFailure(years, where=info.name, hint="are they of one unit? --from and --to leave out strays")
 
 
 def installed(asked: Collection[str] = ()) -> dict[str, Callable[..., Analysis]]:

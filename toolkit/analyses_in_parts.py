@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from toolkit.analyses import CATEGORIES, Asked, Tables, finished, installed
+from toolkit.analyses import CATEGORIES, Asked, Tables, check_span, finished, installed
 from toolkit.analysis.whole import Whole
 from toolkit.errors import InputFailure, SettingFailure
 from toolkit.executors import Executor, Failed
@@ -58,6 +58,7 @@ def analyse_parts(
     parted: Parted, executor: Executor, asking: Callable[[str], None] = lambda name: None, asked: Asked | None = None
 ) -> Tables:
     """Every analysis' tables, as `analyse` gives them for the trace in one piece."""
+    check_span(parted.info)
     wanted = asked or {}
     plugins = {name: plugin(**wanted.get(name, {})) for name, plugin in installed(wanted).items()}
     whole = Whole(parted.info, parted.requests, parted.first_s, parted.last_s)

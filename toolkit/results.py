@@ -139,7 +139,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, timedelta):
         return value.total_seconds()
     if hasattr(value, "as_integer_ratio"):
-        return int(value) if value == int(value) else float(value)
+        whole = value == int(value) and abs(value) < 2**63
+        return int(value) if whole else float(value)
     return str(value)
 
 

@@ -27,6 +27,7 @@ from toolkit.traces import TraceInfo
 
 ONE_AT_A_TIME = threading.Lock()  # replays under several schedulers must not share an endpoint at the same time
 TRACES_OWN = Load()
+LONGEST_PROMPT = 4_000_000  # some 20 MB of text
 
 
 @dataclass
@@ -87,6 +88,7 @@ class OpenAI:
         """Raise SettingFailure before a run is begun for what would fail at once."""
         for spec in schedulers:
             self._check_charge(spec)
+        _check_lengths(trace)
         self.find(trace, {}, {})
 
     def _check_charge(self, spec: str) -> None:
@@ -128,6 +130,15 @@ class OpenAI:
         """Send what has no outcome yet; False when `watch` said stop before all had one."""
         with ONE_AT_A_TIME:
             return Replaying(self, trace, info, scheduler, writer, watch).run()
+
+
+def _check_lengths(trace: pl.DataFrame) -> None:
+    longest = int(trace["prompt_tokens"].max() or 0)  # type: ignore[arg-type]
+    if longest > LONGEST_PROMPT:
+        what = f"a prompt of {longest:,} tokens is more than can be made ({LONGEST_PROMPT:,})"
+        raise SettingFailure(
+            what, where="prompt_tokens", hint="are these tokens? convert the trace without such requests"
+        )
 
 
 def _words(tokenizer: str | None) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from replay.placements.expecting import Expecting
 from replay.placements.plan import Mask, Places, Plan, idle, longest_bytes, relieve, short
-from replay.placements.starting import refuse_misfits, start
+from replay.placements.starting import above_zero, not_negative, refuse_misfits, start
 from replay.placements.stays import Stays
 from toolkit.placing import ABSENT, LOADING, READY, Action, Facts, Floats, View
 
@@ -45,6 +45,8 @@ class CostAware:
         park: bool = True,
         least_kv_share: float = 0.05,
     ):
+        above_zero("cost-aware", short_s=short_s, long_s=long_s, cycle_s=cycle_s)
+        not_negative("cost-aware", relief=relief, swap_share=swap_share, least_kv_share=least_kv_share)
         self.short_s, self.long_s, self.interval_s = short_s, long_s, cycle_s
         self.relief, self.swap_share = relief, swap_share
         self.park, self.least_kv_share = park, least_kv_share

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from replay.placements.plan import Mask, Plan, asked_for, idle, make_room, relieve
-from replay.placements.starting import checked, refuse_misfits, start
+from replay.placements.starting import above_zero, checked, not_negative, refuse_misfits, start
 from replay.placements.stays import Stays
 from toolkit.placing import Action, Facts, View
 
@@ -21,6 +21,8 @@ class LRU:
 
     def __init__(self, hold_s: float = 5.0, cycle_s: float = 1.0, start: str = "rate", least_kv_share: float = 0.05):
         checked(start, "lru")
+        above_zero("lru", cycle_s=cycle_s)
+        not_negative("lru", hold_s=hold_s, least_kv_share=least_kv_share)
         self.hold_s, self.interval_s, self.start, self.least_kv_share = hold_s, cycle_s, start, least_kv_share
 
     def begin(self, facts: Facts) -> Sequence[Action]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from replay.placements.plan import longest_bytes
 from replay.placements.spread import spread
-from replay.placements.starting import kv_rate
+from replay.placements.starting import above_zero, kv_rate, not_negative
 from toolkit.placing import LOADING, READY, Action, Facts, Floats, Load, Resize, View
 
 ENOUGH = 0.1  # share of a quota that must change before it is
@@ -25,6 +25,8 @@ class MuxServe:
     """
 
     def __init__(self, cycle_s: float = 5.0, headroom: float = 1.25, least_kv_share: float = 0.05):
+        above_zero("muxserve++", cycle_s=cycle_s, headroom=headroom)
+        not_negative("muxserve++", least_kv_share=least_kv_share)
         self.interval_s, self.headroom, self.least_kv_share = cycle_s, headroom, least_kv_share
 
     def begin(self, facts: Facts) -> Sequence[Action]:

@@ -7,7 +7,7 @@ import numpy as np
 from replay.placements.expecting import Expecting
 from replay.placements.future import Future
 from replay.placements.plan import Mask, Plan, asked_for, idle, make_room, relieve, short
-from replay.placements.starting import refuse_misfits
+from replay.placements.starting import above_zero, not_negative, refuse_misfits
 from replay.placements.stays import Stays
 from toolkit.placing import ABSENT, LOADING, Action, Facts, Floats, Ints, View
 
@@ -40,6 +40,8 @@ class Oracle:
         least_kv_share: float = 0.05,
         arbitrates: bool = False,
     ):
+        above_zero("oracle", horizon_s=horizon_s, cycle_s=cycle_s)
+        not_negative("oracle", hold_s=hold_s, least_kv_share=least_kv_share)
         self.horizon_s, self.hold_s, self.interval_s, self.least_kv_share = horizon_s, hold_s, cycle_s, least_kv_share
         self.arbitrates = arbitrates
 

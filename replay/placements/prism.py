@@ -7,7 +7,7 @@ import numpy as np
 
 from replay.placements.kvpr import Demand, ratios, rebalanced
 from replay.placements.plan import Plan, asked_for, idle, make_room, relieve, short
-from replay.placements.starting import checked, refuse_misfits, start
+from replay.placements.starting import above_zero, checked, not_negative, refuse_misfits, start
 from toolkit.errors import SettingFailure
 from toolkit.placing import Action, Facts, Floats, View
 
@@ -45,6 +45,8 @@ class Prism:
         if kvpr not in ("before", "after"):
             raise SettingFailure(f"'{kvpr}' is neither before nor after", where="prism:kvpr")
         checked(start, "prism")
+        above_zero("prism", window_s=window_s, cycle_s=cycle_s, slo_tpot_s=slo_tpot_s)
+        not_negative("prism", tau=tau, idle_s=idle_s, moves=moves, least_kv_share=least_kv_share)
         self.tau, self.window_s, self.interval_s, self.idle_s = tau, window_s, cycle_s, idle_s
         self.after, self.moves, self.slo_tpot_s = kvpr == "after", moves, slo_tpot_s
         self.start, self.least_kv_share = start, least_kv_share

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from replay.placements.plan import Plan, asked_for, idle, relieve
-from replay.placements.starting import checked, refuse_misfits, start
+from replay.placements.starting import above_zero, checked, not_negative, refuse_misfits, start
 from toolkit.placing import Action, Facts, Floats, View
 
 ALIKE_BYTES = 5 * 2**30  # GPUs whose free memory differs by less are as good as each other
@@ -42,6 +42,8 @@ class PrismCode:
         least_kv_share: float = 0.05,
     ):
         checked(start, "prism-code")
+        above_zero("prism-code", ratio=ratio, window_s=window_s, cycle_s=cycle_s)
+        not_negative("prism-code", idle_s=idle_s, least_kv_share=least_kv_share)
         self.ratio, self.window_s, self.idle_s, self.interval_s = ratio, window_s, idle_s, cycle_s
         self.start, self.least_kv_share = start, least_kv_share
 

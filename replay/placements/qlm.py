@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from replay.placements.plan import Plan, asked_for
-from replay.placements.starting import checked, refuse_misfits, start
+from replay.placements.starting import above_zero, checked, not_negative, refuse_misfits, start
 from toolkit.placing import READY, Action, Facts, View
 
 
@@ -32,6 +32,8 @@ class QLM:
         least_kv_share: float = 0.05,
     ):
         checked(start, "qlm")
+        above_zero("qlm", group=group, slo_ttft_s=slo_ttft_s, cycle_s=cycle_s)
+        not_negative("qlm", least_kv_share=least_kv_share)
         self.group, self.slo_ttft_s, self.interval_s = group, slo_ttft_s, cycle_s
         self.start, self.least_kv_share = start, least_kv_share
 

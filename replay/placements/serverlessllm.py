@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from replay.placements.plan import Plan, asked_for, idle
-from replay.placements.starting import checked, refuse_misfits, start
+from replay.placements.starting import above_zero, checked, not_negative, refuse_misfits, start
 from toolkit.placing import READY, Action, Facts, View
 
 
@@ -22,6 +22,8 @@ class ServerlessLLM:
 
     def __init__(self, keep_s: float = 10.0, cycle_s: float = 1.0, start: str = "rate", least_kv_share: float = 0.05):
         checked(start, "serverlessllm")
+        above_zero("serverlessllm", cycle_s=cycle_s)
+        not_negative("serverlessllm", keep_s=keep_s, least_kv_share=least_kv_share)
         self.keep_s, self.interval_s, self.start, self.least_kv_share = keep_s, cycle_s, start, least_kv_share
 
     def begin(self, facts: Facts) -> Sequence[Action]:

@@ -17,6 +17,20 @@ def checked(start: str, who: str) -> None:
         raise SettingFailure(f"'{start}' is neither rate nor empty", where=f"{who}:start")
 
 
+def above_zero(who: str, **settings: float) -> None:
+    """Refuse a setting of nothing, or of less."""
+    for name, value in settings.items():
+        if not value > 0:
+            raise SettingFailure(f"{value:g} is not above 0", where=f"{who}:{name}")
+
+
+def not_negative(who: str, **settings: float) -> None:
+    """Refuse a setting of less than nothing."""
+    for name, value in settings.items():
+        if not value >= 0:
+            raise SettingFailure(f"{value:g} is below 0", where=f"{who}:{name}")
+
+
 def kv_rate(facts: Facts) -> Floats:
     """[m] KV bytes a second that a model's requests bring to each of its GPUs."""
     made: Floats = facts.tokens_per_s * facts.kv_bytes_per_token

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from replay.engine_options import engine_options
+from toolkit.finite_option import Finite
 
 
 @click.command(short_help="Serve the simulated engine over HTTP in real time, as a rehearsal.")
@@ -15,7 +16,7 @@ from replay.engine_options import engine_options
 @click.option("--served-model-name", metavar="NAME", help="What the model is called; the preset by default.")
 @click.option(
     "--time-scale",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     default=1.0,
     show_default=True,
     metavar="X",

@@ -100,7 +100,7 @@ def settings_of(
     made.swap_token = round(limits.swap_s_per_token * PS)
     made.prefill_first = limits.prefill_first
     made.watch = NONE
-    made.sample_every = sample_every
+    made.sample_every = min(sample_every, int(NEVER))
     return made
 
 

@@ -81,7 +81,11 @@ class SweepStore:
             file.write(f"{what}\n")
 
     def _write_info(self) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            what = f"cannot be written ({error.strerror or error})"
+            raise RunFailure(what, where=str(self.path), hint="choose another --out") from error
         with whole_file(self.path / "sweep.json") as file:
             file.write(orjson.dumps(self.info, option=orjson.OPT_INDENT_2))
 

@@ -116,3 +116,16 @@ def test_commands_import_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_stray_moment_costs_no_memory_and_mixed_units_are_refused(tmp_path: Path) -> None:
+    head = "arrival_s,prompt_tokens,output_tokens\n0,9,9\n1700000000,9,9\n"
+    (tmp_path / "stray.csv").write_text(head + "1700000001,9,9\n")
+    (tmp_path / "mixed.csv").write_text(head + "1700000001000,9,9\n")
+    assert json.loads(run("analyze", tmp_path / "stray.csv", "--json"))["trace"]["rows_kept"] == 3
+    refused = CliRunner().invoke(main, ["analyze", str(tmp_path / "mixed.csv")])
+    assert refused.exit_code == 1
+    assert "its times span 53,870 years; are they of one unit?" in refused.stderr
+    replayed = CliRunner().invoke(main, ["replay", str(tmp_path / "mixed.csv"), "--out", str(tmp_path / "runs")])
+    assert replayed.exit_code == 1
+    assert "days; a replay holds 100" in replayed.stderr

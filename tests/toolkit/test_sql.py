@@ -1,6 +1,7 @@
 """`trace query`: the views agree with the metrics, results stream, and nothing but the views can be touched."""
 
 import io
+import json
 import signal
 import subprocess
 import sys
@@ -381,3 +382,8 @@ def test_the_answer_does_not_take_the_traces_place(trace: Path) -> None:
     words = ["query", "SELECT 1", "--trace", str(trace), "--format", "parquet", "--out", str(trace)]
     assert "--out: would take the place of the trace" in CliRunner().invoke(main, words).output
     assert trace.read_bytes() == before
+
+
+def test_a_number_beyond_64_bits_is_json_all_the_same(run: Path) -> None:
+    answer = cli("SELECT 2::HUGEINT ** 100 AS x, (2::HUGEINT ** 70)::HUGEINT AS y", "--run", run, "--format", "json")
+    assert json.loads(answer.stdout) == [{"x": 2.0**100, "y": 2.0**70}]

@@ -34,9 +34,9 @@ def occupied(time_s: Floats, window_s: float, windows: int) -> tuple[Ints, Ints]
     if not len(time_s):
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     first, last = (int(i) for i in window_of(time_s[[0, -1]], window_s))
-    number = np.arange(first, min(last + 1, windows))
-    edges = (number + 1 - EDGE) * window_s
-    if len(number) <= len(time_s) // MANY:
+    if last - first < len(time_s) // MANY:
+        number = np.arange(first, min(last + 1, windows))
+        edges = (number + 1 - EDGE) * window_s
         before, after = (np.searchsorted(time_s, edges * (1 + rounding)) for rounding in (-ROUNDING, ROUNDING))
         if np.array_equal(before, after):  # no time is so close to an edge that rounding decides
             counts = np.diff(before, prepend=0)

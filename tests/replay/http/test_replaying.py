@@ -338,3 +338,11 @@ def test_a_full_disk_ends_the_replay_in_one_line_and_it_resumes(tmp_path):
     assert answered & set(tags(server)[before:]) == set()
     outcomes = Run.open(out / "fcfs").table("outcomes").collect()
     assert outcomes["request_id"].sort().to_list() == list(range(150))
+
+
+def test_a_prompt_that_nobody_could_make_is_refused_at_once(tmp_path):
+    file = trace_file(tmp_path, [{**row, "prompt_tokens": 2_000_000_000} for row in simple(1)])
+    refused = replay(file, tmp_path / "r", "--url", "http://127.0.0.1:9")
+    assert refused.exit_code == 1
+    assert "a prompt of 2,000,000,000 tokens is more than can be made" in refused.output
+    assert not (tmp_path / "r").exists()

@@ -19,8 +19,28 @@ from replay.placements.serverlessllm import ServerlessLLM
 from replay.placements.spread import spread
 from replay.placements.static import Static
 from tests.replay.placements.asked_clusters import GIB, asked, facts_of, view_of
+from toolkit import plugins
 from toolkit.errors import SettingFailure
 from toolkit.placing import LOADING, READY, Evict, Load, Migrate, Offload, Resize, Wait
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("prism:idle_s=-1", "prism:idle_s: -1 is below 0"),
+        ("prism-code:cycle_s=0", "prism-code:cycle_s: 0 is not above 0"),
+        ("lru:hold_s=-3", "lru:hold_s: -3 is below 0"),
+        ("qlm:group=0", "qlm:group: 0 is not above 0"),
+        ("serverlessllm:keep_s=-1", "serverlessllm:keep_s: -1 is below 0"),
+        ("cost-aware:short_s=0", "cost-aware:short_s: 0 is not above 0"),
+        ("oracle:horizon_s=0", "oracle:horizon_s: 0 is not above 0"),
+        ("muxserve++:headroom=-1", "muxserve++:headroom: -1 is not above 0"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(spec: str, said: str) -> None:
+    with pytest.raises(SettingFailure) as refused:
+        plugins.create("placement", spec)
+    assert said in str(refused.value)
 
 
 def test_a_window_forgets() -> None:
