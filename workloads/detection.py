@@ -44,6 +44,8 @@ def _unknown(source: Source, head: bytes, near: str | None) -> InputFailure:
     known = ", ".join(sorted(plugins.plugins("loader")))
     what = f"no known trace format{_impression(head)}"
     closest = f"closest is {near}; " if near else ""
+    if (written := _written(head)) is not None:
+        return InputFailure(f"{what}: {written[0]}", where=source.shown, hint=written[1])
     hint = f"{closest}say --format ({known}) or name its columns with --map arrival_s=COLUMN,prompt_tokens=COLUMN,…"
     return InputFailure(what, where=source.shown, hint=hint)
 
@@ -54,6 +56,19 @@ def _impression(head: bytes) -> str:
     if len(head) == HEAD_BYTES and b"\n" not in head:
         return f" (its first line is longer than {HEAD_BYTES:,} bytes)"
     return f" (it begins {head[:60].decode(errors='replace').splitlines()[0]!r})"
+
+
+def _written(head: bytes) -> tuple[str, str] | None:
+    """How a table is written that would be read if it were written otherwise, and what to do about it."""
+    first = head.lstrip(b"\xef\xbb\xbf \r\n").split(b"\n", 1)[0]
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "it is UTF-16", "save it as UTF-8"
+    if first.startswith(b"["):
+        return "it is one JSON array", "write one object a line (jq -c '.[]')"
+    for mark, name in ((b"\t", "tabs"), (b";", "semicolons")):
+        if first.count(mark) > first.count(b",") and not first.startswith(b"{"):
+            return f"its columns are separated by {name}", "separate them by commas"
+    return None
 
 
 def _refuse_parameters(source: Source) -> None:

@@ -79,3 +79,19 @@ def test_a_fixed_format_refuses_a_mapping(tmp_path: Path):
     path.write_text(HEADS["burstgpt"])
     with pytest.raises(SettingFailure, match="names are fixed"):
         read_trace([path], format="burstgpt", columns={"model": "Log Type"})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"arrival_s\tprompt_tokens\n0\t5\n", "separated by tabs; separate them by commas"),
+        (b"arrival_s;prompt_tokens\n0;5\n", "separated by semicolons; separate them by commas"),
+        (b'[{"arrival_s": 0, "prompt_tokens": 5}]', "it is one JSON array; write one object a line"),
+        ("arrival_s,prompt_tokens\n0,5\n".encode("utf-16"), "it is UTF-16; save it as UTF-8"),
+    ],
+)
+def test_a_table_written_otherwise_is_told_how_to_be_written(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(InputFailure) as refused:
+        read_trace([tmp_path / "t.csv"])
+    assert said in str(refused.value)
