@@ -72,7 +72,7 @@ def test_the_commands_print_what_the_guide_shows(guide: str, tmp_path: Path) -> 
         for command, expected in STEP.findall(block):
             shown = run(command, tmp_path)
             if UPDATE and "…\n" not in expected.splitlines(keepends=True):
-                lasting = re.sub(r"in [\d.]+ s$", "in … s", shown, flags=re.MULTILINE)
+                lasting = re.sub(r"in [\d.]+ s(?=$|;)", "in … s", shown, flags=re.MULTILINE)
                 text = text.replace(f"$ {command}\n{expected}", f"$ {command}\n{lasting}", 1)
             else:
                 assert re.fullmatch(pattern(expected), shown), f"$ {command}\n{shown}"
