@@ -54,8 +54,8 @@ def _column(frames: Frames, row: dict[str, Any]) -> list[RenderableType]:
 
 def _points(points: pl.DataFrame) -> list[RenderableType]:
     blocks: list[RenderableType] = [_point(point) for point in points.head(SHOWN_POINTS).to_dicts()]
-    if points.height > SHOWN_POINTS:
-        blocks.append(Text(f"{points.height - SHOWN_POINTS} more changes", "dim"))
+    if (more := points.height - SHOWN_POINTS) > 0:
+        blocks.append(Text(f"{more} more {'change' if more == 1 else 'changes'}", "dim"))
     return [Padding(block, (0, 0, 0, 2)) for block in blocks]
 
 
