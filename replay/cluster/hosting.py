@@ -99,8 +99,9 @@ class Hosting:
         unserved = trace.filter(~pl.col("model").is_in(list(serving), nulls_equal=True) | pl.col("model").is_null())
         if None not in serving and len(unserved):
             name = unserved["model"][0]
+            shown = "an unnamed one" if name is None else f"'{name}'"
             raise InputFailure(
-                f"{len(unserved)} requests are for models that nobody serves, as '{name}'",
+                f"{len(unserved)} requests are for models that nobody serves, as {shown}",
                 where="the cluster's models",
                 hint=nearest(str(name), [s for s in serving if s]) or "add it to a model's `serves`, or use --model",
             )
