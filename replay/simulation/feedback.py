@@ -134,9 +134,9 @@ class Feedback:
 
     def _arrival_s(self, live: I64) -> F64:
         """When requests arrive; 0 for turns that have not come yet: what a later arrival adds is added when they do."""
-        requests = self._requests[live]
-        to_come = (requests["think"] >= 0) & (requests["status"] == PENDING)
-        return np.where(to_come, 0.0, requests["arrival"] / PS)
+        # A field first: gathering whole records took longer than all else.
+        think, status, arrival = (self._requests[name][live] for name in ("think", "status", "arrival"))
+        return np.where((think >= 0) & (status == PENDING), 0.0, arrival / PS)
 
     def _take_offsets(self, state: State) -> None:
         offsets = offsets_of(curve_of(self.scheduler))
