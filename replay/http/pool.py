@@ -45,6 +45,7 @@ class Pool:
         self.waiting: deque[Exchange] = deque()
         self.opened = self.refused = 0
         self.busy: set[Connection] = set()
+        self._resting = False  # whether somebody will look again when the longest idle connection has rested
 
     def send(self, exchange: Exchange) -> None:
         """Send now, or as soon as there is a connection for it."""
@@ -100,9 +101,14 @@ class Pool:
         """Send what waits, as far as there are connections."""
         while self.waiting and (connection := self._fit()) is not None:
             self._use(connection, self.waiting.popleft())
-        if self.waiting and self.idle:  # a new one may be long in coming: a full backlog costs a second
+        if self.waiting and self.idle and not self._resting:
+            self._resting = True  # a new connection may be long in coming: a full backlog costs a second
             rested_s = time.monotonic() - self.idle[0].idle_since_s
-            self._loop.call_later(max(0.0, REST_S - rested_s), self._serve)
+            self._loop.call_later(max(0.0, REST_S - rested_s), self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._serve()
 
     def _fit(self) -> Connection | None:
         """Take an idle connection that can be used now: the one that has rested longest, or else a new one."""
