@@ -175,16 +175,20 @@ def test_equal_blocks_are_equal_tokens(plain, tmp_path):
     assert cached == [0] + [128] * 7
 
 
+def decided(runs: dict[str, Run]) -> bool:
+    """Whether the shortest ended first under sjf and not under fcfs, and the engine began as the ranks say."""
+    fcfs, sjf, order = places(runs["fcfs"]), places(runs["sjf"]), runs["sjf"].info["order"]
+    seen = sjf[5] < sjf[20] < sjf[60] and fcfs[60] - fcfs[5] < 5 < sjf[60] - sjf[5]
+    return seen and order["choices"] > 20 and order["kept"] >= 0.9 * order["choices"]
+
+
 def test_priorities_that_are_sent_along_decide(plain, tmp_path):
-    """As the client sees it, which on a machine that stalls sees what came meanwhile all at once: then once more."""
-    for attempt in range(3):
-        (tmp_path / str(attempt)).mkdir()
-        runs = replayed(plain, tmp_path / str(attempt), burst(), "--scheduler", "fcfs,sjf", "--send-priority")
-        fcfs, sjf, order = places(runs["fcfs"]), places(runs["sjf"]), runs["sjf"].info["order"]
-        seen = sjf[5] < sjf[20] < sjf[60] and fcfs[60] - fcfs[5] < 5 < sjf[60] - sjf[5]
-        if seen and order["choices"] > 20 and order["kept"] >= 0.9 * order["choices"]:
-            return
-    pytest.fail(f"the engine does not follow priorities: {fcfs}, {sjf}, {order}")
+    """As the client sees it; one that stalls sees what came meanwhile all at once, so it may try three times."""
+    folders = [tmp_path / str(attempt) for attempt in range(3)]
+    for folder in folders:
+        folder.mkdir()
+    given = ("--scheduler", "fcfs,sjf", "--send-priority")
+    assert any(decided(replayed(plain, folder, burst(), *given)) for folder in folders)
 
 
 def test_hints_need_our_scheduler_inside(plain, tmp_path):
