@@ -31,14 +31,13 @@ def blocks_for(settings, state, i, steps):
 
 
 @compiled
-def _in_memory(settings, state, i, most):
-    """How many of `most` steps find their blocks; the first step's are held already."""
+def steps_within(settings, state, i, blocks, most):
+    """How many of `most` decode steps take no more than `blocks` blocks together."""
     size, me = settings.block_tokens, state.instances[i]
-    free = me.free + needed(settings, state, i)
-    if me.decodes * ((most + size - 1) // size) <= free:
+    if me.decodes * ((most + size - 1) // size) <= blocks:
         return most
-    rounds = free // me.decodes
-    steps, left = rounds * size, free - rounds * me.decodes
+    rounds = blocks // me.decodes
+    steps, left = rounds * size, blocks - rounds * me.decodes
     while steps < most:
         left -= state.residue[i, (me.decoded + steps) % size]
         if left < 0:
@@ -93,7 +92,7 @@ def steps_alike(settings, state, i, first, rise, most, until):
         return np.int64(1)
     most = min(most, np.int64(state.key[DUE, state.heap[i, DUE, 0]]) - me.decoded)
     most = _in_order(settings, state, i, most)
-    most = _in_memory(settings, state, i, most)
+    most = steps_within(settings, state, i, me.free + needed(settings, state, i), most)  # the first step's are held
     if until == NEVER or most <= 1:
         return most
     return _in_time(first, rise, most, until - me.clock)

@@ -8,6 +8,7 @@ it unmaps after the step.
 import numpy as np
 
 from replay.simulation.compiled import compiled
+from replay.simulation.jumps import needed, steps_within
 
 
 @compiled
@@ -29,27 +30,13 @@ def mapping_time(me):
 
 
 @compiled
-def _within(settings, state, i, blocks, most):
-    """How many of `most` decode steps take no more than `blocks` blocks together, not counting those of the first."""
-    size, me = settings.block_tokens, state.instances[i]
-    steps = 1 + blocks // me.decodes * size
-    left = blocks % me.decodes
-    while steps < most:
-        left -= state.residue[i, (me.decoded + steps) % size]
-        if left < 0:
-            break
-        steps += 1
-    return min(steps, most)
-
-
-@compiled
 def mapped_meanwhile(settings, state, i, most):
     """How many of `most` decode steps, of which the first waits for no page, surely wait for none."""
     me = state.instances[i]
     if _none(me) or most <= 1:
         return most
     unowned = (me.pages + me.unowned) * me.page_bytes // me.block_bytes - (me.shown - me.idle)
-    most = _within(settings, state, i, max(unowned, np.int64(0)), most)
+    most = steps_within(settings, state, i, max(unowned, np.int64(0)) + needed(settings, state, i), most)
     for step in range(1, min(most, settings.block_tokens + 1)):
         blocks = np.int64(state.residue[i, (me.decoded + step) % settings.block_tokens])
         if blocks * me.block_bytes > me.ready * me.page_bytes:
