@@ -312,13 +312,13 @@ def _line(writer: RunWriter) -> str:
 
 
 def _not_served(path: Path) -> str:
-    """How many requests did not end well, and the commonest reason."""
+    """How many requests did not end well, and why one of those did not whose reason is the commonest."""
     failed = Run.open(path).table("outcomes").filter(pl.col("status") != "ok")
     why = failed.group_by("status", "error").len().sort("len", "error", descending=True).collect()
     if why.is_empty():
         return ""
     status, error, _ = why.row(0)
-    return f"; {why['len'].sum():,} not served ({status}: {error})"
+    return f"; {why['len'].sum():,} not served, such as: {status}, {error}"
 
 
 def _alike(runs: Sequence[Run]) -> list[list[Run]]:

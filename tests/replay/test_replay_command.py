@@ -124,7 +124,7 @@ def test_what_was_not_served_is_said_with_the_commonest_reason(trace_file, tmp_p
     done = run(trace_file, "--kv-blocks", 9, "--out", tmp_path)
     refused = next(iter(find_runs([tmp_path]))).table("outcomes").filter(pl.col("status") == "rejected").collect()
     assert refused.height
-    assert f"; {refused.height:,} not served (rejected: {refused['error'].mode().sort()[-1]})" in done.output
+    assert f"; {refused.height:,} not served, such as: rejected, {refused['error'].mode().sort()[-1]}" in done.output
 
 
 def test_a_second_run_in_the_same_folder_is_refused(trace_file, tmp_path):
