@@ -52,9 +52,9 @@ class Simulated:
         if self.band:
             rows = [exact]
             for scale in SCALES:
+                rows.append(self._with_steps(scale, trace, info, untouched, watch))
                 if watch.stopped():
                     return False  # without a checkpoint: the replay itself takes no longer than what is left
-                rows.append(self._with_steps(scale, trace, info, untouched))
             writer.append("sensitivity", pl.concat(rows))
         writer.finish(**summary, **self._load(trace, info))
         return True
@@ -65,10 +65,13 @@ class Simulated:
         driver = Driver.prepare(trace, info, scheduler, limits, latency, closed=self.closed, watch=request)
         return driver.story()
 
-    def _with_steps(self, scale: float, trace: pl.DataFrame, info: TraceInfo, scheduler: Scheduler) -> pl.DataFrame:
-        """SENSITIVITY rows of the same replay with every step's time multiplied by `scale`."""
-        driver = self._driver(trace, info, copy.deepcopy(scheduler), scaled(self._lowered(), scale))
-        driver.exhaust()
+    def _with_steps(
+        self, scale: float, trace: pl.DataFrame, info: TraceInfo, scheduler: Scheduler, watch: Watch
+    ) -> pl.DataFrame:
+        """SENSITIVITY rows of the same replay with every step's time multiplied by `scale`, as far as `watch` lets it."""
+        latency = scaled(self._lowered(), scale)
+        driver = self._driver(trace, info, copy.deepcopy(scheduler), latency)
+        driver.exhaust(watch.stopped)
         return quantile_rows(driver.state, scale)
 
     def _driver(self, trace: pl.DataFrame, info: TraceInfo, scheduler: Scheduler, latency: Latency) -> Driver:

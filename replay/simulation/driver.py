@@ -128,10 +128,10 @@ class Driver:
         advance = advance_together if self.limits.lockstep else core.advance
         return bound(advance, self.settings, self.latency, self.state)
 
-    def exhaust(self) -> None:
-        """Go on until the end without writing anything."""
+    def exhaust(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Go on until the end, or until `stopped`, without writing anything."""
         world = self.state.world[0]
-        while self._advance():
+        while not stopped() and self._advance():
             world.samples = world.events = 0
 
     def story(self) -> I64:

@@ -72,9 +72,10 @@ class Feedback:
         self._queue, self._columns = state.queue, Columns(trace, self._requests)
         self._every = _interval(self.scheduler)
         self._seen = self._oldest = self._near = self._ranked = 0
-        waits = self._requests["think"] >= 0
+        looked_through = self._requests["think"] if observes(self.scheduler) else np.zeros(0, np.int64)
+        waits = looked_through >= 0
         self._turns, self._by_clock = np.flatnonzero(waits), np.flatnonzero(~waits)
-        self._by_clock_ps = self._requests["arrival"][self._by_clock].copy()
+        self._by_clock_ps = self._requests["arrival"][self._by_clock]
         self.pause = self._every
 
     @property

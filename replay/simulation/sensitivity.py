@@ -37,20 +37,27 @@ def scaled(latency: Latency, factor: float) -> Latency:
 
 def quantile_rows(state: State, scale: float) -> pl.DataFrame:
     """SENSITIVITY rows of a replay that has ended; values are not a number where no request has the metric."""
-    q = state.requests[state.requests["status"] == FINISHED]
     frames = [
         pl.DataFrame({"step_time_scale": scale, "metric": name, "quantile": QUANTILES, "value": values})
-        for name, values in _quantiles(q)
+        for name, values in _quantiles(state.requests.view(np.ndarray))
     ]
     return pl.concat(frames)
 
 
 def _quantiles(q: Records) -> Iterator[tuple[str, F64]]:
-    def of(values: I64) -> F64:
-        return np.quantile(values, QUANTILES) / PS if len(values) else np.full(len(QUANTILES), np.nan)
+    finished = q["status"] == FINISHED
+    arrival, first, finish = (q[name][finished] for name in ("arrival", "first", "finish"))
+    output = q["output"][finished]
+    several = output > 1
+    yield "ttft_s", _of(first - arrival)
+    yield "e2e_s", _of(finish - arrival)
+    yield "queueing_delay_s", _of(q["start"][finished] - arrival)
+    yield "tpot_s", _of((finish - first)[several] / (output[several] - 1))
 
-    several = q["output"] > 1
-    yield "ttft_s", of(q["first"] - q["arrival"])
-    yield "e2e_s", of(q["finish"] - q["arrival"])
-    yield "queueing_delay_s", of(q["start"] - q["arrival"])
-    yield "tpot_s", of((q["finish"] - q["first"])[several] / (q["output"][several] - 1))
+
+def _of(values: I64 | F64) -> F64:
+    """The quantiles of picoseconds, in seconds."""
+    if not len(values):
+        return np.full(len(QUANTILES), np.nan)
+    values.sort()  # np.quantile selects each quantile's neighbours anew, which takes longer than to sort
+    return np.quantile(values, QUANTILES, overwrite_input=True) / PS
