@@ -68,9 +68,8 @@ class Simulated:
     def _with_steps(
         self, scale: float, trace: pl.DataFrame, info: TraceInfo, scheduler: Scheduler, watch: Watch
     ) -> pl.DataFrame:
-        """SENSITIVITY rows of the same replay with every step's time multiplied by `scale`, as far as `watch` lets it."""
-        latency = scaled(self._lowered(), scale)
-        driver = self._driver(trace, info, copy.deepcopy(scheduler), latency)
+        """SENSITIVITY rows of the same replay, as far as `watch` lets it, with every step's time multiplied by `scale`."""
+        driver = self._driver(trace, info, copy.deepcopy(scheduler), scaled(self._lowered(), scale))
         driver.exhaust(watch.stopped)
         return quantile_rows(driver.state, scale)
 

@@ -41,7 +41,9 @@ def outcomes_frame(trace: pl.DataFrame, state: State, ended: I32, limits: Limits
             "preempted_s": _seconds(q["preempted"], finished),
             "alone_s": _seconds(_alone(q["prompt"], q["output"], limits, latency), finished),
             "attempts": np.ones(len(ended), np.int32),
-            "status": pl.select(pl.when(pl.Series(finished)).then(pl.lit("ok")).otherwise(pl.lit("rejected"))).to_series(),
+            "status": pl.select(
+                pl.when(pl.Series(finished)).then(pl.lit("ok")).otherwise(pl.lit("rejected"))
+            ).to_series(),
             "error": _errors(q["reason"], q["prompt"], q["output"], limits),
         }
     ).with_columns(trace.select(CARRIED)[ended], engine=pl.lit("simulated"))

@@ -60,4 +60,5 @@ def _of(values: I64 | F64) -> F64:
     if not len(values):
         return np.full(len(QUANTILES), np.nan)
     values.sort()  # np.quantile selects each quantile's neighbours anew, which takes longer than to sort
-    return np.quantile(values, QUANTILES, overwrite_input=True) / PS
+    found: F64 = np.quantile(values, QUANTILES, overwrite_input=True)
+    return found / PS
