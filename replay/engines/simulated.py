@@ -68,7 +68,7 @@ class Simulated:
     def _with_steps(
         self, scale: float, trace: pl.DataFrame, info: TraceInfo, scheduler: Scheduler, watch: Watch
     ) -> pl.DataFrame:
-        """SENSITIVITY rows of the same replay, as far as `watch` lets it, with every step's time multiplied by `scale`."""
+        """SENSITIVITY rows of the same replay with step times multiplied by `scale`, as far as `watch` lets it."""
         driver = self._driver(trace, info, copy.deepcopy(scheduler), scaled(self._lowered(), scale))
         driver.exhaust(watch.stopped)
         return quantile_rows(driver.state, scale)
