@@ -26,7 +26,7 @@ demo: .venv/.core  ## analyse, replay and report the embedded sample trace into 
 
 .PHONY: test
 test: .venv/.dev  ## run the tests, the slow ones left out
-	@echo "compiling the simulation's core (once, about a minute)"
+	@echo "compiling the simulation's core (once, half a minute)"
 	$(BIN)/python -m tests.compile_all
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 

@@ -45,7 +45,7 @@ def _runs(rows: I64) -> Iterator[tuple[I64, I64, int]]:
 
 
 def _said(first: I64, last: I64, lasts_s: float, arrival: int) -> str:
-    what, a, b = int(first[1]), int(first[2]), int(first[3])
+    what, a, b = first[1], first[2], int(first[3])
     if what == notes.WAITS:
         return f"waits {lasts_s:.3f} s: {_behind(b, int(last[3])) if a == notes.BEHIND else WHY[a]}"
     if what == notes.PREEMPTED:

@@ -29,7 +29,7 @@ def _lose_one(all_settings, state, pool, e):
     """Preempt the request of an engine that loses its place first."""
     settings = all_settings[pool.engines[e].model]
     _show(state, pool, e)
-    preempt(settings, state, e, victim(settings, state, e), NONE)
+    preempt(settings, state, e, victim(settings, state, e), np.int64(NONE))
     _settle(all_settings, state, pool, e)
 
 

@@ -6,8 +6,9 @@ model twice, or where it does not fit) is its error, and said with the arithmeti
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,7 +64,6 @@ class Controller:
         models = len(self.hosting.replicas)
         self._requests = [np.flatnonzero(self.hosting.model_of == m) for m in range(models)]
         self._ended = [0] * models  # how many of them, from the first on, have ended
-        self._to_the_state = bound(change, self.settings, self.state, self.pool)
 
     @property
     def next_event(self) -> int:
@@ -105,7 +105,7 @@ class Controller:
                 self._resize(action, now)
             elif isinstance(action, Offload):
                 self._offload(action, now)
-        self._change(ROUSE, 0, 0, now)
+        self.change(ROUSE, 0, 0, now)
 
     def finish_loads(self, now: int) -> list[int]:
         """Let engines serve whose loads have ended by `now`; the models that became ready."""
@@ -121,10 +121,15 @@ class Controller:
             here = self.state.instances[e]
             if here.running + here.waiting == 0 and here.clock <= now:
                 self._leave(int(e), now)
-        self._change(ROUSE, 0, 0, now)
+        self.change(ROUSE, 0, 0, now)
 
-    def _change(self, what: int, a: int, b: int, now: int) -> int:
+    def change(self, what: int, a: int, b: int, now: int) -> int:
+        """Do one thing to the state (cluster.changes.change)."""
         return int(self._to_the_state(what, a, b, now))
+
+    @cached_property
+    def _to_the_state(self) -> Callable[[int, int, int, int], int]:
+        return bound(change, self.settings, self.state, self.pool)
 
     def _wrong(self, m: int, what: str, hint: str | None = None) -> SettingFailure:
         return SettingFailure(f"{what} {self.hosting.replicas[m].name}", where=f"placement {self.who}", hint=hint)
@@ -206,7 +211,7 @@ class Controller:
             before = (self.hosting.memory_bytes[g] - self.weights[g]) // size
             self.weights[g] += more
             self.gpus["free"][g] += int((self.hosting.memory_bytes[g] - self.weights[g]) // size - before)
-            self._change(MAKE_ROOM, g, 0, 0)
+            self.change(MAKE_ROOM, g, 0, 0)
 
     def _limit(self, e: int, kv_bytes: float) -> None:
         self.kv_limit[e] = kv_bytes
@@ -222,11 +227,11 @@ class Controller:
         before = self.engine_of(m)
         if before != e:
             self.models["engine"][m] = e
-            self._change(MOVE_QUEUE, before, e, now)
+            self.change(MOVE_QUEUE, before, e, now)
             self.engines["status"][before] = LEAVING
             if self.instances["running"][before] == 0:
                 self._leave(before, now)
-        self._change(ROUSE, 0, 0, now)
+        self.change(ROUSE, 0, 0, now)
         return m
 
     def _leave(self, e: int, now: int) -> None:
@@ -239,7 +244,7 @@ class Controller:
     def _take_off(self, e: int) -> int:
         """Free an engine's place and memory; the tokens of KV that its running requests take along."""
         gpus, m = self.gpus_of(e), int(self.engines["model"][e])
-        moved = self._change(CLEAR, e, 0, 0)
+        moved = self.change(CLEAR, e, 0, 0)
         lost = self.state.event[: self.state.world[0].events]
         lost[lost[:, 1] == e, 1] = -1 - self.engines["stay"][e]
         for g in gpus:
@@ -295,7 +300,7 @@ class Controller:
         if self.engines["status"][e] == ABSENT:
             raise self._wrong(action.model, "resizes what is nowhere, model")
         self._limit(e, np.inf if action.kv_bytes is None else action.kv_bytes)
-        self._change(SQUEEZE, e, 0, now)
+        self.change(SQUEEZE, e, 0, now)
         cap = "no cap" if action.kv_bytes is None else f"cap {action.kv_bytes / 2**30:.2f} GiB"
         self.log.add(now, "resize", self.gpus_of(e), action.model, action.kv_bytes, 0, cap)
 
@@ -310,14 +315,14 @@ class Controller:
                 self._check_room(m, g, action.resident - self.resident[e])
         self._keep(e, action.resident)
         self._weigh(gpus, more)
-        self._change(SQUEEZE, e, 0, now)
+        self.change(SQUEEZE, e, 0, now)
         self._stay(e, gpus)
         self.engines["table"][e] = self.tables.row(m, gpus, action.resident)
         machine = self.hosting.machine  # layers that go are on the host already: only their memory is freed
         seconds = machine.load_s(more, len(gpus), "dram") if more > 0 else machine.unload_s(-more)
         begins, ends = self._transfer(gpus, max(now, int(self.instances["clock"][e])), seconds)
         self.instances["clock"][e] = ends  # it does not serve while its layers move
-        self._change(ROUSE, 0, 0, now)
+        self.change(ROUSE, 0, 0, now)
         share = f"{action.resident:.0%} of its layers stay on the GPU"
         self.log.add(begins, "offload", gpus, m, abs(more) * len(gpus), ends - begins, share)
 

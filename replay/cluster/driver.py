@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from replay.cluster import setup
-from replay.cluster.changes import GIVE_UP, ROUSE, change
+from replay.cluster.changes import GIVE_UP, ROUSE
 from replay.cluster.controller import Controller
 from replay.cluster.events import EventLog
 from replay.cluster.hosting import Hosting
@@ -23,6 +23,7 @@ from replay.simulation.calling import bound
 from replay.simulation.driver import BITE, MOVES_A_QUESTION, OUTCOMES_A_PART
 from replay.simulation.feedback import Feedback
 from replay.simulation.latency import Latency
+from replay.simulation.pointing import pointed
 from replay.simulation.policies import Policy, tell
 from replay.simulation.reorder import rerank
 from replay.simulation.sessions import think_times
@@ -127,10 +128,10 @@ class ClusterDriver:
     def _compile(self) -> None:
         c = self.controller
         with announced():
-            advance(c.settings, c.tables.stacked, c.state, c.pool, NEVER, 0)
-            change(c.settings, c.state, c.pool, ROUSE, 0, 0, 0)
+            self._move(c.tables.stacked)(NEVER, 0)
+            c.change(ROUSE, 0, 0, 0)
             if self.feedback.pause != NEVER:
-                rerank(c.settings[0], c.state, np.zeros(0, np.int64), np.zeros(0), False)
+                rerank(c.settings[0], pointed(c.state), np.zeros(0, np.int64), np.zeros(0), False)
 
     def _advance(self, writer: RunWriter | None) -> bool:
         """Move on for a while. False when nothing is left to do."""
@@ -251,7 +252,7 @@ class ClusterDriver:
             return
         c.apply(actions, now)
         if not actions and c.instances["waiting"][e]:
-            change(c.settings, c.state, c.pool, GIVE_UP, e, NO_ROOM_BESIDE, now)
+            c.change(GIVE_UP, e, NO_ROOM_BESIDE, now)
         c.apply([], now)
 
     def _starved(self) -> bool:
@@ -281,7 +282,7 @@ class ClusterDriver:
         for e in np.flatnonzero(c.instances["waiting"] > 0):
             reason = NEVER_PLACED if c.engines["status"][e] in (ABSENT, LOADING) else NO_ROOM_BESIDE
             while c.instances["waiting"][e]:
-                change(c.settings, c.state, c.pool, GIVE_UP, int(e), reason, now)
+                c.change(GIVE_UP, int(e), reason, now)
 
     def _make_space(self, writer: RunWriter | None) -> None:
         """Keep room in the buffers for what the next decision may leave."""

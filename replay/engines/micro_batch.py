@@ -9,6 +9,7 @@ import polars as pl
 
 from replay.schedulers.fcfs import FCFS
 from replay.simulation import batches
+from replay.simulation.calling import bound
 from replay.simulation.driver import OUTCOMES_A_PART, Driver
 from replay.simulation.latency import Latency
 from replay.simulation.lowering import lower
@@ -84,8 +85,9 @@ class MicroBatch:
         """Serve batches, asking the scheduler where it wants to be asked. False when nothing is left to do."""
         protocol = np.rint([self.batch_size, self.batch_wait_s * PS, self.idle_poll_s * PS]).astype(np.int64)
         feedback = driver.feedback
+        serve = bound(batches.serve, driver.settings, driver.latency, driver.state, protocol)
         for _ in range(most + 1):
-            why = batches.serve(driver.settings, driver.latency, driver.state, protocol, feedback.pause, most)
+            why = serve(feedback.pause, most)
             if why == ASKS:
                 feedback.order()
             elif why == PAUSED:

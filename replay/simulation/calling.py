@@ -9,6 +9,7 @@ from inspect import signature
 from typing import Any, cast
 
 from replay.lean_numba import numba
+from replay.simulation.pointing import pointed
 
 
 def bound(entry: Callable[..., Any], *fixed: Any) -> Callable[..., Any]:
@@ -16,6 +17,7 @@ def bound(entry: Callable[..., Any], *fixed: Any) -> Callable[..., Any]:
     if not hasattr(entry, "overloads"):  # interpreted
         return partial(entry, *fixed)
     compiled = cast(Any, entry)
+    fixed = tuple(pointed(one) if isinstance(one, tuple) else one for one in fixed)
     integers = len(signature(compiled.py_func).parameters) - len(fixed)
     kinds = (*map(numba.typeof, fixed), *[numba.types.int64] * integers)
     compiled.compile(kinds)

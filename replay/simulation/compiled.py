@@ -15,24 +15,24 @@ from pathlib import Path
 from typing import Any, cast
 
 from replay.lean_numba import numba
+from replay.simulation.parts import PartCompiler
 from toolkit import placing
 
 Function = Callable[..., Any]
 COMMON: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
-CALLED: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+PART: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": PartCompiler}
 MARKS = (b"simulation.compiled import", b"np.dtype(")  # of files that the compiled core is made from
-INNER: dict[str, Any] = {"forceinline": True, **CALLED}
 
 
 def compiled(function: Function) -> Function:
     """Compile `function` into the entries that call it."""
-    made: Function = numba.njit(**COMMON, **INNER)(function)
+    made: Function = numba.njit(**COMMON, **PART, forceinline=True)(function)
     return made
 
 
 def called(function: Function) -> Function:
     """Compile `function` once, to be called: for what is large, has several callers and is not in an inner loop."""
-    made: Function = numba.njit(**COMMON, **CALLED)(function)
+    made: Function = numba.njit(**COMMON, **PART, forceinline=False)(function)
     return made
 
 

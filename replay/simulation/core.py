@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from replay.simulation.compiled import compiled, entry
+from replay.simulation.compiled import called, compiled, entry
 from replay.simulation.heaps import pop
 from replay.simulation.memory import blocks_of, cached_prefix
 from replay.simulation.notes import ARRIVED, note
@@ -66,7 +66,7 @@ def _least_asked(state):
     return best
 
 
-@compiled
+@called
 def _longest_prefix(settings, state, r):
     """The instance that holds most of the prompt; the least loaded of those that hold as much."""
     best, most = 0, -1
@@ -102,7 +102,7 @@ def why_not(settings, q):
     return 0
 
 
-@compiled
+@called
 def arrive(settings, state, r):
     world, q = state.world[0], state.requests[r]
     if r == world.released:

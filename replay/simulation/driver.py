@@ -22,6 +22,7 @@ from replay.simulation.feedback import Feedback
 from replay.simulation.latency import Latency
 from replay.simulation.lockstep import advance_together
 from replay.simulation.outcomes import events_frame, outcomes_frame, timeline_frame
+from replay.simulation.pointing import pointed
 from replay.simulation.policies import Policy, tell
 from replay.simulation.reorder import rerank
 from replay.simulation.sessions import think_times
@@ -106,7 +107,7 @@ class Driver:
         with announced():
             self._move(NEVER, 0)
             if self.feedback.pause != NEVER:
-                rerank(self.settings, self.state, np.zeros(0, np.int64), np.zeros(0), False)
+                rerank(self.settings, pointed(self.state), np.zeros(0, np.int64), np.zeros(0), False)
 
     def _advance(self) -> bool:
         """Move on, asking the scheduler where it wants to be asked. False when nothing is left to do."""

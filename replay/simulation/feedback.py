@@ -7,6 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from replay.simulation.outcomes import observed_frame
+from replay.simulation.pointing import pointed
 from replay.simulation.policies import checked_ranks, curve_of, observes, offsets_of, orders
 from replay.simulation.reorder import rerank
 from replay.simulation.state import F64, FINISHED, I64, NEVER, NONE, PENDING, PS, REJECTED, Records, State
@@ -69,6 +70,7 @@ class Feedback:
         self._requests, self._instances, self._world = (
             records.view(np.ndarray) for records in (state.requests, state.instances, state.world)
         )
+        self._state = pointed(state)
         self._queue, self._columns = state.queue, Columns(trace, self._requests)
         self._every = _interval(self.scheduler)
         self._seen = self._oldest = self._near = self._ranked = 0
@@ -111,7 +113,7 @@ class Feedback:
             self._take_offsets(state)
         live = self._live(everything)
         if len(live):
-            rerank(settings, state, live, checked_ranks(self.scheduler, self._shown(live), now_s), everything)
+            rerank(settings, self._state, live, checked_ranks(self.scheduler, self._shown(live), now_s), everything)
 
     def _shown(self, live: I64) -> pl.DataFrame:
         """The trace's rows of `live`, with when they arrive."""

@@ -7,7 +7,7 @@ lives in the requests' own links.
 
 import numpy as np
 
-from replay.simulation.compiled import compiled
+from replay.simulation.compiled import called, compiled
 from replay.simulation.state import NONE
 
 
@@ -124,7 +124,7 @@ def pop(requests, root):
     return result
 
 
-@compiled
+@called
 def remove(requests, root, r):
     """Take `r`, wherever it is, out of the pairing heap at `root`; returns the new root."""
     if r == root:

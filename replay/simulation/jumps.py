@@ -7,7 +7,7 @@ ranks are not read, and the bends of their curves cut no jump.
 
 import numpy as np
 
-from replay.simulation.compiled import compiled
+from replay.simulation.compiled import called, compiled
 from replay.simulation.latency import sum_of
 from replay.simulation.places import last_rank
 from replay.simulation.queues import head
@@ -46,7 +46,7 @@ def steps_within(settings, state, i, blocks, most):
     return min(steps, most)
 
 
-@compiled
+@called
 def _in_order(settings, state, i, most):
     """How many of `most` steps end no later than the first of the waiting may rank before the last of the running."""
     me = state.instances[i]

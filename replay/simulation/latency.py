@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from replay.simulation.compiled import compiled, entry
+from replay.simulation.compiled import called, compiled, entry
 from replay.simulation.state import F64, I64, NEVER
 
 SHARES = 256
@@ -57,7 +57,7 @@ def _bin(latency, axis, value):
     return b
 
 
-@compiled
+@called
 def skew_share(latency, chunk, prior, sequences, kv, shortest, longest):
     """SHARES-ths of the way from a batch of mean contexts to one of longest contexts that this batch takes."""
     if latency.skew.size == 0 or longest <= shortest:
@@ -133,7 +133,7 @@ def prefill_attention(latency, chunk, prior):
     return np.int64(np.rint(low + x * (high - low)))
 
 
-@compiled
+@called
 def _together(latency, chunk, prior, sequences, context):
     """What a mixed batch takes beyond its prefill and its decode alone: linear in each of the four."""
     axes, table = latency.mixed_axes, latency.mixed
@@ -151,7 +151,7 @@ def _together(latency, chunk, prior, sequences, context):
     return time
 
 
-@compiled
+@called
 def mixed_attention(latency, chunks, priors, sequences, kv, shortest, longest):
     """Time of a mixed batch's attention beyond Σ prefill attention: `chunks` tokens, Σ chunk·prior in `priors`."""
     time = decode_attention(latency, sequences, kv)

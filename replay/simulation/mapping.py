@@ -7,7 +7,7 @@ it unmaps after the step.
 
 import numpy as np
 
-from replay.simulation.compiled import compiled
+from replay.simulation.compiled import called, compiled
 from replay.simulation.jumps import needed, steps_within
 
 
@@ -29,7 +29,7 @@ def mapping_time(me):
     return max(more - me.ready, np.int64(0)) * me.map_page + max(more - me.unowned, np.int64(0)) * me.unmap_page
 
 
-@compiled
+@called
 def mapped_meanwhile(settings, state, i, most):
     """How many of `most` decode steps, of which the first waits for no page, surely wait for none."""
     me = state.instances[i]

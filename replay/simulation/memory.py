@@ -8,7 +8,7 @@ reverse order; should the request come back, it finds what is left.
 
 import numpy as np
 
-from replay.simulation.compiled import compiled
+from replay.simulation.compiled import called, compiled
 from replay.simulation.state import NONE
 
 
@@ -71,7 +71,7 @@ def take(settings, state, i, blocks):
                 _unlink(state, i, node)
 
 
-@compiled
+@called
 def cached_prefix(settings, state, i, r, tokens):
     """What instance `i` has of the first `tokens` - 1 tokens of `r`: (shared blocks, of them unused, own blocks)."""
     q = state.requests[r]
@@ -90,7 +90,7 @@ def cached_prefix(settings, state, i, r, tokens):
     return shared, unused, own
 
 
-@compiled
+@called
 def claim(settings, state, r, shared, own):
     """Hold the `shared` and `own` blocks that `cached_prefix` found; what else was parked becomes idle."""
     q = state.requests[r]
@@ -120,7 +120,7 @@ def unpark(settings, state, i, r):
         q.parked = 0
 
 
-@compiled
+@called
 def register(settings, state, r, tokens):
     """Let later requests find the prefix blocks that are full at `tokens` tokens.
 
@@ -136,7 +136,7 @@ def register(settings, state, r, tokens):
         q.shared += 1
 
 
-@compiled
+@called
 def release(settings, state, r, tokens):
     """Free the blocks of a request that holds `tokens` tokens of context; the cache keeps them while it can."""
     q = state.requests[r]

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 
 from replay.simulation.latency import Latency, alone_all
+from replay.simulation.pointing import pointed
 from replay.simulation.setup import Limits
 from replay.simulation.state import (
     FINISHED,
@@ -112,7 +113,9 @@ def _where(values: np.ndarray, known: np.ndarray[tuple[int], np.dtype[np.bool_]]
 def _alone(prompt: I32, output: I32, limits: Limits, latency: Latency) -> I64:
     out = np.zeros(len(prompt), np.int64)
     fits = prompt.astype(np.int64) + output <= limits.max_model_len
-    alone_all(latency, np.where(fits, prompt, 0), np.where(fits, output, 1), limits.max_num_batched_tokens, out)
+    alone_all(
+        pointed(latency), np.where(fits, prompt, 0), np.where(fits, output, 1), limits.max_num_batched_tokens, out
+    )
     return out
 
 

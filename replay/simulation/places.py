@@ -7,7 +7,7 @@ count reaches its key in DUE, or when it loses its place. Its rank is brought up
 
 import numpy as np
 
-from replay.simulation.compiled import compiled
+from replay.simulation.compiled import called, compiled
 from replay.simulation.heaps import heap_add, heap_move, heap_remove, push
 from replay.simulation.memory import cached_prefix, register, release
 from replay.simulation.notes import BOUNDARY, ENDED, FIRST_TOKEN, PREEMPTED, note
@@ -100,7 +100,7 @@ def _leave_bends(state, i, r):
         state.slot[BEND, r] = NONE
 
 
-@compiled
+@called
 def rank_anew(settings, state, i, r):
     """Bring the keys of a decoding request up to date."""
     decodes = state.instances[i].decodes
@@ -131,7 +131,7 @@ def _pass_boundaries(state, r, served):
         q.level += 1
 
 
-@compiled
+@called
 def _guard(settings, state, r):
     """Output tokens up to which a request that starts to decode keeps its place."""
     q = state.requests[r]
@@ -143,7 +143,7 @@ def _guard(settings, state, r):
         q.guard = max(np.int64(q.guard), q.produced + settings.hold_tokens)
 
 
-@compiled
+@called
 def _start_decoding(settings, state, i, r):
     q, me = state.requests[r], state.instances[i]
     q.status = DECODING
@@ -182,7 +182,7 @@ def _stop_decoding(settings, state, i, r):
     lane.served += settings.output_weight * (me.decoded - q.started)
 
 
-@compiled
+@called
 def _finish(settings, state, i, r):
     q = state.requests[r]
     context = np.int64(q.prompt + q.produced - 1)  # the last token is never read
@@ -193,7 +193,7 @@ def _finish(settings, state, i, r):
     end(settings, state, r, state.instances[i].clock + 0)
 
 
-@compiled
+@called
 def preempt(settings, state, i, r, by):
     """Take a request's place and memory, for request `by` or to make room. What it had computed moves to the host, or
     is computed again later, unless the cache still has it.
@@ -259,7 +259,7 @@ def first_tokens(settings, state, i, complete):
             _start_decoding(settings, state, i, r)
 
 
-@compiled
+@called
 def reach_due(settings, state, i):
     """Finish what is finished, and note it when the watched request comes to a bend."""
     me = state.instances[i]

@@ -8,7 +8,7 @@ form, so no step touches it.
 
 import numpy as np
 
-from replay.simulation.compiled import compiled
+from replay.simulation.compiled import called, compiled
 from replay.simulation.heaps import heap_add, heap_remove, push, remove
 from replay.simulation.notes import TURNED, note
 from replay.simulation.state import NEVER, NONE
@@ -133,7 +133,7 @@ def await_turn(settings, state, r, now):
         world.turns += 1
 
 
-@compiled
+@called
 def forget_turn(state, r):
     """A request that waits no longer has no patience to lose. True when its rank had changed."""
     if state.turns.size == 0:
@@ -153,7 +153,7 @@ def next_turn(state):
     return state.turns[state.turn_heap[0]].due + 0
 
 
-@compiled
+@called
 def take_turns(settings, state, now):
     """Change the ranks of those whose patience has ended by now."""
     world = state.world[0]

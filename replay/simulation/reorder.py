@@ -5,7 +5,7 @@ What the scheduler has ordered stands before everything else, and is given its r
 
 import numpy as np
 
-from replay.simulation.compiled import compiled, entry
+from replay.simulation.compiled import called, entry
 from replay.simulation.heaps import pop, push, remove
 from replay.simulation.places import rank_anew
 from replay.simulation.queues import waiting_rank
@@ -15,7 +15,7 @@ ORDERED = -1e18  # the order of the first of them
 STRIDE = 256.0  # and the distance to the next: two numbers of this size differ by as much
 
 
-@compiled
+@called
 def give_ranks_back(settings, state, i):
     it = state.lanes[i]
     while it.root != NONE and state.requests[it.root].order < ORDERED / 2:
@@ -25,7 +25,7 @@ def give_ranks_back(settings, state, i):
         it.root = push(state.requests, it.root, r)
 
 
-@compiled
+@called
 def ask(settings, state, i):
     """Take the requests that rank first at instance `i` out of its queue, and put them into `queue`."""
     world, it = state.world[0], state.lanes[i]
@@ -37,7 +37,7 @@ def ask(settings, state, i):
         it.root = pop(state.requests, it.root)
 
 
-@compiled
+@called
 def take_answer(state):
     """Let the requests in `queue` run in that order, before the rest."""
     world = state.world[0]

@@ -8,7 +8,7 @@ default; decode priority with chunked prefill is Sarathi's) has steps of prefill
 
 import numpy as np
 
-from replay.simulation.compiled import compiled
+from replay.simulation.compiled import called, compiled
 from replay.simulation.jumps import blocks_for, needed, steps_alike
 from replay.simulation.latency import decode_line, mixed_attention, prefill_attention, sum_of
 from replay.simulation.mapping import mapped_meanwhile, mapping_time, pages_mapped
@@ -28,19 +28,19 @@ from replay.simulation.queues import forget_turn, head, leave
 from replay.simulation.state import LAST, NONE, PREFILLING, WAITING, WHOLE
 
 
-@compiled
+@called
 def _make_room(settings, state, i):
     """Preempt until what decodes, and then the prefill under way, has its blocks. True when somebody lost its place."""
     me = state.instances[i]
     evicted = False
     while needed(settings, state, i) > me.free:
-        preempt(settings, state, i, victim(settings, state, i), NONE)
+        preempt(settings, state, i, victim(settings, state, i), np.int64(NONE))
         evicted = True
     while me.partial != NONE:
         _chunk, blocks = _next_chunk(settings, state, me.partial, settings.max_num_batched_tokens - me.decodes)
         if blocks + needed(settings, state, i) <= me.free:
             break
-        preempt(settings, state, i, victim(settings, state, i), NONE)
+        preempt(settings, state, i, victim(settings, state, i), np.int64(NONE))
         evicted = True
     return evicted
 
@@ -86,7 +86,7 @@ def _enough(settings, state, i, r, rank):
     return False
 
 
-@compiled
+@called
 def _displace(settings, state, i, r):
     """Preempt what decodes and ranks after `r` until it fits. Nobody loses its place unless that is enough."""
     me = state.instances[i]
@@ -117,7 +117,7 @@ def _moving_time(settings, me):
     return time
 
 
-@compiled
+@called
 def _admit(settings, state, i, r):
     """Give the first of the waiting its place, and what the cache has of it."""
     q, me = state.requests[r], state.instances[i]
@@ -206,7 +206,7 @@ def _ahead_of(settings, state, i, r):
     return count
 
 
-@compiled
+@called
 def _note_waiting(settings, state, i, evicted, tokens):
     """Why the watched request still waits, and behind how many."""
     r, me = settings.watch, state.instances[i]

@@ -28,4 +28,4 @@ def _say() -> None:
     if not sys.stderr.isatty():
         return
     numba = versions()["numba"]
-    print(f"compiling the simulation core with numba {numba}: once, about half a minute", file=sys.stderr, flush=True)
+    print(f"compiling the simulation core with numba {numba}: once, some twenty seconds", file=sys.stderr, flush=True)

@@ -37,7 +37,7 @@ class Sent:
 
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """One process of this host at a time: the first compiles the core for a minute, the others load what it made."""
+    """One process of this host at a time: the first compiles the core, the others load what it made."""
     path = Path(tempfile.gettempdir()) / f"trace-toolkit-{os.getuid()}.lock"
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

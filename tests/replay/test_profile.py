@@ -8,6 +8,7 @@ import pytest
 from replay.latency_models.profile import Profile
 from replay.simulation.latency import SHARES, Latency, alone_all
 from replay.simulation.lowering import lower
+from replay.simulation.pointing import pointed
 from replay.simulation.state import PS
 from tests.replay.profiles import LAYERS, attention_us, layer_us, write_profile
 from toolkit.errors import InputFailure, SettingFailure
@@ -89,7 +90,7 @@ def test_unequal_contexts_cost_their_share_and_sums_stay_exact(tmp_path: Path) -
 def test_a_request_alone_takes_its_prefill_and_its_steps(profile: Profile) -> None:
     tables = lower(profile, 2048, 64, 8192)
     out = np.zeros(1, np.int64)
-    alone_all(tables, np.array([100], np.int32), np.array([3], np.int32), 2048, out)
+    alone_all(pointed(tables), np.array([100], np.int32), np.array([3], np.int32), 2048, out)
     steps = [profile.dense_s(np.array([t]))[0] + profile.head_s(np.array([1.0]))[0] for t in (100.0, 1.0, 1.0)]
     attention = LAYERS * (attention_us(100, 0, 0, 0) + attention_us(0, 0, 1, 101) + attention_us(0, 0, 1, 102)) * 1e-6
     assert out[0] / PS == pytest.approx(sum(steps) + attention, rel=1e-4)
