@@ -23,9 +23,7 @@ from replay.simulation.calling import bound
 from replay.simulation.driver import BITE, MOVES_A_QUESTION, OUTCOMES_A_PART
 from replay.simulation.feedback import Feedback
 from replay.simulation.latency import Latency
-from replay.simulation.pointing import pointed
 from replay.simulation.policies import Policy, tell
-from replay.simulation.reorder import rerank
 from replay.simulation.sessions import think_times
 from replay.simulation.state import ASKS, EVENT_ROWS, MORE, NEVER, NEVER_PLACED, NO_ROOM_BESIDE, NONE, PAUSED, PS
 from replay.simulation.warming import announced
@@ -99,7 +97,7 @@ class ClusterDriver:
         )
         interval_s = getattr(placement, "interval_s", None)
         every = int(NEVER) if not interval_s else max(1, round(float(interval_s) * PS))
-        made = cls(hosting, controller, placement, Feedback(scheduler, trace, state), every)
+        made = cls(hosting, controller, placement, Feedback(scheduler, trace, settings[0], state), every)
         facts = facts_of(hosting, costs, method)
         made._compile()
         controller.apply(placement.begin(facts), 0, at_once=True)
@@ -130,8 +128,7 @@ class ClusterDriver:
         with announced():
             self._move(c.tables.stacked)(NEVER, 0)
             c.change(ROUSE, 0, 0, 0)
-            if self.feedback.pause != NEVER:
-                rerank(c.settings[0], pointed(c.state), np.zeros(0, np.int64), np.zeros(0), False)
+            self.feedback.compile()
 
     def _advance(self, writer: RunWriter | None) -> bool:
         """Move on for a while. False when nothing is left to do."""
@@ -190,7 +187,7 @@ class ClusterDriver:
     def _paused(self, now: int) -> None:
         c = self.controller
         if self.feedback.pause <= now:
-            self.feedback.observe(c.settings[0], c.state)
+            self.feedback.observe()
             c.apply([], now)
         for m in c.finish_loads(now):
             self._decide("loaded", m, now)

@@ -92,7 +92,7 @@ class MicroBatch:
                 feedback.order()
             elif why == PAUSED:
                 feedback.late(int(driver.state.instances[0].clock))
-                feedback.observe(driver.settings, driver.state)
+                feedback.observe()
             else:
                 return bool(why == MORE)
         return True

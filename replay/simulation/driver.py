@@ -22,9 +22,7 @@ from replay.simulation.feedback import Feedback
 from replay.simulation.latency import Latency
 from replay.simulation.lockstep import advance_together
 from replay.simulation.outcomes import events_frame, outcomes_frame, timeline_frame
-from replay.simulation.pointing import pointed
 from replay.simulation.policies import Policy, tell
-from replay.simulation.reorder import rerank
 from replay.simulation.sessions import think_times
 from replay.simulation.setup import Limits
 from replay.simulation.state import ASKS, I64, MORE, NEVER, NONE, NOTE_ROWS, PAUSED, PS, Records, State
@@ -79,7 +77,7 @@ class Driver:
         if watch != NONE:
             settings.watch = watch
             state = state._replace(note=np.zeros((NOTE_ROWS + 4 * limits.max_num_seqs, 4), np.int64))
-        return cls(trace, limits, settings, latency, state, Feedback(scheduler, trace, state))
+        return cls(trace, limits, settings, latency, state, Feedback(scheduler, trace, settings, state))
 
     def run(self, writer: RunWriter, watch: Watch) -> bool:
         """Go on until the end, or until `watch` says stop; then a checkpoint is left. True when finished."""
@@ -106,8 +104,7 @@ class Driver:
         """Let the core be compiled, or loaded, now."""
         with announced():
             self._move(NEVER, 0)
-            if self.feedback.pause != NEVER:
-                rerank(self.settings, pointed(self.state), np.zeros(0, np.int64), np.zeros(0), False)
+            self.feedback.compile()
 
     def _advance(self) -> bool:
         """Move on, asking the scheduler where it wants to be asked. False when nothing is left to do."""
@@ -117,7 +114,7 @@ class Driver:
             if why == ASKS:
                 self.feedback.order()
             elif why == PAUSED:
-                self.feedback.observe(self.settings, self.state)
+                self.feedback.observe()
             else:
                 return bool(why == MORE)
             left -= MOVES_A_QUESTION

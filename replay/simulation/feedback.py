@@ -1,13 +1,15 @@
 """Where a scheduler is asked during a replay: to observe what has ended, and to order a queue as a whole."""
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from replay.simulation.calling import bound
 from replay.simulation.outcomes import observed_frame
-from replay.simulation.pointing import pointed
 from replay.simulation.policies import checked_ranks, curve_of, observes, offsets_of, orders
 from replay.simulation.reorder import rerank
 from replay.simulation.state import F64, FINISHED, I64, NEVER, NONE, PENDING, PS, REJECTED, Records, State
@@ -63,14 +65,14 @@ def _interval(scheduler: Any) -> int:
 class Feedback:
     """Asks one scheduler during one replay. `pause` is when it wants to observe next, in picoseconds."""
 
-    def __init__(self, scheduler: Scheduler, trace: pl.DataFrame, state: State):
+    def __init__(self, scheduler: Scheduler, trace: pl.DataFrame, settings: Records, state: State):
         self.scheduler = cast(Any, scheduler)  # it may have members that the protocol leaves optional
         self.trace, self._arrival_at = trace, trace.get_column_index("arrival_s")
         # Plain views of the records: reading a record array's field costs more than the rest of a question.
         self._requests, self._instances, self._world = (
             records.view(np.ndarray) for records in (state.requests, state.instances, state.world)
         )
-        self._state = pointed(state)
+        self._settings, self._state = settings, state
         self._queue, self._columns = state.queue, Columns(trace, self._requests)
         self._every = _interval(self.scheduler)
         self._seen = self._oldest = self._near = self._ranked = 0
@@ -97,12 +99,21 @@ class Feedback:
             )
         self._queue[: len(ids)] = ids[chosen]
 
-    def observe(self, settings: Records, state: State) -> None:
+    def compile(self) -> None:
+        """Let what is needed between two moves be compiled, or loaded, now."""
+        if self._every != NEVER:
+            _ = self._rerank
+
+    @cached_property
+    def _rerank(self) -> Callable[[I64, F64, bool], None]:
+        return bound(rerank, self._settings, self._state, like=(np.zeros(0, np.int64), np.zeros(0), True))
+
+    def observe(self) -> None:
         """Show what has ended since the last time, and rank again what has not, or what is new.
 
         When nothing has ended only what is new is ranked, by what has been learnt since the replay began.
         """
-        done = int(state.world[0].done)
+        state, done = self._state, int(self._world[0]["done"])
         ended = state.done[self._seen : done]
         now_s, self.pause = self.pause / PS, self._next_time()
         everything = False
@@ -110,10 +121,10 @@ class Feedback:
             everything = self.scheduler.observe(observed_frame(state, ended), now_s) is not False
             self._seen = done
         if everything:
-            self._take_offsets(state)
+            self._take_offsets()
         live = self._live(everything)
         if len(live):
-            rerank(settings, self._state, live, checked_ranks(self.scheduler, self._shown(live), now_s), everything)
+            self._rerank(live, checked_ranks(self.scheduler, self._shown(live), now_s), everything)
 
     def _shown(self, live: I64) -> pl.DataFrame:
         """The trace's rows of `live`, with when they arrive."""
@@ -141,11 +152,11 @@ class Feedback:
         think, status, arrival = (self._requests[name][live] for name in ("think", "status", "arrival"))
         return np.where((think >= 0) & (status == PENDING), 0.0, arrival / PS)
 
-    def _take_offsets(self, state: State) -> None:
+    def _take_offsets(self) -> None:
         offsets = offsets_of(curve_of(self.scheduler))
-        if offsets.shape != state.offsets.shape:
+        if offsets.shape != self._state.offsets.shape:
             raise SettingFailure("observe() changed the boundaries", where=type(self.scheduler).__name__)
-        state.offsets[...] = offsets
+        self._state.offsets[...] = offsets
 
     def late(self, clock: int) -> None:
         """Put the next observation off to the last of its times that `clock` has passed: a batch cannot be stopped."""
