@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ Tables = dict[str, dict[str, pl.DataFrame]]  # analysis -> table -> frame, as do
 CATEGORIES = ("model", "tenant", "tier", "kind", "status")  # few distinct values: grouped by number instead of by text
 TOGETHER_ROWS = 20_000_000  # from here on memory counts more than time: what needs all rows runs one after the other
 SLICE_ROWS = 2**21  # requests that an analysis is asked about at once
+FITS = "scipy.special"  # what they are computed by: a fifth of a second to load, free while a trace is read
 LONGEST_S = 100 * 365.25 * 86_400  # what is counted in hours and minutes, empty ones too, has an end
 ON_REQUEST = ("drift", "groups", "clients")  # cost more than all the others, so they run only when asked for
 
@@ -35,7 +37,9 @@ def analyse(trace: Trace, asking: Callable[[str], None] = lambda name: None, ask
     wanted_too = asked or {}
     questions = {name: plugin(**wanted_too.get(name, {})) for name, plugin in installed(wanted_too).items()}
     asking("reading")
-    frames = collect(trace, questions)
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(import_module, FITS)
+        frames = collect(trace, questions)
 
     def answer(name: str) -> dict[str, pl.DataFrame]:
         asking(name)
