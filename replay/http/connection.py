@@ -100,8 +100,12 @@ class Connection(asyncio.Protocol):
             exchange.first_byte_s = self._now_s
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            raise (error.__context__ or error) from error  # ours, and not what the server sent
         except httptools.HttpParserError as error:
             self.fail("error", f"not HTTP: {error}")
+        except httptools.HttpParserUpgrade:
+            self.fail("error", "not HTTP: the server switched to another protocol")
 
     def eof_received(self) -> bool:
         return False
@@ -112,7 +116,7 @@ class Connection(asyncio.Protocol):
         if exchange is None:
             self._ended(self, None)
             return
-        if exchange.status_code and not self._framed and error is None:
+        if exchange.status_code >= 200 and not self._framed and error is None:
             self._ended(self, exchange)  # a body that ends with the connection
             return
         exchange.failure = ("error", _where_lost(exchange, error))
@@ -130,6 +134,8 @@ class Connection(asyncio.Protocol):
             return
         if key == b"content-type":
             exchange.content_type = value.decode("latin-1").lower()
+        elif key == b"content-encoding":
+            exchange.encoding = value.decode("latin-1").lower()
         elif key in (b"content-length", b"transfer-encoding"):
             self._framed = True
         elif key == b"retry-after":
@@ -171,6 +177,6 @@ def _where_lost(exchange: Exchange, error: Exception | None) -> str:
     how = "reset" if isinstance(error, ConnectionResetError) else "closed"
     if exchange.first_byte_s is None:
         return f"connection {how} before headers"
-    if not exchange.status_code:
+    if exchange.status_code < 200:  # none yet, or "100 Continue" and the like, which others follow
         return f"connection {how} within headers"
     return f"connection {how} within the body after {sum(map(len, exchange.parts)):,} bytes"

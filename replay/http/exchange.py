@@ -17,6 +17,7 @@ class Exchange:
         "data",
         "deadline_s",
         "due_s",
+        "encoding",
         "failure",
         "first_byte_s",
         "launched_s",
@@ -45,6 +46,7 @@ class Exchange:
         self.first_byte_s: float | None = None
         self.status_code = 0
         self.content_type = ""
+        self.encoding = ""
         self.retry_after = ""
         self.redirect = ""
         self.times: list[float] = []  # when each of `parts` arrived

@@ -138,10 +138,13 @@ def _message(prompt: Any) -> dict[str, Any]:
 def limits(models: list[dict[str, Any]], model: str) -> dict[str, Any]:
     """What the list of models says of one: its context length and who serves it."""
     entry = next((m for m in models if m["id"] == model), {})
-    meta = entry.get("meta") or {}
+    meta = entry["meta"] if isinstance(entry.get("meta"), dict) else {}
     length = entry.get("max_model_len") or meta.get("n_ctx") or meta.get("n_ctx_train")
     owner = entry.get("owned_by")
-    return {"max_model_len": length, "owned_by": None if owner is None else printable(str(owner)[:80])}
+    return {
+        "max_model_len": length if isinstance(length, int) else None,
+        "owned_by": None if owner is None else printable(str(owner)[:80]),
+    }
 
 
 def notes(capabilities: Mapping[str, Mapping[str, Any]], *, send_priority: bool) -> list[str]:

@@ -16,6 +16,8 @@ def settle(exchange: Exchange) -> Reply:
     code = exchange.status_code
     if code != 200:
         return Reply("rejected" if code in REFUSED else "error", _why(exchange, code))
+    if exchange.encoding not in ("", "identity"):
+        return Reply("error", f"content encoding '{shown(exchange.encoding)}', which nobody asked for")
     if not exchange.content_type.startswith(sse.EVENT_STREAM):
         return Reply("error", _wrong_type(exchange))
     return sse.read(exchange.parts, exchange.times)

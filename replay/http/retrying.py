@@ -28,6 +28,6 @@ def _seconds(text: str, now: datetime) -> float | None:
     """Retry-After: a number of seconds, or a date."""
     with suppress(ValueError):
         return max(0.0, float(text))
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, OverflowError):
         return max(0.0, (parsedate_to_datetime(text) - now).total_seconds())
     return None

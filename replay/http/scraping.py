@@ -25,28 +25,43 @@ NAMES = {
                  "llamacpp:kv_cache_usage_ratio"),
 }  # fmt: skip
 BLOCKS = (b"vllm:cache_config_info", b"num_gpu_blocks")
+MOST = 2**31 - 1  # that a gauge is believed to say
 
 
 def rows(page: bytes, time_s: float, where: str) -> list[dict[str, Any]]:
     """A TIMELINE row for each model that the page tells of; none where it has nothing of this."""
     found: dict[str | None, dict[str, float]] = {}
-    blocks = None
+    blocks: float | None = None
     for name, labels, value in LINE.findall(page):
         told = dict(LABEL.findall(labels))
-        if name == BLOCKS[0] and told.get(BLOCKS[1], b"").isdigit():
-            blocks = int(told[BLOCKS[1]])
+        if name == BLOCKS[0]:
+            blocks = _number(told.get(BLOCKS[1], b""))
         for column, names in NAMES.items():
-            if name.decode() in names:
+            if name.decode() in names and (number := _number(value)) is not None:
                 model = told.get(b"model_name")
-                found.setdefault(None if model is None else model.decode(errors="replace"), {})[column] = float(value)
+                found.setdefault(None if model is None else model.decode(errors="replace"), {})[column] = number
     return [_row(model, values, blocks) | {"time_s": time_s, "gpu": where} for model, values in found.items()]
 
 
-def _row(model: str | None, values: Mapping[str, float], blocks: int | None) -> dict[str, Any]:
+def _number(text: bytes) -> float | None:
+    """What a gauge says; null of NaN, infinities and what is no number that it could mean."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0 <= number <= MOST else None
+
+
+def _row(model: str | None, values: Mapping[str, float], blocks: float | None) -> dict[str, Any]:
     share = values.get("kv_share")
     used = round(share * blocks) if share is not None and blocks is not None else None
     counts = {name: None if (v := values.get(name)) is None else int(v) for name in ("queue", "running")}
-    return {"model": model, **counts, "kv_used_blocks": used, "kv_total_blocks": blocks}
+    return {
+        "model": model,
+        **counts,
+        "kv_used_blocks": used,
+        "kv_total_blocks": None if blocks is None else int(blocks),
+    }
 
 
 @dataclass

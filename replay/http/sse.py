@@ -16,6 +16,9 @@ from toolkit.errors import printable
 EVENT_STREAM = "text/event-stream"
 Alike = tuple[bytes, bytes]
 SHOWN = 200  # characters of what a server says
+BOM = b"\xef\xbb\xbf"
+FAILED = ("abort", "error")  # reasons to finish that say that the engine did not
+MOST = 2**31 - 1  # tokens that a table can hold
 
 
 @dataclass(slots=True)
@@ -39,7 +42,7 @@ class Reply:
 
 def read(parts: Sequence[bytes], times: Sequence[float], *, ended: bool = True) -> Reply:
     """Read a stream of server-sent events; `ended` is false where the connection was cut before the body's end."""
-    reply, token_ids, finished = Reply(), 0, False
+    reply, token_ids, began, finished = Reply(), 0, False, False
     alike: Alike | None = None
     for at_s, payload in events(parts, times):
         if alike is not None and payload.startswith(alike[0]) and payload.endswith(alike[1]):
@@ -49,38 +52,73 @@ def read(parts: Sequence[bytes], times: Sequence[float], *, ended: bool = True) 
         if payload == b"[DONE]":
             finished = True
             continue
-        try:
-            event = orjson.loads(payload)
-        except orjson.JSONDecodeError:
+        event = _parsed(payload)
+        if event is None:
             return _failed(reply, f"malformed event: {shown(payload)}")
-        if not isinstance(event, dict):
-            return _failed(reply, f"malformed event: {shown(payload)}")
-        if event.get("error"):
+        if _tells_an_error(event):
             return _failed(reply, f"error in the stream: {message(event)}")
         choices = event.get("choices")
         if choices:
+            began = True
             finished |= _take(reply, choices[0], at_s)
+            if choices[0].get("finish_reason") in FAILED:
+                return _failed(reply, f"finish_reason '{choices[0]['finish_reason']}'")
             alike = _shape(payload) if reply.chunks and not finished else None
             token_ids += len(choices[0].get("token_ids") or ())
         if event.get("usage"):
             _count(reply, event["usage"])
     if not finished or not ended:
         return _failed(reply, "truncated: the stream ended without finish_reason or [DONE]")
-    return _checked(reply, token_ids)
+    return _checked(reply, token_ids) if began else _failed(reply, "empty: no choices before [DONE]")
 
 
 def events(parts: Sequence[bytes], times: Sequence[float]) -> Iterator[tuple[float, bytes]]:
-    """The data of each event and when the part with its end arrived."""
-    rest = b""
+    """The data of each event, its lines joined, and when the part with its end arrived."""
+    held: list[bytes] = []  # of a line that has not ended
+    data: list[bytes] = []  # of an event that has not ended
+    at_s = 0.0
     for part, at_s in zip(parts, times, strict=True):
-        if not rest and part.endswith(b"\n\n") and part.startswith(b"data: ") and part.count(b"\n") == 2:
+        whole = part.endswith(b"\n\n") and part.startswith(b"data: ") and part.count(b"\n") == 2
+        if whole and not held and not data:
             yield at_s, part[6:-2]  # as nearly all are
             continue
-        lines = (rest + part if rest else part).split(b"\n")
-        rest = lines.pop()
+        held.append(part)
+        if b"\n" not in part:
+            continue
+        *lines, rest = b"".join(held).split(b"\n")
+        held = [rest] if rest else []
         for line in lines:
-            if line.startswith(b"data:"):
-                yield at_s, line[5:].strip()
+            if line.removeprefix(BOM).startswith(b"data:"):
+                data.append(line.removeprefix(BOM)[5:].strip())
+            elif line in (b"", b"\r") and any(data):
+                yield at_s, b"\n".join(data)
+                data = []
+    if any(data):
+        yield at_s, b"\n".join(data)
+
+
+def _parsed(payload: bytes) -> dict[str, Any] | None:
+    """An event of the shape that the API gives it, or null."""
+    try:
+        event = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(event, dict):
+        return None
+    choices, usage = event.get("choices") or [], event.get("usage") or {}
+    if not isinstance(choices, list) or not isinstance(usage, dict):
+        return None
+    choice = choices[0] if choices else {}
+    return event if isinstance(choice, dict) and _typed(choice) else None
+
+
+def _typed(choice: dict[str, Any]) -> bool:
+    delta, token_ids = choice.get("delta"), choice.get("token_ids")
+    return isinstance(delta, dict | None) and isinstance(token_ids, list | None)
+
+
+def _tells_an_error(event: dict[str, Any]) -> bool:
+    return bool(event.get("error") or ("choices" not in event and (event.get("message") or event.get("detail"))))
 
 
 def _shape(payload: bytes) -> Alike | None:
@@ -122,8 +160,13 @@ def _has_token(choice: dict[str, Any]) -> bool:
 
 
 def _count(reply: Reply, usage: dict[str, Any]) -> None:
-    reply.prompt_tokens, reply.output_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    reply.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    said = (usage.get("prompt_tokens"), cached, usage.get("completion_tokens"))
+    if not all(n is None or (type(n) is int and 0 <= n <= MOST) for n in said):
+        reply.disagrees = "usage holds what is no number of tokens"
+        return
+    reply.prompt_tokens, reply.cached_tokens, reply.output_tokens = said
 
 
 def _checked(reply: Reply, token_ids: int) -> Reply:

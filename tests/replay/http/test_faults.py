@@ -8,7 +8,9 @@ import time
 import pytest
 
 from replay.http.breaker import Breaker
+from replay.http.connection import Connection
 from replay.http.deadlines import Timeouts
+from replay.http.exchange import Exchange
 from tests.replay.http.scripted import HEAD, Asked, chunk, fine, rows, send, serving, text, usage
 
 
@@ -65,6 +67,35 @@ async def too_long(asked: Asked) -> None:
     await asked.answer(400, {"error": {"message": "maximum context length is 4096"}})
 
 
+async def switched(asked: Asked) -> None:
+    await asked.say(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+
+
+async def after_100(asked: Asked) -> None:
+    await asked.say(b"HTTP/1.1 100 Continue\r\n\r\n")
+    asked.writer.close()
+
+
+async def zipped(asked: Asked) -> None:
+    await asked.stream(b"\x1f\x8b", head=HEAD + b"Content-Encoding: gzip\r\n")
+
+
+async def shapeless(asked: Asked) -> None:
+    await asked.stream(text(), {"choices": ["three"]})
+
+
+async def aborted(asked: Asked) -> None:
+    await asked.stream(text(), text(finish="abort"), usage(12, 2))
+
+
+async def hollow(asked: Asked) -> None:
+    await asked.stream()
+
+
+async def named_error(asked: Asked) -> None:
+    await asked.stream(text(), b'event: error\ndata: {"message": "out of blocks", "code": 500}\n\n')
+
+
 async def broken(asked: Asked) -> None:
     await asked.answer(500, b"Internal Server Error", "Content-Type: text/plain\r\n")
 
@@ -85,6 +116,13 @@ async def detail(asked: Asked) -> None:
         (error_inside, "error", "HTTP 200 with an error inside: no such adapter"),
         (html, "error", "content type 'text/html' instead of text/event-stream"),
         (not_http, "error", "not HTTP"),
+        (switched, "error", "not HTTP: the server switched"),
+        (after_100, "error", "connection closed within headers"),
+        (zipped, "error", "content encoding 'gzip', which nobody asked for"),
+        (shapeless, "error", 'malformed event: {"choices": ["three"]}'),
+        (aborted, "error", "finish_reason 'abort'"),
+        (hollow, "error", "empty: no choices before [DONE]"),
+        (named_error, "error", "error in the stream: out of blocks"),
         (redirect, "error", "a redirect to http://elsewhere.example/v1/completions: refused"),
         (too_long, "rejected", "HTTP 400: maximum context length is 4096"),
         (detail, "rejected", "HTTP 422: [{"),
@@ -115,6 +153,25 @@ def test_a_refused_connection_is_tried_again_and_counted():
     assert (sent.only["status"], sent.only["attempts"], sent.only["sent_s"]) == ("error", 3, None)
     assert "refused" in sent.only["error"]
     assert [event["event"] for event in sent.events] == ["retry", "retry"]
+
+
+def test_a_date_that_no_calendar_has_is_waited_for_like_none():
+    async def busy(asked: Asked) -> None:
+        await asked.answer(429, {"error": "busy"}, "Retry-After: Wed, 21 Oct 99999999999999 07:28:00 GMT\r\n")
+
+    with serving(busy) as server:
+        sent = send(server.port, rows(), retries=1)
+    assert (sent.only["status"], sent.only["attempts"]) == ("rejected", 2)
+
+
+def test_what_fails_here_is_not_laid_to_the_server():
+    def full(connection: Connection, exchange: Exchange | None) -> None:
+        raise OSError("no space left on device")
+
+    connection = Connection(None, full)
+    connection.exchange = Exchange(rows()[0], b"", 0.0)
+    with pytest.raises(OSError, match="no space left"):
+        connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
 
 @pytest.mark.parametrize("code", [429, 503])

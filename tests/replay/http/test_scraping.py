@@ -34,6 +34,13 @@ def test_each_engines_names_are_known(page, model, queue, running, used, total):
     assert set(row) <= set(TIMELINE)
 
 
+@pytest.mark.parametrize("value", [b"NaN", b"+Inf", b"1e300", b"-1", b"many"])
+def test_what_is_no_number_is_left_out(value):
+    page = VLLM.replace(b" 12.0", b" " + value).replace(b'"400"', b'"' + value + b'"')
+    (row,) = rows(page, 1.5, "http://h")
+    assert (row["queue"], row["running"], row["kv_total_blocks"]) == (None, 3, None)
+
+
 def test_other_pages_tell_nothing():
     assert rows(b"<html>", 0.0, "h") == rows(b"http_requests_total 5\n", 0.0, "h") == []
 
