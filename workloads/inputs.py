@@ -1,33 +1,31 @@
-"""What the user named -> plain files: globs, folders, compressed files and archives.
+"""What the user named -> plain files: globs, folders, objects of a store, compressed files and archives.
 
 Whatever has to be unpacked goes to a scratch folder that is removed when the process ends.
 """
 
-import atexit
 import glob
 import gzip
 import hashlib
-import itertools
 import re
 import shutil
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TypeVar, cast
 
 from toolkit.errors import InputFailure, nearest
+from workloads import objects
+from workloads.objects import Object
+from workloads.scratch import scratch_file
 
 DATA_SUFFIXES = (".csv", ".json", ".jsonl", ".ndjson", ".parquet", ".pkl", ".pickle")
 PACKED_SUFFIXES = (".gz", ".zst", ".tar", ".tgz")
 GZIP, ZSTD, TAR = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"ustar"
 TAR_MAGIC_AT = 257
 ZSTD_WINDOW_BYTES = 2**31  # zstd --long goes up to this
-
-_numbers = itertools.count()
+File = TypeVar("File", bound=Path | Object)
 
 
 @dataclass(frozen=True)
@@ -38,14 +36,19 @@ class Source:
     shown: str
 
 
-def find_files(texts: Iterable[str]) -> list[Path]:
-    """The files behind paths, globs and folders, in that order; within a glob or folder by name, numbers counting."""
-    return [path for text in texts for path in _expand(text)]
+def find_files(texts: Iterable[str]) -> list[Path | Object]:
+    """What is behind paths, addresses, globs and folders, in that order; within one by name, numbers counting."""
+    return [file for text in texts for file in (_objects(text) if objects.is_address(text) else _expand(text))]
 
 
-def unpack(path: Path) -> list[Source]:
-    """The plain files in `path`: itself, its decompressed content, or the data files of the archive it is."""
-    return list(_plain(Source(path, str(path))))
+def at_hand(file: Path | Object) -> Source:
+    """The file, or a copy of the object, which lasts as long as the process."""
+    return Source(file.copied() if isinstance(file, Object) else file, str(file))
+
+
+def unpack(source: Source) -> list[Source]:
+    """The plain files in a file: itself, its decompressed content, or the data files of the archive it is."""
+    return list(_plain(source))
 
 
 def sha256(paths: Iterable[Path]) -> str:
@@ -69,20 +72,35 @@ def _expand(text: str) -> list[Path]:
     raise InputFailure("no such file", where=text, hint=_neighbour(path))
 
 
+def _objects(address: str) -> list[Object]:
+    key = objects.key_of(address)
+    if objects.is_pattern(key):
+        return _some(objects.matching(key), address)
+    one = objects.file_at(key)
+    return _data_files(objects.in_folder(key), address) if one is None else [one]
+
+
 def _matches(pattern: str) -> list[Path]:
-    found = sorted((Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file()), key=_by_name)
-    if not found:
+    return _some((Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file()), pattern)
+
+
+def _some(found: Iterable[File], pattern: str) -> list[File]:
+    files = sorted(found, key=_by_name)
+    if not files:
         raise InputFailure("no file matches", where=pattern, hint="quote the pattern and check its folder")
-    return found
+    return files
 
 
 def _folder(folder: Path) -> list[Path]:
-    """Its Parquet parts, or else its data files; not those of folders below."""
-    files = sorted((p for p in folder.iterdir() if p.is_file() and _is_data(p.name)), key=_by_name)
-    parts = [p for p in files if p.suffix == ".parquet"]
+    return _data_files((p for p in folder.iterdir() if p.is_file()), str(folder))
+
+
+def _data_files(found: Iterable[File], folder: str) -> list[File]:
+    """A folder's Parquet parts, or else its data files; not those of folders below."""
+    files = sorted((file for file in found if _is_data(file.name)), key=_by_name)
     if not files:
-        raise InputFailure("no trace file in this folder", where=str(folder), hint=f"looked for {_suffixes()}")
-    return parts or files
+        raise InputFailure("no trace file in this folder", where=folder, hint=f"looked for {_suffixes()}")
+    return [file for file in files if file.name.endswith(".parquet")] or files
 
 
 def _neighbour(path: Path) -> str:
@@ -101,8 +119,8 @@ def _suffixes() -> str:
     return ", ".join((*DATA_SUFFIXES, *PACKED_SUFFIXES))
 
 
-def _by_name(path: Path) -> list[str | int]:
-    return _natural(str(path))
+def _by_name(file: Path | Object) -> list[str | int]:
+    return _natural(str(file))
 
 
 def _natural(text: str) -> list[str | int]:
@@ -126,7 +144,7 @@ def _plain(source: Source) -> Iterator[Source]:
 
 def _decompressed(source: Source, head: bytes) -> Path:
     """Stream the compressed file to a scratch file of the same name without its last suffix."""
-    target = _scratch_file(source.path.name.rsplit(".", 1)[0])
+    target = scratch_file(source.path.name.rsplit(".", 1)[0])
     try:
         with _decompressor(source.path, head) as packed, target.open("wb") as file:
             shutil.copyfileobj(packed, file, 2**20)
@@ -165,22 +183,9 @@ def _members(source: Source) -> Iterator[Source]:
 
 
 def _extracted(archive: tarfile.TarFile, member: tarfile.TarInfo, source: Source) -> Source:
-    target = _scratch_file(Path(member.name).name)
+    target = scratch_file(Path(member.name).name)
     content = archive.extractfile(member)
     assert content is not None  # a regular file has content
     with content, target.open("wb") as file:
         shutil.copyfileobj(content, file, 2**20)
     return Source(target, f"{source.shown}:{member.name}")
-
-
-def _scratch_file(name: str) -> Path:
-    folder = _scratch() / str(next(_numbers))
-    folder.mkdir()
-    return folder / (name or "content")
-
-
-@cache
-def _scratch() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="trace-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder

@@ -24,7 +24,8 @@ from workloads.inputs import Source, find_files, sha256
 from workloads.loaders.canonical import table
 from workloads.loaders.columns import PARQUET
 from workloads.normalising import Named, prepared, told
-from workloads.reading import BY_COLUMNS, name_of
+from workloads.objects import Object
+from workloads.reading import BY_COLUMNS, as_shown, name_of
 
 SLICES_ROWS = 2_000_000  # rows of a part, where one file is cut into several
 LOCALLY = "read it with --on local"
@@ -35,14 +36,18 @@ CONVERT = f"convert it first (trace convert), or {LOCALLY}"
 class File:
     """One Parquet file and how it is read."""
 
-    path: Path
+    file: Path | Object
     format: str
     options: LoadOptions = field(hash=False)
 
     def scan(self) -> Scan:
-        found: Scan = plugins.load("loader", self.format)().scan([self.path], self.options)
-        if found.restored is not None:  # most of what it says of itself holds for it alone
-            found = table([self.path], self.options)
+        path = at_hand(self.file)
+        try:
+            found: Scan = plugins.load("loader", self.format)().scan([path], self.options)
+            if found.restored is not None:  # most of what it says of itself holds for it alone
+                found = table([path], self.options)
+        except InputFailure as failure:
+            raise as_shown(failure, [Source(path, str(self.file))]) from failure
         return found
 
 
@@ -50,7 +55,7 @@ class File:
 class Digest:
     """All files' bytes, one after the other."""
 
-    paths: tuple[Path, ...]
+    files: tuple[Path | Object, ...]
 
 
 @dataclass
@@ -66,13 +71,13 @@ class Counted:
 class Slice:
     """Rows of a canonical file, whose footer says all that is known."""
 
-    path: Path
+    file: Path | Object
     start: int
     rows: int
     info: TraceInfo
 
     def read(self) -> Trace:
-        return Trace(pl.scan_parquet(self.path, glob=False).slice(self.start, self.rows), self.info)
+        return Trace(pl.scan_parquet(at_hand(self.file), glob=False).slice(self.start, self.rows), self.info)
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ def read_parts(
     files = find_files(paths)
     for file in files:
         _check_parquet(file)
-    found = format or (BY_COLUMNS if columns else detect([Source(file, str(file)) for file in files]))
+    found = format or (BY_COLUMNS if columns else _detected(files))
     options = LoadOptions(columns, time_unit)
     if len(files) == 1:
         return _sliced(files[0], found, options)
@@ -113,9 +118,20 @@ def read_parts(
     return Parted(info, whole.kept, 0.0, float(info.span_s or 0.0), read)
 
 
-def _sliced(file: Path, format: str, options: LoadOptions) -> Parted:
+def at_hand(file: Path | Object) -> Path:
+    """The file, or a copy of the object here, for as long as it takes to read it."""
+    return file.in_passing() if isinstance(file, Object) else file
+
+
+def _detected(files: Sequence[Path | Object]) -> str:
+    """The format of all files; of objects by the first, so that the others are copied where they are read."""
+    judged = files[:1] if isinstance(files[0], Object) else files
+    return detect([Source(at_hand(file), str(file)) for file in judged])
+
+
+def _sliced(file: Path | Object, format: str, options: LoadOptions) -> Parted:
     """One canonical file by rows."""
-    scan: Scan = plugins.load("loader", format)().scan([file], options)
+    scan: Scan = plugins.load("loader", format)().scan([at_hand(file)], options)
     if scan.restored is None:
         hint = f"give a folder of several, convert it first (trace convert), or {LOCALLY}"
         raise InputFailure("is one file that is not canonical, and so not in parts", where=str(file), hint=hint)
@@ -127,10 +143,16 @@ def _sliced(file: Path, format: str, options: LoadOptions) -> Parted:
     return Parted(scan.restored, timed, first_s or 0.0, last_s or 0.0, parts)
 
 
-def _check_parquet(path: Path) -> None:
-    with path.open("rb") as file:
-        if file.read(len(PARQUET)) != PARQUET:
-            raise InputFailure("is not Parquet", where=str(path), hint=CONVERT)
+def _check_parquet(file: Path | Object) -> None:
+    if _head(file) != PARQUET:
+        raise InputFailure("is not Parquet", where=str(file), hint=CONVERT)
+
+
+def _head(file: Path | Object) -> bytes:
+    if isinstance(file, Object):
+        return file.head(len(PARQUET))
+    with file.open("rb") as content:
+        return content.read(len(PARQUET))
 
 
 def _all(executor: Executor, items: Sequence[Any]) -> dict[Any, Any]:
@@ -144,7 +166,7 @@ def _all(executor: Executor, items: Sequence[Any]) -> dict[Any, Any]:
 
 def _done(item: "Digest | File | Stamps") -> Any:
     if isinstance(item, Digest):
-        return sha256(item.paths)
+        return sha256(map(at_hand, item.files))
     return item.read() if isinstance(item, Stamps) else counted(item)
 
 
@@ -158,10 +180,10 @@ def counted(file: File) -> Counted:
         found.dropped[reason] = found.dropped.get(reason, 0) + rows
     found.stamps = []
     if found.first is None:
-        raise InputFailure("has no arrival times to share it out by", where=str(file.path), hint=LOCALLY)
+        raise InputFailure("has no arrival times to share it out by", where=str(file.file), hint=LOCALLY)
     if not found.sorted:
         hint = f"sort it (trace convert does), or {LOCALLY}"
-        raise InputFailure("is not in order of arrival", where=str(file.path), hint=hint)
+        raise InputFailure("is not in order of arrival", where=str(file.file), hint=hint)
     ends = frame.filter(pl.col("drop_reason").is_null(), pl.col("arrival").is_in([found.first, found.last]))
     at_ends = ends.select("arrival", "row_hash").collect()
     head, tail = (at_ends.filter(pl.col("arrival") == at)["row_hash"].unique() for at in (found.first, found.last))
@@ -176,7 +198,7 @@ def merged(files: Sequence[tuple[File, Counted]]) -> Count:
         found = part.count
         if latest is not None and found.first < latest[0]:
             hint = f"give files that follow each other in time, named in that order, or {LOCALLY}"
-            raise InputFailure("begins before the file before it ends", where=str(file.path), hint=hint)
+            raise InputFailure("begins before the file before it ends", where=str(file.file), hint=hint)
         seen = latest[1] if latest is not None and found.first == latest[0] else part.head.clear()
         whole.rows += found.rows
         for reason, rows in found.dropped.items():

@@ -1,5 +1,6 @@
 """Files -> Trace: find them, unpack them, recognise their format, scan and normalise."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,8 +9,9 @@ from toolkit.errors import Failure, InputFailure
 from toolkit.protocols import LoadOptions, Scan
 from toolkit.traces import Trace
 from workloads.detection import detect
-from workloads.inputs import Source, find_files, sha256, unpack
+from workloads.inputs import Source, at_hand, find_files, sha256, unpack
 from workloads.normalising import Named, normalise
+from workloads.objects import Object, is_address, is_pattern
 
 BY_COLUMNS = "columns"  # the format of whatever is read with --map
 
@@ -17,17 +19,18 @@ BY_COLUMNS = "columns"  # the format of whatever is read with --map
 def read(paths: list[str], *, format: str | None, columns: dict[str, str], time_unit: str | None) -> Trace:
     """Read files, globs, folders or archives of one format into a Trace; the source is hashed while it is read."""
     files = find_files(paths)
-    sources = [source for file in files for source in unpack(file)]
+    here = [at_hand(file) for file in files]
+    sources = [source for file in here for source in unpack(file)]
     found = format or (BY_COLUMNS if columns else detect(sources))
     try:
         scan = _scan(sources, found, LoadOptions(columns, time_unit))
         if scan.restored is not None:
             return Trace(scan.frame, scan.restored)
         with ThreadPoolExecutor(1) as beside:
-            digest = beside.submit(sha256, files)
+            digest = beside.submit(sha256, [file.path for file in here])
             return normalise(scan, Named(name_of(paths, files), found, digest.result), time_unit)
     except InputFailure as failure:
-        raise _as_shown(failure, sources) from failure
+        raise as_shown(failure, sources) from failure
 
 
 def _scan(sources: list[Source], format: str, options: LoadOptions) -> Scan:
@@ -35,15 +38,17 @@ def _scan(sources: list[Source], format: str, options: LoadOptions) -> Scan:
     return scan
 
 
-def name_of(paths: list[str], files: list[Path]) -> str:
+def name_of(paths: list[str], files: Sequence[Path | Object]) -> str:
     """The first file's name without suffixes, or the folder's where one was named."""
     first = Path(paths[0])
     if len(paths) == 1 and first.is_dir():
         return first.resolve().name
+    if len(paths) == 1 and is_address(paths[0]) and not is_pattern(paths[0]):
+        return first.name.split(".")[0]
     return files[0].name.split(".")[0] or files[0].name
 
 
-def _as_shown(failure: InputFailure, sources: list[Source]) -> Failure:
+def as_shown(failure: InputFailure, sources: Sequence[Source]) -> Failure:
     """The failure with the files named as the user named them, not as they were unpacked."""
     for source in sources:
         if failure.where and str(source.path) != source.shown and str(source.path) in failure.where:

@@ -10,7 +10,7 @@ import zstandard
 
 from toolkit.errors import InputFailure
 from toolkit.traces import read_trace
-from workloads.inputs import find_files, sha256, unpack
+from workloads.inputs import at_hand, find_files, sha256, unpack
 
 CSV = b"arrival_s,prompt_tokens,output_tokens\n0,10,1\n1,20,2\n"
 LATER = b"arrival_s,prompt_tokens,output_tokens\n2,30,3\n"
@@ -65,13 +65,13 @@ def test_packed_files_read_like_plain_ones(tmp_path: Path, name: str, pack):
 def test_members_of_an_archive_come_by_name_without_what_is_no_data(tmp_path: Path):
     members = {"p/part-10.csv": LATER, "p/part-2.csv": CSV, "p/._part-2.csv": b"\0mac", "p/README.md": b"# hello"}
     path = put(tmp_path / "t.tar", tar_of(members))
-    assert [s.shown.rpartition(":")[2] for s in unpack(path)] == ["p/part-2.csv", "p/part-10.csv"]
+    assert [s.shown.rpartition(":")[2] for s in unpack(at_hand(path))] == ["p/part-2.csv", "p/part-10.csv"]
     assert prompts(path) == [10, 20, 30]
 
 
 def test_members_cannot_leave_the_scratch_folder(tmp_path: Path):
     archive = put(tmp_path / "inner" / "t.tar", tar_of({"../../escaped.csv": CSV, "/absolute.csv": LATER}))
-    files = unpack(archive)
+    files = unpack(at_hand(archive))
     assert all(".." not in s.path.parts and s.path.parent != tmp_path for s in files)
     assert {s.path.name for s in files} == {"escaped.csv", "absolute.csv"}
     assert not (tmp_path / "escaped.csv").exists()
@@ -85,7 +85,7 @@ def test_links_in_an_archive_are_not_followed(tmp_path: Path):
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
     with pytest.raises(InputFailure, match="no trace file in this archive"):
-        unpack(put(tmp_path / "t.tar", buffer.getvalue()))
+        unpack(at_hand(put(tmp_path / "t.tar", buffer.getvalue())))
 
 
 @pytest.mark.parametrize(

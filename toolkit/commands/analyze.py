@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def analyze(trace: tuple[str, ...], out: Path | None, on: str, as_json: bool, **arguments: Any) -> None:
     """Describe a trace: arrivals, lengths, models, idleness, prefix reuse, sessions.
 
-    TRACE is a file, a glob or a folder of one format; several are read as one trace.
+    TRACE is a file, a glob or a folder of one format, here or in a store
+    (s3://BUCKET/…); several are read as one trace.
 
     Example: trace analyze requests.csv --out analysis/
     """

@@ -38,8 +38,8 @@ def table(paths: list[Path], options: LoadOptions) -> Scan:
     scan = Columns().scan(paths, options)
     said = {tuple(getattr(info, name) for name in COUNTED) for info in map(_said, paths) if info is not None}
     if len(said) > 1:
-        what = "its parts count prefix blocks or lengths in different units"
-        raise InputFailure(what, where=str(paths[0].parent), hint="read them one by one")
+        what = "it and the files beside it count prefix blocks or lengths in different units"
+        raise InputFailure(what, where=str(paths[0]), hint="read them one by one")
     return replace(scan, **dict(zip(COUNTED, said.pop(), strict=True))) if said else scan
 
 
