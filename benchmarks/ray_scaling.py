@@ -1,20 +1,23 @@
 """What a second worker is worth on Ray, and what would be full first with a hundred hosts.
 
-    python -m benchmarks.ray_scaling [--rows N] [--points N]
+    python -m benchmarks.ray_scaling [--rows N] [--points N] [--save]
 
-Nodes of one core each, on this machine: 1, then 2. What is measured: a sweep, an analysis of time-partitioned Parquet,
-a workload of several streams; and what one piece costs whoever gives it out, which no worker takes off him. The rest is
-arithmetic on these figures, with its assumptions beside it. On a busy machine the figures are of the neighbours.
+Nodes on this machine, each held to a core of its own: 1, then 2; the command has what they leave it. What is measured:
+a sweep, an analysis of time-partitioned Parquet, a workload of several streams; and what one piece costs whoever gives
+it out, which no worker takes off him. The rest is arithmetic on these figures, with its assumptions beside it. On a
+busy machine the figures are of the neighbours.
 """
 
 import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import facts
 from replay.sweep.on_ray import Sent
 from replay.sweep.points import Point, grid
 from replay.sweep.source import Source
@@ -27,7 +30,8 @@ from workloads.generate_on_ray import generate_on_ray
 from workloads.generate_parts import generate_parts
 from workloads.generate_spec import read_spec
 
-STORE_BYTES = 300_000_000
+RESULTS = Path(__file__).parent / "results"
+STORE_BYTES = 600_000_000
 HOSTS, CORES = 100, 16
 QUIET = 1.5  # load average above which figures say little
 JOURNAL_BYTES = 330  # a request's line, as replays write it
@@ -69,15 +73,28 @@ def measured(nodes: int, folder: Path, rows: int, points: int) -> dict[str, floa
     from ray.cluster_utils import Cluster
 
     given = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
-    cluster = Cluster(initialize_head=True, head_node_args=given | {"include_dashboard": False})
-    for _ in range(nodes - 1):
-        cluster.add_node(**given)
+    with held_to(0):
+        cluster = Cluster(initialize_head=True, head_node_args=given | {"include_dashboard": False})
+    for core in range(1, nodes):
+        with held_to(core):
+            cluster.add_node(**given)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     try:
         return _on(folder, nodes, rows, points)
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+@contextmanager
+def held_to(core: int) -> Iterator[None]:
+    """What is started meanwhile stays on one core: Ray counts cores, but holds nobody to them."""
+    ours = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(ours)[core % len(ours)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, ours)
 
 
 def _on(folder: Path, nodes: int, rows: int, points: int) -> dict[str, float]:
@@ -128,8 +145,8 @@ def extrapolated(one: dict[str, float], points: int, rows: int) -> list[str]:
         " times as many",
         f"- analyze: {core_rows:,.0f} rows/s a core; the disk comes first: at 9 bytes a row in Parquet {cores:,} cores"
         f" would read {core_rows * cores * 9 / 1e9:,.1f} GB/s",
-        "- generate: by streams, so no more cores are busy than the workload has streams; merging and numbering are"
-        " done by one process",
+        f"- generate: {rows / one['generate']:,.0f} rows/s with one worker; by streams, so no more cores are busy than"
+        " the workload has streams, and merging and numbering are done by one process",
         f"- replay: the driver appends {JOURNAL_BYTES} bytes a request and writes its row; at 1,000 requests/s a host"
         f" {HOSTS} hosts bring {HOSTS * 1000 * JOURNAL_BYTES / 1e6:.0f} MB/s",
     ]
@@ -137,16 +154,23 @@ def extrapolated(one: dict[str, float], points: int, rows: int) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--points", type=int, default=32)
+    parser.add_argument("--save", action="store_true")
     given = parser.parse_args()
-    busy = os.getloadavg()[0]
+    about, busy = facts(), os.getloadavg()[0]
     said = "quiet" if busy < QUIET else "busy: the figures say little"
-    print(f"load average {busy:.2f} before the start ({said}), {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory(prefix="ray-scaling-") as scratch:
         found = {nodes: measured(nodes, Path(scratch), given.rows, given.points) for nodes in (1, 2)}
-    print(f"\n| | 1 worker | 2 workers | faster |\n|---|---|---|---|\n{rows_of(found)}\n")
-    print("\n".join(extrapolated(found[1], given.points, given.rows)))
+    title, _, purpose = (__doc__ or "").partition("\n")
+    text = f"# {title.rstrip('.')}\n{purpose}\n{given.rows:,} rows, {given.points} points; the machine was {said}.\n\n"
+    text += f"| | 1 worker | 2 workers | faster |\n|---|---|---|---|\n{rows_of(found)}\n\n"
+    text += "\n".join(
+        [*extrapolated(found[1], given.points, given.rows), "", *(f"- {k}: {v}" for k, v in about.items())]
+    )
+    print(text)
+    if given.save:
+        (RESULTS / "ray_scaling.md").write_text(text + "\n")
 
 
 def rows_of(found: dict[int, dict[str, float]]) -> str:
