@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.analysis.groups_communities import Group, communities, inner_pairs, jaccard
+from toolkit.analysis.groups_communities import JOINED, Group, communities, inner_pairs, jaccard, pair_index
 from toolkit.analysis.groups_evidence import ALPHA, HALVES, RANGES, Evidence, share_as_large
 from toolkit.analysis.groups_null import Draws, Ints
 
@@ -20,21 +20,38 @@ def found_groups(evidence: Evidence, names: int) -> list[Group]:
     whole = communities(np.flatnonzero(edges.any(axis=0)), names)
     if not whole:
         return []
-    pieces = [communities(np.flatnonzero(edges[i]), names) for i in range(1, len(RANGES))]
-    return _recomposed(whole, pieces) or whole
+    stretches = zip(RANGES[1:], edges[1:], strict=True)
+    pieces = [(group, parts) for parts, own in stretches for group in communities(np.flatnonzero(own), names)]
+    return _recomposed(evidence.best, whole, [piece for piece in pieces if len(piece[0]) > 2], names) or whole
 
 
-def _recomposed(whole: list[Group], pieces: Sequence[list[Group]]) -> list[Group]:
+def _recomposed(draws: Draws, whole: list[Group], pieces: Sequence[tuple[Group, Ints]], names: int) -> list[Group]:
     """Where most groups of halves or quarters are unlike any group of the whole: those groups, each once."""
-    own = [group for piece in pieces for group in piece if len(group) > 2]
-    unlike = [group for group in own if max(jaccard(group, other) for other in whole) < SAME]
-    if not own or len(unlike) <= len(own) / 2:
+
+    def new(group: Group, parts: Ints, others: Sequence[Group]) -> bool:
+        same = (jaccard(group, o) >= SAME or fragment(draws, group, o, parts, names) for o in others)
+        return not any(same)
+
+    if sum(new(group, parts, whole) for group, parts in pieces) <= len(pieces) / 2:
         return []
     kept: list[Group] = []
-    for group in own:
-        if all(jaccard(group, other) < SAME for other in kept):
+    for group, parts in pieces:
+        if new(group, parts, kept):
             kept.append(group)
     return kept
+
+
+def fragment(draws: Draws, group: Group, whole: Group, parts: Ints, names: int) -> bool:
+    """Whether `group` is what a stretch with little evidence shows of `whole`, rather than a group of its own.
+
+    It is, where its members burst with the rest of `whole` in that stretch as well, at JOINED of their own excess.
+    """
+    rest = [name for name in whole if name not in group]
+    if not rest or not set(group) < set(whole):
+        return False
+    excess = (draws.observed[parts] - draws.expected[parts]).sum(axis=0) / draws.run
+    across = pair_index(names)[np.ix_(group, rest)]
+    return bool(excess[across].mean() > JOINED * excess[inner_pairs(group, names)].mean())
 
 
 def without_strangers(groups: Sequence[Group], joins: NDArray[np.bool_]) -> list[Group]:

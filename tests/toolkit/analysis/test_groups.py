@@ -62,6 +62,11 @@ def test_two_models_alone_may_be_a_group(ask: Ask) -> None:
     assert members(ask("groups", **traffic([always(0, 1)], models=2, hours=12, seed=2))) == [["m0", "m1"]]
 
 
+def test_a_large_group_of_which_a_quarter_of_the_trace_shows_a_part_is_whole(ask: Ask) -> None:
+    tables = ask("groups", **traffic([always(*range(12)), always(*range(12, 20))], models=30, hours=6, seed=0))
+    assert members(tables) == [sorted(f"m{i}" for i in range(12)), [f"m{i}" for i in range(12, 20)]]
+
+
 def test_a_member_that_leaves_for_another_group(ask: Ask) -> None:
     first = [*always(0, 1, 2), (3, 0.0, 0.5)]
     second = [*always(4, 5, 6), (3, 0.5, 1.0)]
