@@ -57,7 +57,8 @@ class Crew:
             if not told and stopped():
                 told = True
                 self._tell(f"stop {GRACE_S}")
-        self._check()
+        for k in range(len(self._processes)):
+            self._check(k)
         return not told
 
     def _tell(self, message: str) -> None:
@@ -73,7 +74,7 @@ class Crew:
             if not data:
                 self._selector.unregister(key.fileobj)
                 if self.done[k] is None:
-                    self._check()
+                    self._check(k)
                 continue
             *lines, self._unread[k] = (self._unread[k] + data).split(b"\n")
             for line in lines:
@@ -87,13 +88,11 @@ class Crew:
         else:
             self.states[k] = message
 
-    def _check(self) -> None:
-        """Raise RunFailure when a worker ended otherwise than by being done."""
-        for k, process in enumerate(self._processes):
-            if self.done[k] is None or process.wait() != 0:
-                process.wait()
-                hint = f"what was answered is kept; go on with: trace replay --resume {self._run}"
-                raise RunFailure(f"a sending process ended ({self._last_words(k)})", where=f"worker {k}", hint=hint)
+    def _check(self, k: int) -> None:
+        """Raise RunFailure when a worker has ended otherwise than by being done."""
+        if self._processes[k].wait() != 0 or self.done[k] is None:
+            hint = f"what was answered is kept; go on with: trace replay --resume {self._run}"
+            raise RunFailure(f"a sending process ended ({self._last_words(k)})", where=f"worker {k}", hint=hint)
 
     def _last_words(self, k: int) -> str:
         file = self._complaints[k]

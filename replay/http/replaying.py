@@ -3,7 +3,8 @@
 import secrets
 import shutil
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from replay.http.shards import owners
 from replay.http.targets import Routes
 from replay.http.verdict import lengths_kept, statuses, validity, with_clocks
 from replay.vllm import hints
+from toolkit.errors import RunFailure
 from toolkit.protocols import Scheduler, Watch
 from toolkit.runs import Run, RunWriter
 from toolkit.traces import TraceInfo
@@ -63,9 +65,10 @@ class Replaying:
         waiting = waits(self.trace, closed=self.engine.waits)
         orders = self._orders(waiting)
         hinted = self._announced(routes, addresses, recipes, waiting) if self.engine.send_hints else recipes
-        from_s = self._plan(folder, routes, waiting, orders)
-        line = self._line(folder, orders)
-        settings = self._settings(folder, routes, addresses, hinted, line, waiting)
+        with written_to(folder):
+            from_s = self._plan(folder, routes, waiting, orders)
+            line = self._line(folder, orders)
+            settings = self._settings(folder, routes, addresses, hinted, line, waiting)
         asked_of = [(e, dial_of(e, addresses[e], self.engine.ca)) for e in routes.endpoints]
         if not self._send(settings, from_s, records, asked_of):
             return False
@@ -260,3 +263,13 @@ class Replaying:
             "lengths": lengths_kept(self.trace, self.writer),
             **sent,
         }
+
+
+@contextmanager
+def written_to(folder: Path) -> Iterator[None]:
+    """A disk that is full, or not ours to write, is the user's to mend."""
+    try:
+        yield
+    except OSError as error:
+        hint = f"make room and go on with: trace replay --resume {folder.parent}"
+        raise RunFailure(f"cannot be written ({error.strerror or error})", where=str(folder), hint=hint) from error
