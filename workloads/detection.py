@@ -6,6 +6,7 @@ from pathlib import Path
 from toolkit import plugins
 from toolkit.errors import InputFailure
 from workloads.inputs import Source
+from workloads.tables import LONE_RETURNS, MEND_RETURNS
 
 HEAD_BYTES = 65_536
 SURE_ENOUGH = 0.1  # what a loader says that would merely manage to read the file
@@ -63,6 +64,8 @@ def _written(head: bytes) -> tuple[str, str] | None:
     first = head.lstrip(b"\xef\xbb\xbf \r\n").split(b"\n", 1)[0]
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "it is UTF-16", "save it as UTF-8"
+    if b"\r" in first.rstrip(b"\r"):
+        return LONE_RETURNS, MEND_RETURNS
     if first.startswith(b"["):
         return "it is one JSON array", "write one object a line (jq -c '.[]')"
     for mark, name in ((b"\t", "tabs"), (b";", "semicolons")):

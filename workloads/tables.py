@@ -7,6 +7,7 @@ fit with its line and column.
 """
 
 import csv
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ LONGEST_CELL_SHOWN = 40
 NOTHING = ("", "nan", "null", "none", "na", "n/a", "nat")
 CUT_SHORT = "truncated last line"
 BLANK = "blank line"
+LONE_RETURNS, MEND_RETURNS = "its lines end in carriage returns alone", r"end them in newlines (tr '\r' '\n')"
 
 Fields = Mapping[str, pl.DataType]
 Build = Callable[[pl.LazyFrame], pl.LazyFrame]
@@ -108,7 +110,12 @@ def header_of(head: bytes) -> list[str]:
     line, newline, _ = head.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
     if not newline or b"\0" in line:
         return []
-    return next(csv.reader([line.decode(errors="replace").rstrip("\r")]), [])
+    return _cells(line)
+
+
+def _cells(line: bytes) -> list[str]:
+    """The cells of one line; a carriage return inside it ends it."""
+    return next(csv.reader(io.StringIO(line.decode(errors="replace"), newline="")), [])
 
 
 def read_header(path: Path) -> list[str]:
@@ -119,6 +126,8 @@ def read_header(path: Path) -> list[str]:
         raise InputFailure(f"its first line is longer than {LONGEST_HEADER_BYTES:,} bytes", where=f"{path}, line 1")
     if b"\0" in line:
         raise InputFailure("it is a binary file, not a table", where=str(path))
+    if b"\r" in line.rstrip(b"\r\n"):
+        raise InputFailure(LONE_RETURNS, where=str(path), hint=MEND_RETURNS)
     names = header_of(line if line.endswith(b"\n") else line + b"\n")
     twice = next((n for i, n in enumerate(names) if n in names[:i]), None)
     if twice is not None:
@@ -202,7 +211,7 @@ def _last_line_is_short(path: Path, fields: int) -> bool:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - LONGEST_HEADER_BYTES))
         last = file.read().rpartition(b"\n")[2]
-    return len(next(csv.reader([last.decode(errors="replace")]), [])) < fields and bool(last.strip())
+    return len(_cells(last)) < fields and bool(last.strip())
 
 
 def _ends_in_newline(path: Path) -> bool:
@@ -263,13 +272,16 @@ def _bad_cell(path: Path, index: int, header: list[str], wanted: Fields) -> Inpu
 
 def _rows(path: Path) -> Iterator[tuple[list[str], int]]:
     """The data rows with the line on which each begins, as polars counts rows: a blank line is one."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
         reader = csv.reader(file)
         next(reader, None)
         begins = reader.line_num + 1
-        for row in reader:
-            yield row, begins
-            begins = reader.line_num + 1
+        try:
+            for row in reader:
+                yield row, begins
+                begins = reader.line_num + 1
+        except csv.Error as error:  # only a carriage return that no newline follows; polars takes it for text
+            raise InputFailure(LONE_RETURNS, where=f"{path}, line {begins}", hint=MEND_RETURNS) from error
 
 
 def _shown(text: str) -> str:

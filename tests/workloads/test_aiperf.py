@@ -45,6 +45,23 @@ def test_units_are_read_from_the_record(tmp_path: Path) -> None:
         read([record], tmp_path)
 
 
+@pytest.mark.parametrize("metric", ["time_to_first_token", "inter_chunk_latency"])
+@pytest.mark.parametrize("wrong", [True, "5", {}, [1]])
+def test_a_time_that_is_no_number_is_told(metric: str, wrong: Any, tmp_path: Path) -> None:
+    record = loader_samples.aiperf_records()[1]
+    record["metrics"][metric]["value"] = [20, wrong] if metric == "inter_chunk_latency" else wrong
+    with pytest.raises(InputFailure, match=f"line 1: '{metric}' is .*, not a number"):
+        read([record], tmp_path)
+
+
+@pytest.mark.parametrize("unit", [[], {}, 5, None])
+def test_a_unit_that_is_no_text_is_told(unit: Any, tmp_path: Path) -> None:
+    record = loader_samples.aiperf_records()[1]
+    record["metrics"]["inter_chunk_latency"]["unit"] = unit
+    with pytest.raises(InputFailure, match="line 1: 'inter_chunk_latency' has the unit "):
+        read([record], tmp_path)
+
+
 def test_a_timeout_is_told_from_other_errors(tmp_path: Path) -> None:
     record = loader_samples.aiperf_records()[1]
     record["error"] = {"type": "TimeoutError", "message": "late"}

@@ -219,3 +219,17 @@ def test_a_quote_that_is_not_closed_is_one_line(tmp_path: Path):
     (tmp_path / "t.csv").write_text('arrival_s,model,prompt_tokens\n0,m,1\n1,"m,1\n2,m,1\n')
     with pytest.raises(InputFailure, match="look for a quote that is opened and not closed"):
         read_trace([tmp_path / "t.csv"])
+
+
+@pytest.mark.parametrize("format", [None, "burstgpt", "columns"])
+def test_lines_that_end_in_carriage_returns_alone_are_told(write: Write, format: str | None):
+    path = write(content="\r".join((HEADER, *ROWS, "")).encode())
+    with pytest.raises(InputFailure, match="its lines end in carriage returns alone"):
+        read_trace([path], format=format)
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_rows_that_a_carriage_return_parts_are_not_lost(write: Write, end: str):
+    path = write(content="\n".join((HEADER, ROWS[0], "\r".join(ROWS[1:]) + end)).encode())
+    with pytest.raises(InputFailure, match="line 3: its lines end in carriage returns alone"):
+        read_trace([path])

@@ -96,9 +96,7 @@ def _seconds(metrics: Any, name: str, where: str) -> float | None:
     value = dig(metrics, name, "value")
     if value is None:
         return None
-    if not isinstance(value, (int, float)):
-        raise InputFailure(f"'{name}' is {shown(value)}, not a number", where=where)
-    return float(value) * _unit_s(metrics, name, where)
+    return _number(value, name, where) * _unit_s(metrics, name, where)
 
 
 def _token_times(metrics: Any, where: str) -> list[float] | None:
@@ -109,11 +107,17 @@ def _token_times(metrics: Any, where: str) -> list[float] | None:
     if len(gaps) + 1 != dig(metrics, "output_sequence_length", "value"):
         return None
     unit_s = _unit_s(metrics, "inter_chunk_latency", where)
-    return list(accumulate([first, *(gap * unit_s for gap in gaps)]))
+    return list(accumulate([first, *(_number(gap, "inter_chunk_latency", where) * unit_s for gap in gaps)]))
+
+
+def _number(value: Any, name: str, where: str) -> float:
+    if type(value) not in (int, float):  # true is an int to Python
+        raise InputFailure(f"'{name}' is {shown(value)}, not a number", where=where)
+    return float(value)
 
 
 def _unit_s(metrics: Any, name: str, where: str) -> float:
     unit = dig(metrics, name, "unit")
-    if unit not in PER_UNIT_S:
+    if not isinstance(unit, str) or unit not in PER_UNIT_S:
         raise InputFailure(f"'{name}' has the unit {shown(unit)}", where=where, hint=nearest(str(unit), PER_UNIT_S))
     return PER_UNIT_S[unit]
