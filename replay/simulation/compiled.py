@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from replay.lean_numba import numba
+from replay.simulation.kept import kept
 from replay.simulation.parts import PartCompiler
 from toolkit import placing
 
@@ -37,13 +38,10 @@ def called(function: Function) -> Function:
 
 
 def entry(function: Function) -> Function:
-    """Compile `function` at its first call from Python, and keep the result on disk until any of the core changes.
-
-    Numba looks at the entry's own file only, and would go on with what it had compiled of the others.
-    """
-    made: Any = numba.njit(cache=True, **COMMON)(function)
+    """Compile `function` at its first call from Python, and keep the result on disk until any of the core changes."""
+    made: Any = numba.njit(**COMMON)(function)
     if hasattr(made, "_cache"):  # not where NUMBA_DISABLE_JIT is set
-        made._cache._cache_file._source_stamp = _sources()
+        made._cache = kept(function, _sources())
     return cast(Function, made)
 
 
