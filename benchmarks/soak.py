@@ -11,6 +11,7 @@ import argparse
 import json
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from typing import Any
 
 import polars as pl
 
-from benchmarks.http_replay import RESULTS, free_port, trace, wait_for
+from benchmarks.http_replay import RESULTS, trace, wait_for
 from benchmarks.machine import TRACE, facts
 from toolkit.runs import Run
 
@@ -74,7 +75,18 @@ def served(port: int, log: Path) -> subprocess.Popen[bytes]:
     words = ["serve", "--port", port, "--time-scale", 0.1, "--fault", FAULTS, "--seed", seed, "--log", log]
     process = subprocess.Popen([*TRACE, *map(str, words)], stdout=subprocess.DEVNULL)
     wait_for(port)
+    if process.poll() is not None:
+        sys.exit(f"the server cannot listen at port {port}")
     return process
+
+
+def lasting_port() -> int:
+    """A free port that the system gives nobody while the server is down: below those that it chooses itself."""
+    for port in random.sample(range(15_000, 30_000), 100):
+        with socket.socket() as attempt:
+            if attempt.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    sys.exit("no port is free")
 
 
 def run(*words: object) -> subprocess.Popen[bytes]:
@@ -101,7 +113,7 @@ def soak(minutes: float, per_s: float, kills: int, restarts: int) -> dict[str, A
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         trace(count, per_s, folder / "trace.parquet", prompt_tokens=96)
-        port = free_port()
+        port = lasting_port()
         server = served(port, folder / "served.log")
         url = f"http://127.0.0.1:{port}"
         words = [folder / "trace.parquet", "--engine", "openai", "--url", url, "--timeout", WAITS, "--workers", 2]
@@ -146,6 +158,9 @@ def judged(held: Soak, count: int) -> dict[str, Any]:
         "sent again though answered": len(after),
         "sent more often than its outcome says": len([n for n in again if n not in under_way]),
         "sent again after a kill": len([n for n in again if n in under_way]),
+        "answered by somebody else": outcomes.filter(
+            pl.col("status") == "ok", ~pl.col("request_id").is_in(list(times_seen))
+        ).height,
         "statuses": dict(Counter(outcomes["status"].to_list()).most_common()),
         "faults drawn": dict(Counter(fault for _, fault in log if fault != "-").most_common()),
         "attempts": int(outcomes["attempts"].sum()),
@@ -159,6 +174,7 @@ BAD = (
     "doubled",
     "sent again though answered",
     "sent more often than its outcome says",
+    "answered by somebody else",
     "outcomes without a reason",
 )
 
