@@ -9,12 +9,17 @@ from toolkit.analysis.drift_bins import Binned
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-LEAST_KS = 0.02  # a smaller change between neighbours is not named
+LEAST_KS = 0.02  # a smaller change between neighbours is not named,
+BY_CHANCE = 1.63  # nor one that two samples as short exceed in a hundredth of cases (Kolmogorov)
 RESAMPLES = 200
 
 
 def placed(binned: Binned, chunks: list[int]) -> list[int]:
-    """Each cut at the request that parts its neighbours best; cuts that part nearly equal segments are dropped."""
+    """Each cut at the request that parts its neighbours best; cuts that part nearly equal segments are dropped.
+
+    The block in which a change lies is like neither neighbour, and is cut off on both sides: what the second cut parts,
+    once the first has moved to the change itself, is a few requests that differ by chance.
+    """
     cuts = [int(binned.edges[chunk]) for chunk in chunks]
     while True:
         for _ in range(2):
@@ -24,10 +29,15 @@ def placed(binned: Binned, chunks: list[int]) -> list[int]:
             cuts = sorted(set(bounds[1:-1]))
         bounds = [0, *cuts, binned.requests]
         parts = [binned.histogram(a, b) for a, b in pairwise(bounds)]
-        sizes = [distance(binned, a, b) for a, b in pairwise(parts)]
-        if not sizes or min(sizes) >= LEAST_KS:
+        told = [distance(binned, a, b) / least_distance(int(a.sum()), int(b.sum())) for a, b in pairwise(parts)]
+        if not told or min(told) >= 1:
             return cuts
-        cuts.pop(int(np.argmin(sizes)))
+        cuts.pop(int(np.argmin(told)))
+
+
+def least_distance(before: int, after: int) -> float:
+    """Between segments of so many requests, the smallest that is named."""
+    return max(LEAST_KS, BY_CHANCE * float(np.sqrt(1 / before + 1 / after)))
 
 
 def best_place(binned: Binned, begin: int, cut: int, end: int) -> int:

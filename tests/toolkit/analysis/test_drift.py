@@ -78,6 +78,17 @@ def test_a_small_step_a_ramp_a_pulse_and_a_change_of_shape(ask: Ask) -> None:
     assert np.array(found["pulse"]) / 20_000 == pytest.approx(np.array([0.45, 0.55]), abs=0.01)
 
 
+@pytest.mark.parametrize("n", [5000, N])
+def test_the_block_in_which_a_change_lies_is_no_change_of_its_own(ask: Ask, n: int) -> None:
+    place = (np.arange(n) + 0.5) / n
+    found = []
+    for seed in range(3):
+        noise = 0.3 * np.random.default_rng(seed).standard_normal(n)
+        found.append(points(asked(ask, noise + log(2) * ((place >= 0.5) & (place < 0.6)))))
+    assert [len(each) for each in found] == [2, 2, 2]
+    assert np.array(found) / n == pytest.approx(np.tile([0.5, 0.6], (3, 1)), abs=0.002)
+
+
 @pytest.mark.parametrize("phi", [0.8, 0.97])
 def test_autocorrelated_lengths_without_drift_seldom_alarm(ask: Ask, phi: float) -> None:
     runs = [verdicts(asked(ask, ar1(phi, np.random.default_rng(seed), 5000))) for seed in range(4)]
