@@ -10,7 +10,7 @@ import numpy as np
 from replay.simulation.compiled import called, compiled
 from replay.simulation.latency import sum_of
 from replay.simulation.places import last_rank
-from replay.simulation.queues import head
+from replay.simulation.queues import head, stays_next
 from replay.simulation.state import BEND, DUE, LAST, NEVER
 
 
@@ -92,6 +92,7 @@ def steps_alike(settings, state, i, first, rise, most, until):
         return np.int64(1)
     most = min(most, np.int64(state.key[DUE, state.heap[i, DUE, 0]]) - me.decoded)
     most = _in_order(settings, state, i, most)
+    most = stays_next(settings, state, i, most)
     most = steps_within(settings, state, i, me.free + needed(settings, state, i), most)  # the first step's are held
     if until == NEVER or most <= 1:
         return most

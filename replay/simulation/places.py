@@ -12,7 +12,7 @@ from replay.simulation.heaps import heap_add, heap_move, heap_remove, push
 from replay.simulation.memory import cached_prefix, register, release
 from replay.simulation.notes import BOUNDARY, ENDED, FIRST_TOKEN, PREEMPTED, note
 from replay.simulation.queues import await_turn, join
-from replay.simulation.state import BEND, DECODING, DUE, FINISHED, LAST, NONE, WAITING
+from replay.simulation.state import BEND, DECODING, DUE, FINISHED, LAST, NEVER, NONE, WAITING
 
 
 @compiled
@@ -40,7 +40,7 @@ def end(settings, state, r, now):
     turn = np.int64(state.requests[r].first_child)
     while turn != NONE:
         q = state.requests[turn]
-        q.arrival = now + q.think
+        q.arrival = now + min(q.think, NEVER - now)
         q.order = q.arrival
         world.released = push(state.requests, world.released, turn)
         turn = np.int64(q.next_child)

@@ -47,6 +47,23 @@ def _least_served(settings, state, i):
     return best
 
 
+@called
+def stays_next(settings, state, i, most):
+    """How many of `most` decode steps the lane that is next stays so; fewer where rounding might tell otherwise."""
+    me = state.instances[i]
+    if me.lanes < 2 or state.cycle.size > 0:
+        return most
+    first = _least_served(settings, state, i)
+    had, decodes = served(settings, state, i, first), state.lanes[i * settings.lanes + first].decodes
+    for place in range(me.lanes):
+        lane = state.busy[i, place]
+        catches_up = settings.output_weight * (decodes - state.lanes[i * settings.lanes + lane].decodes)
+        ahead = served(settings, state, i, lane) - had
+        if catches_up * most > ahead:
+            most = max(np.int64(1), np.int64(ahead / catches_up) - 1)
+    return most
+
+
 @compiled
 def _turn_of(settings, state, i):
     """Where in the cycle the next lane with anybody in it stands; NONE where there is none."""
@@ -124,9 +141,9 @@ def await_turn(settings, state, r, now):
     turn, world = state.turns[r], state.world[0]
     if settings.since_place == 1:
         turn.turned = 0
-        turn.due = now + turn.after if turn.after != NEVER else NEVER
+        turn.due = now + min(turn.after, NEVER - now)
     elif turn.turned == 0 and turn.after != NEVER:
-        turn.due = state.requests[r].arrival + turn.after
+        turn.due = state.requests[r].arrival + min(turn.after, NEVER - state.requests[r].arrival)
     if turn.turned == 0 and turn.due != NEVER:
         state.turn_key[r] = turn.due
         heap_add(state.turn_heap, state.turn_key, state.turn_slot, r, world.turns, 0)

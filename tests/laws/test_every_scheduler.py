@@ -1,5 +1,6 @@
 """Every built-in scheduler, one by one, on two traces under memory pressure: what chance leaves out is held here."""
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -8,7 +9,7 @@ from replay.simulation.policies import checked_ranks, tell
 from replay.simulation.setup import Limits
 from replay.simulation.state import PS
 from tests.laws.test_uncompiled import some_trace
-from tests.replay.simulations import Affine, prepare, simulate
+from tests.replay.simulations import Affine, make_trace, prepare, simulate
 from tests.replay.strategies import BUILT_IN
 from toolkit import plugins
 
@@ -39,6 +40,37 @@ def test_the_laws_hold(spec, limits):
     assert (found["first_token_s"] <= found["finish_s"]).all()
     assert (stepped.timeline["running"] <= limits.max_num_seqs).all()
     assert (stepped.timeline["kv_used_blocks"] <= limits.kv_blocks).all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("spec", BUILT_IN)
+def test_a_jump_that_no_sample_cuts_changes_nothing(spec, seed, monkeypatch):
+    """The timeline's samples of a trace of seconds cut every jump to a step; those of a day's trace do not."""
+    monkeypatch.setattr("replay.simulation.driver.SAMPLES_A_SPAN", 1)
+    limits = Limits(kv_blocks=60, max_num_seqs=16, max_num_batched_tokens=64, prefix_caching=seed % 2 == 0)
+    trace = _pressing(seed)
+    jumped, stepped = (
+        simulate(trace, plugins.create("scheduler", spec), limits, LATENCY, jump=jump) for jump in (True, False)
+    )
+    assert jumped.outcomes.equals(stepped.outcomes)
+
+
+def _pressing(seed: int) -> pl.DataFrame:
+    """Requests of three tenants and tiers, some of which fill more than half of the memory."""
+    rng = np.random.default_rng(seed)
+    n = 25
+    arrival = np.append(0.0, rng.exponential(0.2, n - 1)).cumsum()
+    return make_trace(
+        pl.DataFrame(
+            {
+                "arrival_s": arrival,
+                "prompt_tokens": np.where(rng.random(n) < 0.5, rng.integers(1, 60, n), rng.integers(200, 600, n)),
+                "output_tokens": rng.integers(1, 300, n),
+                "tenant": rng.choice(["a", "b", "c"], n),
+                "tier": rng.choice(["premium", "standard", "batch"], n),
+            }
+        )
+    )
 
 
 # Those that learn a request's length rank it by what they knew when they last looked.
