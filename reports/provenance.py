@@ -9,6 +9,7 @@ import polars as pl
 
 from reports import words
 from reports.measured import Measured
+from reports.resampling import FEWEST
 from toolkit import __version__
 from toolkit.errors import printable
 
@@ -129,6 +130,18 @@ def send_lag(run: Measured) -> str:
     return f"P50 {unit.show(p50)}, P99 {unit.show(p99)}, at most {unit.spell(worst)}"
 
 
+def _of_intervals(blocks: int, replicates: int) -> str:
+    if blocks < FEWEST:
+        return (
+            "There are no intervals: they are drawn from blocks of requests, and these requests are too few for that."
+        )
+    return (
+        f"Intervals are 95 % percentile intervals of a block bootstrap over time: {replicates} times {blocks} blocks "
+        "of consecutive requests are drawn with replacement, because requests that follow each other wait in the same "
+        "queue. They say how far another stretch of the same traffic may differ, not how right a simulation is."
+    )
+
+
 def methods(paired: bool | None, blocks: int, replicates: int, *, step_time: bool, warm_up: int) -> list[str]:
     """What a reader must know of how the numbers were made."""
     said = [
@@ -136,9 +149,7 @@ def methods(paired: bool | None, blocks: int, replicates: int, *, step_time: boo
         "Percentiles are of completed requests, interpolated linearly between order statistics (Hyndman and Fan, type "
         "7). Requests that failed have no latency; they count as misses of every objective.",
         "P99.9 is shown from 10 000 completed requests on; below, it rests on fewer than ten of them.",
-        f"Intervals are 95 % percentile intervals of a block bootstrap over time: {replicates} times {blocks} blocks "
-        "of consecutive requests are drawn with replacement, because requests that follow each other wait in the same "
-        "queue. They say how far another stretch of the same traffic may differ, not how right a simulation is.",
+        _of_intervals(blocks, replicates),
         f"{words.whole(warm_up)} requests that only warmed up are left out; all others that were offered count, those "
         "that ended after the last arrival too."
         if warm_up

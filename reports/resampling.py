@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 GRID = 2_000
 REPLICATES = 1_000
 LEVEL = 0.95
+FEWEST = 5  # blocks; drawing from fewer gives next to nothing but the sample itself, so there are no intervals then
 Floats = NDArray[np.float64]
 
 
@@ -73,7 +74,9 @@ def _grid(ordered: Floats) -> Floats:
 
 
 def draws(blocks: int, *, seed: int, replicates: int = REPLICATES) -> Floats:
-    """How often each block is drawn in each replicate: (replicates, blocks)."""
+    """How often each block is drawn in each replicate: (replicates, blocks); NaN where there are too few blocks."""
+    if blocks < FEWEST:
+        return np.full((replicates, blocks), np.nan)
     rng = np.random.default_rng(seed)
     return rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=replicates).astype(np.float64)
 

@@ -69,7 +69,7 @@ def _tail_rows(each: figures.TailLine, metric: str) -> pl.DataFrame:
 def _tail_note(lines: list[figures.TailLine], unit: Unit, metric: str, slo: float | None) -> str:
     parts = []
     for each in lines[:3]:
-        if len(each.levels) and each.levels[-1] >= 0.99:
+        if _reaches_p99(each):
             p50, p99 = np.interp([0.5, 0.99], each.levels, each.values)
             who = f"{each.label}: " if len(lines) > 1 else ""
             one = "one request" if who else "One request"
@@ -80,10 +80,15 @@ def _tail_note(lines: list[figures.TailLine], unit: Unit, metric: str, slo: floa
     return f"{said} Shaded: 95 % bootstrap band.{_step_note(lines, unit, metric)}{red}"
 
 
+def _reaches_p99(each: figures.TailLine) -> bool:
+    """Whether there are requests enough; a run of one or none has no line at all."""
+    return len(each.levels) > 0 and bool(each.levels[-1] >= P99)
+
+
 def _step_note(lines: list[figures.TailLine], unit: Unit, metric: str) -> str:
     if not any(each.steps for each in lines):
         return ""
-    slower = [(each, each.steps[INNER[1]]) for each in lines if INNER[1] in each.steps and each.levels[-1] >= P99]
+    slower = [(each, each.steps[INNER[1]]) for each in lines if INNER[1] in each.steps and _reaches_p99(each)]
     values = [
         (each.label if len(lines) > 1 else "", _at(P99, *curve), _at(P99, each.levels, each.values))
         for each, curve in slower

@@ -16,7 +16,7 @@ from synthetic_runs import HOSTILE, Recipe, make_run, outcomes
 from reports import answer, words
 from reports.attainment import Objectives
 from reports.page import Chart, csv
-from reports.run_page import Report, compute, render
+from reports.run_page import Report, compute, draw, render
 from reports.run_tables import metric_unit
 from reports.trace_page import render as render_trace
 from toolkit.cli import main
@@ -151,6 +151,18 @@ def test_a_run_in_which_all_failed_is_reported(tmp_path: Path) -> None:
     writer.append("outcomes", frame)
     page = render(find_runs([tmp_path]))
     assert "This run is unfinished: so far, none of 50 requests completed" in page
+
+
+def test_one_and_two_requests_have_numbers_and_no_intervals(tmp_path: Path) -> None:
+    make_run(tmp_path / "one", Recipe("one", 1, failed=0.0, saturated=0.4))
+    make_run(tmp_path / "two", Recipe("two", 2, failed=0.0, saturated=0.4))
+    report = compute(find_runs([tmp_path / "one", tmp_path / "two"]), Objectives())
+    for run in report.numbers:
+        assert run["metrics"]["e2e_s"]["p99"]["value"] > 0
+        assert run["metrics"]["e2e_s"]["p99"]["low"] is None
+    assert not any(row["shown"] for row in report.differences["runs"][0]["differences"])
+    assert "No difference in P99 E2E is shown" in draw(report)
+    assert "too few requests for an interval" in render(find_runs([tmp_path / "one"]))
 
 
 def test_a_group_in_which_all_failed_has_no_tail_and_keeps_its_row(tmp_path: Path) -> None:
