@@ -14,6 +14,7 @@ import keyword
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -152,7 +153,8 @@ def _one_of(node: Node, kinds: tuple[Any, ...]) -> Any:
     for kind in kinds:
         if _has_form(node.value, kind):
             return build(node, kind)
-    words = (WORDS.get(kind) or ("a list" if get_origin(kind) is tuple else "a mapping") for kind in kinds)
+    told = (kind for kind in kinds if kind is not types.NoneType)
+    words = (WORDS.get(kind) or ("a list" if get_origin(kind) is tuple else "a mapping") for kind in told)
     raise node.failure(f"{_shown(node)} is not {' or '.join(dict.fromkeys(words))}")
 
 
@@ -216,7 +218,7 @@ class _Reader:
         if isinstance(node, yaml.SequenceNode):
             return [self.read(item) for item in node.value]
         try:
-            return _number(node, PLAIN.construct_object(node))
+            return _number(node, _undated(node, PLAIN.construct_object(node)))
         except (yaml.YAMLError, ValueError) as error:
             raise InputFailure(
                 f"'{node.value}' cannot be read", where=f"{self.file}:{node.start_mark.line + 1}"
@@ -231,6 +233,11 @@ class _Reader:
                 raise InputFailure(f"'{key.value}' stands here twice", where=f"{self.file}:{key.start_mark.line + 1}")
             pairs[key.value] = self.read(value)
         return pairs
+
+
+def _undated(node: Any, value: Any) -> Any:
+    """YAML 1.1 takes 2026-01-31 for a date, and drops how it was written; whoever wants one reads the text."""
+    return node.value if isinstance(value, date) else value
 
 
 def _number(node: Any, value: Any) -> Any:

@@ -88,7 +88,17 @@ def _stream(node: Node, number: int) -> tuple[Stream, Generator]:
     generator: Generator = made(node, cls, besides=arguments(Stream))
     others = {key: value for key, value in node.value.items() if key not in own}
     stream = made(Node(others, node.file, node.line), Stream)
+    _check_given(stream, cls, node)
     return replace(stream, name=stream.name or f"stream-{number}"), generator
+
+
+def _check_given(stream: Stream, generator: Any, node: Node) -> None:
+    """Where the generator says what it gives besides arrivals, nothing may be asked of what no request has."""
+    if hasattr(generator, "gives"):
+        try:
+            stream.check_given(generator.gives)
+        except ValueError as error:
+            raise node.failure(str(error)) from error
 
 
 def _generator(node: Node) -> Any:

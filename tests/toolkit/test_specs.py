@@ -65,6 +65,7 @@ def test_paths_are_the_files_own(tmp_path: Path) -> None:
         ("name: a\nwheels:\n- size: 1\n- {size: 1, spokes: 2.5}", 4, "'2.5' is not a whole number"),
         ("name: a\nwheels:\n- size: -1", 3, "size must be above 0"),
         ("name: a\nwheels: {size: 1}", 2, "a mapping is not a list"),
+        ("name: 2026-01-31\ncolour: 2026-01-31", 2, "'2026-01-31' is not a choice here"),
         ("name: a\npoint: [1]", 2, "has 1 items, not 2"),
         ("name: a\nload: [1]", 2, "a list is not a mapping or a whole number or text"),
         ("name: a\nload: true", 2, "'True' is not a mapping or a whole number or text"),

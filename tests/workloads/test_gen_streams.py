@@ -169,6 +169,18 @@ def test_shared_prefixes_are_shared_by_whom_they_should() -> None:
         assert now[:shared].to_list() == before[:shared].to_list(), "a turn begins with all whole blocks before it"
 
 
+def test_a_length_of_nothing_and_a_drift_of_a_name_that_comes_later() -> None:
+    frame = made(
+        "- {rate_per_s: 50, prompt_tokens: 0, output_tokens: 10, models: a, drift: ["
+        "{column: models, at_s: 50, to: {b: 1}}, {column: output_tokens, at_s: 0, factor: 3, model: b}]}\n"
+    )[0]
+    assert frame["prompt_tokens"].unique().to_list() == [0]
+    assert frame.group_by("model").agg(pl.col("output_tokens").unique().sum()).sort("model").rows() == [
+        ("a", 10),
+        ("b", 30),
+    ]
+
+
 @pytest.mark.parametrize(
     ("stream", "line", "said"),
     [
@@ -180,8 +192,26 @@ def test_shared_prefixes_are_shared_by_whom_they_should() -> None:
         ("- rate_per_s: 2\n  drift:\n  - {column: models, at_s: 1, to: {a: 1}}\n", 3, "a drift of models needs models"),
         ("- rate_per_s: 2\n  drift:\n  - {column: output_tokens, at_s: 1, shape: ramp}\n", 5, "a ramp needs for_s"),
         ("- rate_per_s: 2\n  name: a\n- rate_per_s: 2\n  name: a\n", 5, "two streams are called 'a'"),
+        ("- rate_per_s: 2\n  prompt_tokens: -4\n", 3, "-4 tokens: a length must be from 0 to 2147483647"),
+        ("- rate_per_s: 2\n  output_tokens: 99999999999\n", 3, "99999999999 tokens: a length must be from 0 to"),
+        ("- rate_per_s: 2\n  output_tokens: {median: none, sigma: 1}\n", 4, "'none' is not a number"),
+        ("- rate_per_s: 2\n  changes:\n  - {at_s: 1, factor: .inf}\n", 5, "factor must be 0 or more"),
+        ("- {rate_per_s: 2, prompt_tokens: 1, output_tokens: 1, sessions: {turns: .inf}}\n", 3, "turns and turns_max"),
+        ("- rate_per_s: 2\n  prefixes: {block_tokens: 16}\n", 3, "prefixes need prompt_tokens"),
+        ("- rate_per_s: 2\n  prompt_tokens: 1\n  prefixes: {document_tokens: -1}\n", 5, "-1 tokens: a length must"),
+        ("- rate_per_s: 2\n  prediction: {}\n", 3, "prediction needs output_tokens"),
+        ("- rate_per_s: 2\n  drift:\n  - {column: output_tokens, at_s: 1, factor: 2}\n", 3,
+         "a drift of output_tokens needs output_tokens"),
+        ("- rate_per_s: 2\n  output_tokens: 9\n  models: {count: 2, name: 'm{}'}\n  drift:\n"
+         "  - {column: output_tokens, at_s: 1, factor: 2, model: n1}\n", 3, "no model 'n1'; known: m0, m1"),
+        ("- rate_per_s: 2\n  output_tokens: 9\n  drift:\n"
+         "  - {column: output_tokens, at_s: 1, factor: 2, tenant: a}\n", 3, "no tenant 'a'; none is known"),
         ("- generator: groups\n  models: {count: 3}\n  background_per_s: 1\n  groups:\n  - {size: 4, rate_per_s: 1, "
          "every_s: 99, for_s: 9}\n", 3, "the groups' sizes add up to 4, and 3 models are in no group"),
+        ("- generator: groups\n  models: {count: 3}\n  background_per_s: 1\n  groups:\n  - {members: [a, a], "
+         "rate_per_s: 1, every_s: 99, for_s: 9}\n", 7, "a member is named twice in [a, a]"),
+        ("- generator: groups\n  models: {count: 3}\n  background_per_s: 1\n  groups:\n  - {size: 2, rate_per_s: 1, "
+         "every_s: 99, for_s: 9, from_s: 9, to_s: 3}\n", 7, "from_s, the at_s of shifts and to_s must follow"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_specification_is_told_with_its_line(stream: str, line: int, said: str) -> None:

@@ -18,7 +18,7 @@ from toolkit.traces import read_trace
 from workloads import generate as generating
 from workloads.generate import Streams, Windows, generate
 from workloads.generate_parts import generate_parts
-from workloads.generate_spec import Workload, workload
+from workloads.generate_spec import Workload, read_spec, workload
 
 EVERYTHING = """
 - {name: a, generator: gamma, rate_per_s: 1, cv: 2, models: {count: 5, zipf: 1}, daily: {amplitude: 0.5},
@@ -186,6 +186,12 @@ def test_an_epoch_that_is_no_moment_is_told_with_its_line(tmp_path: Path) -> Non
     (tmp_path / "w.yaml").write_text("span_s: 1\nepoch: yesterday\nstreams: [{rate_per_s: 9}]\n")
     done = run(tmp_path / "w.yaml", "--out", tmp_path / "t.parquet")
     assert (done.exit_code, "w.yaml:1: epoch 'yesterday' is not an ISO 8601 time" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("epoch", ["2026-01-31T12:00:00", "2026-01-31 12:00:00", "2026-01-31", '"2026-01-31"'])
+def test_an_epoch_needs_no_quotes(epoch: str, tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text(f"span_s: 1\nepoch: {epoch}\nstreams: [{{rate_per_s: 9}}]\n")
+    assert read_spec(tmp_path / "w.yaml").settings.epoch == epoch.strip('"')
 
 
 def test_a_folder_of_parts_that_cannot_be_made_is_one_line(spec: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from workloads.generators.rhythm import Change
+from workloads.generators.single import positive
 from workloads.generators.truths import Row, fact, facts
 
 Floats = NDArray[np.float64]
@@ -34,8 +35,7 @@ class Drift:
 
     def __post_init__(self) -> None:
         self.change.moments()
-        if self.factor <= 0 or self.spread <= 0:
-            raise ValueError("factor and spread must be above 0")
+        positive(factor=self.factor, spread=self.spread)
         if self.of_mix != bool(self.to) or (self.of_mix and (self.factor, self.spread) != (1.0, 1.0)):
             raise ValueError("a drift of models or tenants needs to: {name: share}; one of tokens a factor or spread")
         if self.of_mix and (self.model or self.tenant):

@@ -1,6 +1,7 @@
 """Renewal arrivals with gamma gaps."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from workloads.generators.single import planted, positive
 @dataclass(frozen=True)
 class Gamma:
     """Gamma gaps of a coefficient of variation `cv`: bursts above 1, even spacing towards 0."""
+
+    gives: ClassVar[frozenset[str]] = frozenset()
 
     rate_per_s: float
     cv: float

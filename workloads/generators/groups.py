@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -53,6 +55,12 @@ class Group:
             raise ValueError("give either members or size")
         if not 0 < self.participation <= 1 or self.jitter_s < 0:
             raise ValueError("participation must be above 0 and at most 1, jitter_s 0 or more")
+        moments = [self.from_s, *sorted(s.at_s for s in self.shifts), np.inf if self.to_s is None else self.to_s]
+        if any(end <= start for start, end in pairwise(moments)):
+            raise ValueError("from_s, the at_s of shifts and to_s must follow each other")
+        for members in (self.members, *(s.members for s in self.shifts)):
+            if len(set(members)) < len(members):
+                raise ValueError(f"a member is named twice in [{', '.join(members)}]")
 
     def memberships(self, span_s: float) -> list[tuple[float, float, tuple[str, ...]]]:
         """Who belongs to it, as (from, to, members)."""
@@ -82,6 +90,8 @@ class Groups:
 
     models: Names
     background_per_s: float
+    gives: ClassVar[frozenset[str]] = frozenset({"model"})
+
     groups: tuple[Group, ...] = ()
     cv: float = 1.0  # of every model's gaps, in operational time
 

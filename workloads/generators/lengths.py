@@ -37,8 +37,9 @@ class Lengths:
             value = getattr(self, name)
             if value is None or value == ():
                 raise ValueError(f"a {self.family} length needs {' and '.join(NEEDED[self.family])}")
-            if min(value if isinstance(value, tuple) else (value,)) < (0 if name == "quantiles" else 1e-9):
-                raise ValueError(f"{name} must be above 0")
+            least = 0 if name in ("quantiles", "value") else 1e-9
+            if min(value if isinstance(value, tuple) else (value,)) < least:
+                raise ValueError(f"{name} must be {'above 0' if least else '0 or more'}")
         unused = [n for names in NEEDED.values() for n in names if n not in NEEDED[self.family] and getattr(self, n)]
         if unused:
             raise ValueError(f"a {self.family} length has no {unused[0]}")
@@ -92,4 +93,6 @@ NEEDED: dict[str, tuple[str, ...]] = {
 
 def lengths(given: "Lengths | int") -> Lengths:
     """The distribution a setting stands for: a whole number is always that long."""
+    if isinstance(given, int) and not 0 <= given <= LONGEST:
+        raise ValueError(f"{given} tokens: a length must be from 0 to {LONGEST}")
     return Lengths("fixed", value=float(given), minimum=0, maximum=LONGEST) if isinstance(given, int) else given

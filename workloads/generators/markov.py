@@ -1,6 +1,7 @@
 """Markov-modulated arrivals."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,6 +28,8 @@ class State:
 @dataclass(frozen=True)
 class Markov:
     """Poisson arrivals (or gamma gaps of `cv`) whose rate jumps between states; any other state is as likely next."""
+
+    gives: ClassVar[frozenset[str]] = frozenset()
 
     states: tuple[State, ...]
     cv: float = 1.0

@@ -1,7 +1,7 @@
 """On/off arrivals."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -17,6 +17,8 @@ PARETO_SHAPE = 1.5  # mean, no variance: the aggregate of many such sources is s
 @dataclass(frozen=True)
 class OnOff:
     """Poisson arrivals (or gamma gaps of `cv`) while on, none while off; `on_s` and `off_s` are mean lengths."""
+
+    gives: ClassVar[frozenset[str]] = frozenset()
 
     rate_per_s: float
     on_s: float

@@ -1,6 +1,7 @@
 """Poisson arrivals."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from workloads.generators.single import planted, positive
 @dataclass(frozen=True)
 class Poisson:
     """Independent arrivals at a rate; the gaps are exponential, their coefficient of variation 1."""
+
+    gives: ClassVar[frozenset[str]] = frozenset()
 
     rate_per_s: float
 

@@ -32,6 +32,7 @@ class Prefixes:
             raise ValueError("block_tokens must be 1 or more, system_tokens and documents 0 or more")
         if self.system_tokens % self.block_tokens:
             raise ValueError("system_tokens must be a multiple of block_tokens")
+        lengths(self.document_tokens)
 
     def library(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """Blocks of each document."""

@@ -69,7 +69,7 @@ class RateChange:
     for_s: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.factor < 0:
+        if not 0 <= self.factor < np.inf:
             raise ValueError("factor must be 0 or more")
         self.change.moments()
 

@@ -35,7 +35,7 @@ class Sessions:
     context: bool = True
 
     def __post_init__(self) -> None:
-        if self.turns < 1 or self.turns_max < 1 or min(self.answer_s, self.answer_s_per_token) < 0:
+        if not 1 <= self.turns < np.inf or self.turns_max < 1 or min(self.answer_s, self.answer_s_per_token) < 0:
             raise ValueError("turns and turns_max must be 1 or more, answer_s and answer_s_per_token 0 or more")
 
     def unroll(

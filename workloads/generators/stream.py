@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from toolkit.errors import nearest
 from workloads.generators.drift import Drift
 from workloads.generators.lengths import Lengths, lengths
-from workloads.generators.names import Names
+from workloads.generators.names import Names, named
 from workloads.generators.prefixes import Prefixes
 from workloads.generators.rhythm import Daily, RateChange, Rhythm
 from workloads.generators.sessions import Sessions
@@ -66,6 +67,9 @@ class Stream:
             raise ValueError("tiers need a share above 0")
         if self.sessions and (self.prompt_tokens is None or self.output_tokens is None):
             raise ValueError("sessions need prompt_tokens and output_tokens, what a turn adds and is answered")
+        for given in (self.prompt_tokens, self.output_tokens):
+            if given is not None:
+                lengths(given)
         for drift in self.drift:
             self._check(drift)
         Rhythm(self.daily, self.weekly, self.changes)
@@ -78,6 +82,26 @@ class Stream:
         of: Lengths | int | None = getattr(self, drift.column, None) if drift.column in TOKENS else None
         if drift.spread != 1 and (of is None or lengths(of).family != "lognormal"):
             raise ValueError(f"a drift of spread needs lognormal {drift.column}")
+
+    def check_given(self, given: frozenset[str]) -> None:
+        """Raise ValueError for what would change nothing, as no request has it; `given` is what the generator gives."""
+        have = {column for column in TOKENS if column in given or getattr(self, column) is not None}
+        if self.prediction and "output_tokens" not in have:
+            raise ValueError("prediction needs output_tokens")
+        if self.prefixes and "prompt_tokens" not in have:
+            raise ValueError("prefixes need prompt_tokens, what comes after them")
+        for drift in self.drift:
+            if drift.column in TOKENS and drift.column not in have:
+                raise ValueError(f"a drift of {drift.column} needs {drift.column}")
+            for column, name in (("model", drift.model), ("tenant", drift.tenant)):
+                if name is not None and column not in given and name not in (known := self._known(column)):
+                    raise ValueError(f"no {column} '{name}'; {nearest(name, known)}")
+
+    def _known(self, column: str) -> set[str]:
+        """The models or tenants that the settings name."""
+        own: Names | str | None = getattr(self, column + "s")
+        moved = {name for drift in self.drift if drift.column == column + "s" for name in drift.to}
+        return moved | set(named(own, column).all if own is not None else ())
 
     @property
     def rhythm(self) -> Rhythm:

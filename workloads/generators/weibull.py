@@ -1,6 +1,7 @@
 """Renewal arrivals with Weibull gaps."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from workloads.generators.single import planted, positive
 @dataclass(frozen=True)
 class Weibull:
     """Weibull gaps of a coefficient of variation `cv`: above 1 a heavier tail of silences than gamma gaps have."""
+
+    gives: ClassVar[frozenset[str]] = frozenset()
 
     rate_per_s: float
     cv: float
