@@ -19,6 +19,7 @@ from reports import (
     words,
 )
 from reports.attainment import OBJECTIVES, Objectives
+from reports.cautions import cautions
 from reports.compare import comparison, same_trace
 from reports.figures import colour
 from reports.groups import ROWS, TITLES, Split, harm_metric, splits
@@ -137,13 +138,12 @@ def _headline(report: Report, numbers: list[dict[str, Any]], tail: tuple[str, fl
 def _run_head(index: int, report: Report, numbers: dict[str, Any]) -> dict[str, Any]:
     """What the page says of a run outside of tables."""
     run = report.runs[index]
-    unfinished = not run.run.finished
     held = any(pair.simulated == index for pair in report.pairs)
     return {
         "label": run.label,
         "colour": colour(index),
         "verdict": "HELD AGAINST A RUN" if held else provenance.verdict(run),
-        "unfinished": unfinished,
+        "cautions": cautions(run, numbers),
         "requests": words.whole(numbers["requests"]),
         "failures": run_tables.failures(numbers),
         "failed_share": words.percent(1 - numbers["ok"] / numbers["requests"]),

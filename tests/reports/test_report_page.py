@@ -165,6 +165,20 @@ def test_one_and_two_requests_have_numbers_and_no_intervals(tmp_path: Path) -> N
     assert "too few requests for an interval" in render(find_runs([tmp_path / "one"]))
 
 
+def test_what_to_know_before_the_numbers_stands_above_them(tmp_path: Path) -> None:
+    well = make_run(tmp_path, Recipe("well", 200, failed=0.0))
+    ill = make_run(tmp_path, Recipe("ill", 200, failed=0.4))
+    said = {"verdict": "CLIENT-BOUND", "validity": {"reasons": ["P99 send lag is 50 ms, and may be 10 ms"]}}
+    RunWriter(ill, find_runs([ill])[0].info).update(**said)
+    report = compute(find_runs([well, ill]), Objectives())
+    above = unescape(draw(report)).partition('<div class="tiles">')[0].replace("\u202f", " ")
+    ok = report.numbers[1]["ok"]
+    assert f"{words.percent(1 - ok / 200)} of the requests of ill failed".replace("\u202f", " ") in above
+    assert f"its latencies are of the {ok} that completed" in above
+    assert "ill is CLIENT-BOUND: P99 send lag is 50 ms, and may be 10 ms. Its numbers are of the sender" in above
+    assert "of the requests of well" not in above
+
+
 def test_a_group_in_which_all_failed_has_no_tail_and_keeps_its_row(tmp_path: Path) -> None:
     frame = outcomes(Recipe(requests=300, failed=0.0))
     lost = pl.col("tier") == "paid"

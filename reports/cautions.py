@@ -1,0 +1,39 @@
+"""What must be known of a run before its numbers are believed, in words at the head of the page."""
+
+from typing import Any
+
+from reports import provenance, words
+from reports.measured import Measured
+from toolkit.errors import printable
+
+FAILED_FROM = 0.01  # of the offered requests: from there on, a P99 may owe its place to what is missing
+
+
+def cautions(run: Measured, numbers: dict[str, Any]) -> list[str]:
+    """One sentence each; `numbers` are the run's, as `--json` prints them."""
+    return [said for said in (_unfinished(run, numbers), _late(run), _failed(run, numbers)) if said]
+
+
+def _unfinished(run: Measured, numbers: dict[str, Any]) -> str:
+    if run.run.finished:
+        return ""
+    shown = f"the {words.whole(numbers['requests'])} requests that it wrote so far are shown"
+    return f"{run.label} is unfinished: {shown}. Resume it for the whole."
+
+
+def _late(run: Measured) -> str:
+    if provenance.value(run.info, "verdict") != "CLIENT-BOUND":
+        return ""
+    reasons = provenance.value(run.info, "validity", "reasons")
+    why = "; ".join(printable(str(r)) for r in reasons) if isinstance(reasons, list) else "it was not sent on time"
+    return f"{run.label} is CLIENT-BOUND: {why}. Its numbers are of the sender rather than of the server."
+
+
+def _failed(run: Measured, numbers: dict[str, Any]) -> str:
+    share = 1 - numbers["ok"] / numbers["requests"]
+    if share < FAILED_FROM or not numbers["ok"]:
+        return ""
+    ok = words.whole(numbers["ok"])
+    return (
+        f"{words.percent(share)} of the requests of {run.label} failed: its latencies are of the {ok} that completed."
+    )
