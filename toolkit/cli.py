@@ -1,5 +1,6 @@
 """The `trace` command: a table of subcommands, each loaded when it is used."""
 
+import errno
 import gc
 import importlib
 import sys
@@ -26,6 +27,8 @@ COMMANDS = {
 }
 
 OBJECTS_A_COLLECTION = 100_000  # importing makes as many lasting ones; looking through them takes a tenth of a second
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, one's share of it, or the largest file there may be
+DAMAGED = "parquet: File out of specification"  # polars' words, when it comes to a damaged page
 
 
 class Commands(click.Group):
@@ -57,6 +60,22 @@ class Commands(click.Group):
         except BrokenPipeError:
             sys.stderr.close()
             ctx.exit(1)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            what = f"cannot be written ({error.strerror})"
+            click.echo(f"trace: {Failure(what, where=_target(error), hint='make room for it')}", err=True)
+            ctx.exit(1)
+        except Exception as error:
+            if not str(error).startswith(DAMAGED):
+                raise
+            click.echo(f"trace: a file is damaged ({str(error).splitlines()[0]}); make or fetch it again", err=True)
+            ctx.exit(1)
+
+
+def _target(error: OSError) -> str:
+    """What could not be written; the system names no file for what was open already, as the output is."""
+    return "output" if error.filename is None else str(error.filename)
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

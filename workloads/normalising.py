@@ -105,6 +105,8 @@ def _reason(schema: pl.Schema) -> pl.Expr:
         reasons.append(pl.when(pl.any_horizontal(t < 0 for t in tokens)).then(pl.lit("negative tokens")))
         reasons.append(pl.when(pl.any_horizontal(t.floor() != t for t in tokens)).then(pl.lit("fractional tokens")))
         reasons.append(pl.when(pl.any_horizontal(t > MOST_TOKENS for t in tokens)).then(pl.lit("impossible tokens")))
+    if "turn" in schema and schema["turn"].is_numeric():
+        reasons.append(pl.when(pl.col("turn").abs() > MOST_TOKENS).then(pl.lit("impossible turn")))
     return pl.coalesce(*reasons, pl.lit(None, pl.String))
 
 

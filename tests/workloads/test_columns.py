@@ -264,3 +264,38 @@ def test_a_canonical_trace_keeps_its_seconds(tmp_path: Path):
     assert read(tmp_path / "t.parquet", time_unit="s").info == trace.info
     with pytest.raises(SettingFailure, match="--time-unit: a canonical trace is in seconds"):
         read(tmp_path / "t.parquet", time_unit="ms")
+
+
+@pytest.mark.parametrize("wrong", [["a"], [-1]])
+def test_blocks_that_are_no_whole_numbers_from_0_are_one_line(tmp_path: Path, wrong: list[int | str]):
+    frame = pl.DataFrame({"arrival_s": [0.0, 1.0], "prefix_blocks": [wrong, wrong]})
+    with pytest.raises(InputFailure, match=r"conversion from .* to `u64` failed"):
+        read(write(frame, tmp_path / "t.parquet"))
+
+
+@pytest.mark.parametrize("wrong", ["[-1]", "[1.5]", "[a]", "{}"])
+def test_blocks_in_a_cell_are_not_guessed(tmp_path: Path, wrong: str):
+    (tmp_path / "t.csv").write_text(f'arrival_s,prefix_blocks\n0,"[1,18446744073709551615]"\n1,"{wrong}"\n2,\n')
+    with pytest.raises(InputFailure):
+        read(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text('arrival_s,prefix_blocks\n0,"[1,18446744073709551615]"\n2,\n')
+    assert read(tmp_path / "t.csv").frame.collect()["prefix_blocks"].to_list() == [[1, 2**64 - 1], None]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_a_turn_that_no_table_holds_is_dropped_with_its_reason(tmp_path: Path, suffix: str):
+    frame = pl.DataFrame({"arrival_s": [0.0, 1.0], "prompt_tokens": [1, 2], "turn": [0, 2**40]})
+    assert read(write(frame, tmp_path / f"t{suffix}")).info.dropped == {"impossible turn": 1}
+
+
+@pytest.mark.parametrize("found", [b'"name"', b'"rows_kept"'])
+def test_a_damaged_footer_is_one_line(tmp_path: Path, found: bytes):
+    write_trace(
+        read_trace([write(pl.DataFrame({"arrival_s": [0.0, 1.0]}), tmp_path / "t.csv")]), tmp_path / "t.parquet"
+    )
+    whole = (tmp_path / "t.parquet").read_bytes()
+    assert found in whole
+    for damaged in (b"\x01" * len(found), found[:-2] + b'x"'):
+        (tmp_path / "t.parquet").write_bytes(whole.replace(found, damaged))
+        with pytest.raises(InputFailure, match=r"what its footer says of the trace cannot be read"):
+            read_trace([tmp_path / "t.parquet"])

@@ -165,3 +165,27 @@ def write_burstgpt(path: Path, rows: int) -> None:
     with path.open("wb") as file:
         for first in range(0, rows, chunk):
             frame.with_columns(pl.col("Timestamp") + first).write_csv(file, include_header=first == 0)
+
+
+def test_a_damaged_page_is_one_line(tmp_path: Path):
+    pl.DataFrame({"arrival_s": np.arange(5000) + 0.25, "prompt_tokens": np.arange(5000)}).write_parquet(
+        tmp_path / "t.parquet"
+    )
+    whole = bytearray((tmp_path / "t.parquet").read_bytes())
+    whole[4:2000] = bytes(1996)
+    (tmp_path / "t.parquet").write_bytes(whole)
+    result = convert(tmp_path / "t.parquet", tmp_path / "out.parquet")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+
+
+def test_a_damaged_page_of_a_canonical_trace_is_one_line(source: Path, tmp_path: Path):
+    many = "".join(f"{i},{i % 77},{i % 13},a\n" for i in range(5000))
+    source.write_text(f"arrival_s,prompt_tokens,output_tokens,model\n{many}")
+    assert convert(source, tmp_path / "t.parquet").exit_code == 0
+    whole = bytearray((tmp_path / "t.parquet").read_bytes())
+    whole[4:2000] = bytes(1996)
+    (tmp_path / "t.parquet").write_bytes(whole)
+    result = convert(tmp_path / "t.parquet", tmp_path / "out.parquet")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("trace: a file is damaged (parquet: File out of specification")
+    assert result.stderr.count("\n") == 1

@@ -57,7 +57,11 @@ def _said(path: Path) -> TraceInfo | None:
         raise InputFailure(f"cannot be read ({error})", where=str(path)) from error
     if entry is None or tuple(columns) != tuple(TRACE):
         return None
-    return TraceInfo.from_dict(orjson.loads(entry))
+    try:
+        return TraceInfo.from_dict(orjson.loads(entry))
+    except (ValueError, TypeError) as error:
+        what = f"what its footer says of the trace cannot be read ({error})"
+        raise InputFailure(what, where=str(path), hint="the file is damaged; make or fetch it again") from error
 
 
 def _rows(path: Path) -> int:

@@ -110,7 +110,8 @@ def _time_dtype(cell: str) -> pl.DataType:
 
 def _lists(frame: pl.LazyFrame, written: Mapping[str, pl.DataType]) -> pl.LazyFrame:
     """A list in a CSV cell is written as JSON."""
-    return frame.with_columns(pl.col(source).str.json_decode(dtype) for source, dtype in written.items())
+    text = {source: pl.col(source).str.json_decode(pl.List(pl.String())) for source in written}
+    return frame.with_columns(text[source].cast(dtype) for source, dtype in written.items())  # -1 fails, and is told
 
 
 def _parquet(paths: list[Path], options: LoadOptions) -> Scan:
@@ -124,6 +125,8 @@ def _parquet(paths: list[Path], options: LoadOptions) -> Scan:
         _check_type(name, source, schema[source], paths[0])
         if name in TIMES and schema[source] == pl.String():
             frame = _with_moments(frame, source)
+        if isinstance(KNOWN[name], pl.List):  # while rows are counted, so that a value that does not fit is told
+            frame = frame.with_columns(pl.col(source).cast(KNOWN[name]))
     return Scan(_build(frame, chosen), notes=unread(schema, chosen), **_time(chosen, frame.collect_schema()))
 
 
