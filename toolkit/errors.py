@@ -11,6 +11,8 @@ Anything else that reaches the command line is a bug and shows its traceback.
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LISTED = 30  # names in a line
+
 
 class Failure(Exception):
     """An expected failure. `where` names the file, line, column or option; `hint` says what to do."""
@@ -43,10 +45,11 @@ def printable(text: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint that names the closest known name, or all of them when none is close."""
+    """A hint that names the closest known name, or the first of them when none is close."""
     names = sorted(set(known))
     folded = {n.casefold(): n for n in names}
     close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{folded[close[0]]}'?"
-    return f"known: {', '.join(names)}" if names else "none is known"
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"known: {', '.join(names[:LISTED])}{more}" if names else "none is known"

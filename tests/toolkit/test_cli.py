@@ -4,6 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from toolkit.cli import main
+from toolkit.errors import nearest
 
 
 @pytest.mark.parametrize(
@@ -16,3 +17,20 @@ from toolkit.cli import main
 def test_an_unknown_command_names_the_nearest(word: str, said: str) -> None:
     shown = CliRunner().invoke(main, [word, "t.csv"])
     assert (shown.exit_code, said in shown.stderr) == (2, True), shown.output
+
+
+def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("toolkit.commands.plugins._print", full)
+    shown = CliRunner().invoke(main, ["plugins"])
+    assert (shown.exit_code, shown.stderr) == (
+        1,
+        "trace: output: cannot be written (No space left on device); make room for it\n",
+    )
+
+
+def test_a_hint_does_not_list_hundreds_of_names() -> None:
+    hint = nearest("quite else", [f"file-{n:03}.csv" for n in range(400)])
+    assert hint.endswith("file-029.csv and 370 more")
