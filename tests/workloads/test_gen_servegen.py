@@ -110,7 +110,8 @@ def test_a_tar_is_read_as_its_folder(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "text", "said"),
     [
-        ("chunk-0-trace.csv", "0,1,1,Gamma,1,1\n", "not evenly spaced"),
+        ("chunk-0-trace.csv", "0,1,1,Gamma,1,1\n", "fewer than two windows"),
+        ("chunk-0-trace.csv", "0,1,1,Gamma,1,1\n600,1,1,Gamma,1,1\n1800,1,1,Gamma,1,1\n", "not evenly spaced"),
         (
             "chunk-0-trace.csv",
             "0,1,1,Gamma,1,1\n600,1,1,Zipf,1,1\n",
@@ -118,6 +119,10 @@ def test_a_tar_is_read_as_its_folder(folder: Path, tmp_path: Path) -> None:
         ),
         ("chunk-0-trace.csv", "0,x,1,Gamma,1,1\n600,1,1,Gamma,1,1\n", "is no table of six columns"),
         ("chunk-0-dataset.json", "{", "is no mapping of windows to lengths"),
+        ("chunk-0-dataset.json", '{"0": 5}', "is no mapping of windows to lengths"),
+        ("chunk-0-dataset.json", '{"0": {"input_tokens": {"5": 1.0}}}', "a distribution is no text"),
+        ("chunk-0-dataset.json", '{"0": {"input_tokens": "{5: -1, 6: 1}"}}', "a probability below 0"),
+        ("chunk-0-dataset.json", '{"0": {"input_tokens": "{5000000000: 1}"}}', "token counts outside 0 to 2147483647"),
         ("chunk-0-dataset.json", '{"0": {"input_tokens": "{a: b}", "output_tokens": "{1: 1}"}}', "is no {tokens"),
     ],
 )
@@ -126,6 +131,19 @@ def test_bad_parameters_are_told_in_one_line(folder: Path, file: str, text: str,
     with pytest.raises(InputFailure, match=said) as caught:
         requests(plant(600, folder=folder), 600)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["all.tar.zst", "all.tar.gz", "all.tar"])
+def test_a_damaged_tar_is_told_in_one_line(folder: Path, tmp_path: Path, name: str) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz" if name.endswith("gz") else "w") as archive:
+        for file in sorted(folder.glob("chunk-*")):
+            archive.add(file)
+    whole = zstandard.compress(packed.getvalue()) if name.endswith("zst") else packed.getvalue()
+    for damaged in (whole[: len(whole) // 2], whole[:60] + bytes(60) + whole[120:]):
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(InputFailure, match=r"all\.tar"):
+            plant(600, folder=tmp_path / name)
 
 
 def test_a_span_beyond_the_data_and_a_folder_without_any_are_told(folder: Path, tmp_path: Path) -> None:

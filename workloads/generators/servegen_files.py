@@ -7,6 +7,7 @@ two parameters of it that are not used: they do not always give the rate and the
 
 import re
 import tarfile
+import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
@@ -18,6 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from toolkit.errors import InputFailure
+from workloads.generators.lengths import LONGEST
 
 Floats = NDArray[np.float64]
 SCHEMA = pl.Schema(
@@ -32,6 +34,7 @@ SCHEMA = pl.Schema(
 )
 TRACE_FILE = re.compile(r"(?:^|/)chunk-(\d+)-trace\.csv$")
 FAMILIES = ("Gamma", "Weibull")
+LENGTHS = ("input_tokens", "output_tokens")
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Client:
         """Where each field has a distribution."""
         return {
             column: np.array(sorted(t for t, fields in self.lengths.items() if len(fields.get(column, "")) > 2))
-            for column in ("input_tokens", "output_tokens")
+            for column in LENGTHS
         }
 
     @cached_property
@@ -96,9 +99,11 @@ def parsed(text: str, where: str) -> Pmf:
         pairs = np.array(re.split("[:,]", text.strip().strip("{}")), dtype=np.float64).reshape(-1, 2)
     except ValueError as error:
         raise InputFailure("is no {tokens: probability, …}", where=where) from error
+    if (pairs[:, 1] < 0).any():
+        raise InputFailure("has a probability below 0", where=where)
     pairs = pairs[np.isfinite(pairs).all(axis=1) & (pairs[:, 1] > 0)]
-    if not len(pairs) or (pairs[:, 0] < 0).any():
-        raise InputFailure("has no probability above 0 or a negative token count", where=where)
+    if not len(pairs) or (pairs[:, 0] < 0).any() or (pairs[:, 0] > LONGEST).any():
+        raise InputFailure(f"has no probability above 0, or token counts outside 0 to {LONGEST}", where=where)
     cumulative = np.cumsum(pairs[:, 1])
     return Pmf(pairs[:, 0], np.append(cumulative[:-1] / cumulative[-1], 1.0))
 
@@ -116,16 +121,16 @@ def read_clients(path: Path) -> list[Client]:
 def _files(path: Path) -> dict[str, bytes]:
     if path.is_dir():
         return {str(file): file.read_bytes() for file in sorted(path.glob("chunk-*")) if file.is_file()}
+    import zstandard
+
     try:
         data = path.read_bytes()
         if path.suffix == ".zst":
-            import zstandard
-
             data = zstandard.ZstdDecompressor().stream_reader(BytesIO(data)).read()
         with tarfile.open(fileobj=BytesIO(data)) as archive:
             members = [m for m in archive if m.isfile() and "chunk-" in m.name]
             return {m.name: file.read() for m in members if (file := archive.extractfile(m)) is not None}
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, EOFError, tarfile.TarError, zlib.error, zstandard.ZstdError) as error:
         hint = "name a folder of ServeGen's chunk files, or a tar of one"
         raise InputFailure(f"cannot be read ({error})", where=str(path), hint=hint) from error
 
@@ -147,7 +152,9 @@ def _windows(data: bytes, where: str) -> pl.DataFrame:
         | (busy & (~pl.col("family").is_in(FAMILIES) | ~(pl.col("gap_cv") > 0)).fill_null(True))
     )
     steps = table["start_s"].diff().drop_nulls()
-    if len(table) < 2 or steps.n_unique() != 1 or steps[0] <= 0:
+    if len(table) < 2:
+        raise InputFailure("has fewer than two windows", where=where)
+    if steps.n_unique() != 1 or steps[0] <= 0:
         raise InputFailure("the windows are not evenly spaced", where=where)
     if len(wrong):
         raise InputFailure(f"the window at {wrong['start_s'][0]} s has no rate, CV and family", where=where)
@@ -156,7 +163,10 @@ def _windows(data: bytes, where: str) -> pl.DataFrame:
 
 def _texts(data: bytes, where: str) -> dict[float, dict[str, str]]:
     try:
-        return {float(start): fields for start, fields in orjson.loads(data).items()}
+        texts = {float(start): fields for start, fields in orjson.loads(data).items()}
+        if all(isinstance(fields.get(column, ""), str) for fields in texts.values() for column in LENGTHS):
+            return texts
+        raise ValueError("a distribution is no text")
     except (orjson.JSONDecodeError, ValueError, AttributeError) as error:
         shown = where.replace("-trace.csv", "-dataset.json")
         raise InputFailure(f"is no mapping of windows to lengths ({error})", where=shown) from error
