@@ -1,5 +1,6 @@
 """Replays a trace under several schedulers at once, one run folder each, and resumes what was cut short."""
 
+import inspect
 import re
 import shutil
 import threading
@@ -124,7 +125,7 @@ def open_jobs(
     pairs = [(placement, spec) for placement in engines for spec in specs]
     folders = [out / _folder(placement, spec) for placement, spec in pairs]
     for spec in specs:
-        if not callable(getattr(plugins.create("scheduler", spec), "rank", None)):
+        if not _ranks(plugins.create("scheduler", spec)):
             raise SettingFailure("is no scheduler", where=spec, hint="it needs rank(requests, now_s)")
     for folder in folders:
         if (folder / "run.json").exists():
@@ -136,6 +137,15 @@ def open_jobs(
         Job(spec, _open(folder, placement, spec, engines[placement], settings), engines[placement])
         for folder, (placement, spec) in zip(folders, pairs, strict=True)
     ]
+
+
+def _ranks(made: Any) -> bool:
+    """Whether it has a `rank` that takes requests and a time."""
+    try:
+        inspect.signature(made.rank).bind(None, 0.0)
+    except (AttributeError, TypeError):
+        return False
+    return True
 
 
 def _folder(placement: str | None, spec: str) -> str:

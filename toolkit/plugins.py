@@ -8,13 +8,18 @@ or, for the kinds `reader`, `writer` and `page`, a function.
 import importlib
 import importlib.util
 import inspect
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from toolkit.errors import SettingFailure, nearest
+from toolkit.errors import Failure, SettingFailure, nearest
+
+_own_files: dict[str, str] = {}  # policy files that were loaded: as Python names them, and as the user did
 
 BUILTIN: dict[str, dict[str, str]] = {
     "loader": {
@@ -254,10 +259,32 @@ def _load_file(kind: str, name: str) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    _own_files[str(spec.origin)] = path
+    try:
+        with own_mistakes_in_a_line():
+            spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise SettingFailure(f"is not Python ({error.msg})", where=f"{path}:{error.lineno}") from error
     if not hasattr(module, attribute):
         own = [
             name for name, made in vars(module).items() if inspect.isclass(made) and made.__module__ == module.__name__
         ]
         raise SettingFailure(f"no '{attribute}' in it", where=path, hint=nearest(attribute, own))
-    return getattr(module, attribute)
+    made = getattr(module, attribute)
+    if not inspect.isclass(made):
+        raise SettingFailure(f"'{attribute}' is no class", where=path, hint=f"a {kind} in a file is FILE.py:CLASS")
+    return made
+
+
+@contextmanager
+def own_mistakes_in_a_line() -> Iterator[None]:
+    """What is raised in a policy file of the user's becomes a line with its place there; anything else stays a bug."""
+    try:
+        yield
+    except Exception as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in _own_files]
+        if not frames or isinstance(error, Failure):
+            raise
+        where = f"{_own_files[frames[-1].filename]}:{frames[-1].lineno}"
+        hint = f"mend {frames[-1].name} there"
+        raise SettingFailure(f"{type(error).__name__}: {error}", where=where, hint=hint) from error

@@ -22,6 +22,7 @@ from replay.cluster.views import facts_of, view_of
 from replay.simulation.calling import bound
 from replay.simulation.driver import BITE, MOVES_A_QUESTION, OUTCOMES_A_PART
 from replay.simulation.feedback import Feedback
+from replay.simulation.horizon import FAR_S, HORIZON, over_long
 from replay.simulation.latency import Latency
 from replay.simulation.policies import Policy, tell
 from replay.simulation.sessions import think_times
@@ -33,7 +34,6 @@ from toolkit.protocols import Scheduler, ServiceCosts, Watch
 from toolkit.runs import RunWriter
 from toolkit.traces import TraceInfo
 
-FAR_S = 9e6  # beyond any replay, and what a 64-bit count of picoseconds holds
 CLOSE = PS // 1_000_000  # sums of seconds in another order may differ by less
 IDLE_TICKS = 1_000  # ticks at which a placement may do nothing for those that wait before they are given up
 
@@ -135,7 +135,7 @@ class ClusterDriver:
         c, left = self.controller, BITE
         while left > 0:
             left -= MOVES_A_QUESTION
-            pause = min(self.feedback.pause, c.next_event, self.tick)
+            pause = min(self.feedback.pause, c.next_event, self.tick, HORIZON)
             why = self._move(c.tables.stacked)(pause, max(left, 1))
             if why == ASKS:
                 self.feedback.order()
@@ -156,16 +156,18 @@ class ClusterDriver:
 
     def _react(self, why: int, pause: int) -> bool:
         """Do what the core stopped for. False when nothing more can happen."""
-        cluster = self.controller.cluster
-        about, now = int(cluster["about"][0]), int(cluster["when"][0])
+        c = self.controller
+        about, now = int(c.cluster["about"][0]), int(c.cluster["when"][0])
         if why == MISSED:
             self._decide("miss", about, now)
         elif why == STUCK:
             self._stuck(about, now)
         elif why == EMPTIED:
-            self._emptied(int(cluster["notice"][0]))
-        elif why == PAUSED:
+            self._emptied(int(c.cluster["notice"][0]))
+        elif why == PAUSED and pause < HORIZON:
             self._paused(pause)
+        elif c.cluster["awake"][0] or c.state.world[0].released != NONE:
+            raise over_long()
         else:
             return self._starved()
         self._note_starving()

@@ -11,6 +11,7 @@ from replay.schedulers.fcfs import FCFS
 from replay.simulation import batches
 from replay.simulation.calling import bound
 from replay.simulation.driver import OUTCOMES_A_PART, Driver
+from replay.simulation.horizon import HORIZON, over_long
 from replay.simulation.latency import Latency
 from replay.simulation.lowering import lower
 from replay.simulation.outcomes import outcomes_frame, timeline_frame
@@ -21,6 +22,8 @@ from toolkit.errors import SettingFailure
 from toolkit.protocols import LatencyModel, Scheduler, Watch
 from toolkit.runs import RunWriter
 from toolkit.traces import TraceInfo
+
+LONGEST_WAIT_S = 86_400
 
 
 @dataclass
@@ -43,8 +46,8 @@ class MicroBatch:
         self.limits = replace(self.limits, prefix_caching=False)
         if not 1 <= self.batch_size <= self.limits.max_num_seqs:
             raise SettingFailure(f"must be from 1 to max_num_seqs, {self.limits.max_num_seqs}", where="batch_size")
-        if self.batch_wait_s < 0 or self.idle_poll_s < 0:
-            raise SettingFailure("must not be negative", where="batch_wait_s, idle_poll_s")
+        if not (0 <= self.batch_wait_s <= LONGEST_WAIT_S and 0 <= self.idle_poll_s <= LONGEST_WAIT_S):
+            raise SettingFailure(f"must be from 0 to {LONGEST_WAIT_S:,} seconds", where="batch_wait_s, idle_poll_s")
         if self.limits.instances > 1:
             raise SettingFailure("micro-batches run on one instance", where="instances", hint="use --engine simulated")
         if self.limits.async_scheduling:
@@ -87,9 +90,12 @@ class MicroBatch:
         feedback = driver.feedback
         serve = bound(batches.serve, driver.settings, driver.latency, driver.state, protocol)
         for _ in range(most + 1):
-            why = serve(feedback.pause, most)
+            pause = min(feedback.pause, HORIZON)
+            why = serve(pause, most)
             if why == ASKS:
                 feedback.order()
+            elif why == PAUSED and pause == HORIZON:
+                raise over_long()
             elif why == PAUSED:
                 feedback.late(int(driver.state.instances[0].clock))
                 feedback.observe()

@@ -24,6 +24,10 @@ class Boosted:
     ):
         if gamma is not None and gamma <= 0:
             raise SettingFailure(f"{gamma:g} is not above 0", where="gamma", hint="inf is FCFS")
+        for name, alpha in (("alpha_prefill", alpha_prefill), ("alpha_decode", alpha_decode)):
+            if alpha is not None and not 0 < alpha < np.inf:
+                hint = "seconds of service a token, such as 64e-6; left out it is the engine's"
+                raise SettingFailure(f"{alpha:g} is not above 0", where=name, hint=hint)
         self.given, self.alphas = gamma, (alpha_prefill, alpha_decode)
         self.gamma = gamma if gamma is not None else np.nan
         self.root = np.nan

@@ -19,6 +19,7 @@ from replay.simulation import core, setup
 from replay.simulation.calling import bound
 from replay.simulation.costs import service_costs
 from replay.simulation.feedback import Feedback
+from replay.simulation.horizon import HORIZON, over_long
 from replay.simulation.latency import Latency
 from replay.simulation.lockstep import advance_together
 from replay.simulation.outcomes import events_frame, outcomes_frame, timeline_frame
@@ -110,9 +111,12 @@ class Driver:
         """Move on, asking the scheduler where it wants to be asked. False when nothing is left to do."""
         left = BITE
         while left > 0:
-            why = self._move(self.feedback.pause, left)
+            pause = min(self.feedback.pause, HORIZON)
+            why = self._move(pause, left)
             if why == ASKS:
                 self.feedback.order()
+            elif why == PAUSED and pause == HORIZON:
+                raise over_long()
             elif why == PAUSED:
                 self.feedback.observe()
             else:

@@ -9,8 +9,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from replay.simulation.calling import bound
+from replay.simulation.horizon import LONGEST_S
 from replay.simulation.outcomes import observed_frame
-from replay.simulation.policies import checked_ranks, curve_of, observes, offsets_of, orders
+from replay.simulation.policies import checked_ranks, curve_of, observes, offsets_of, orders, predictions
 from replay.simulation.reorder import rerank
 from replay.simulation.state import F64, FINISHED, I64, NEVER, NONE, PENDING, PS, REJECTED, Records, State
 from toolkit.errors import SettingFailure
@@ -51,15 +52,22 @@ class Columns:
         return self._made[name]
 
 
+def _permutes(chosen: NDArray[Any], count: int) -> bool:
+    """Whether `chosen` holds each of the numbers below `count` once."""
+    if chosen.shape != (count,) or chosen.dtype.kind not in "iu" or chosen.min() < 0:
+        return False
+    return len(met := np.bincount(chosen)) == count and bool(met.max() == 1)
+
+
 def _interval(scheduler: Any) -> int:
     """Picoseconds between two observations; NEVER where there are none."""
     if not observes(scheduler):
         return int(NEVER)
-    every: int = round(scheduler.observe_every_s * PS)
-    if every < 1:
-        name = type(scheduler).__name__
-        raise SettingFailure(f"observe_every_s is {scheduler.observe_every_s:g}", where=name, hint="must be above 0")
-    return every
+    every_s = getattr(scheduler, "observe_every_s", None)
+    if not isinstance(every_s, int | float) or not every_s * PS >= 1:
+        hint = "a policy that observes has it: seconds, above 0"
+        raise SettingFailure(f"observe_every_s is {every_s}", where=type(scheduler).__name__, hint=hint)
+    return round(every_s * PS) if every_s < LONGEST_S else int(NEVER)
 
 
 class Feedback:
@@ -93,7 +101,7 @@ class Feedback:
         ids = self._queue[: world["asked"]].copy()
         now_s = self._instances["clock"][world["asking"]] / PS
         chosen = np.asarray(self.scheduler.order(Queue(self._columns, ids), now_s))
-        if chosen.shape != ids.shape or np.bincount(chosen, minlength=len(ids)).max() > 1:
+        if not _permutes(chosen, len(ids)):
             raise SettingFailure(
                 f"order() gave no permutation of {len(ids)} requests", where=type(self.scheduler).__name__
             )
@@ -166,7 +174,7 @@ class Feedback:
         """OUTCOMES rows with the output tokens that the scheduler expected, where it says."""
         if not callable(getattr(self.scheduler, "predicted", None)):
             return outcomes
-        expected = np.asarray(self.scheduler.predicted(outcomes["request_id"].to_numpy()), np.float64)
+        expected = predictions(self.scheduler, outcomes["request_id"].to_numpy())
         rounded = pl.Series(np.clip(expected, 0, np.iinfo(np.int32).max).round(), nan_to_null=True)
         return outcomes.with_columns(predicted_output_tokens=rounded.cast(pl.Int32))
 

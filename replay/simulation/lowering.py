@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from replay.simulation.horizon import LONGEST_STEP_S
 from replay.simulation.latency import SHARES, Latency
 from replay.simulation.state import F64, I64, PS
+from toolkit.errors import SettingFailure
 from toolkit.protocols import LatencyModel
 
 Tables = tuple[I64, I64, I64]
@@ -25,7 +27,7 @@ def lower(model: LatencyModel, max_tokens: int, max_seqs: int, max_context: int,
         kv_slope=slope,
         chunk_edges=chunks,
         prior_edges=priors,
-        prefill=model.prefill_attention_s(grid[0], grid[1]) * PS,
+        prefill=_checked(model.prefill_attention_s(grid[0], grid[1])) * PS,
         mixed_axes=axes,
         mixed=mixed,
         skew=skew,
@@ -97,4 +99,15 @@ def _shared(model: LatencyModel, tokens: int) -> I64:
 
 
 def _picoseconds(seconds: F64) -> I64:
-    return np.rint(np.asarray(seconds) * PS).astype(np.int64)
+    return np.rint(_checked(np.asarray(seconds)) * PS).astype(np.int64)
+
+
+def _checked(seconds: F64) -> F64:
+    """Times that can be counted; SettingFailure where one is none, or longer than any step is."""
+    if not (np.abs(seconds) <= LONGEST_STEP_S).all():
+        raise SettingFailure(
+            f"gives parts of steps up to {np.max(np.abs(seconds)):.3g} s; {LONGEST_STEP_S:,.0f} s is the most",
+            where="latency model",
+            hint="check its unit, which is seconds, or lower --max-model-len",
+        )
+    return seconds

@@ -40,7 +40,7 @@ def end(settings, state, r, now):
     turn = np.int64(state.requests[r].first_child)
     while turn != NONE:
         q = state.requests[turn]
-        q.arrival = now + min(q.think, NEVER - now)
+        q.arrival = now + min(q.think, NEVER - 1 - now)
         q.order = q.arrival
         world.released = push(state.requests, world.released, turn)
         turn = np.int64(q.next_child)

@@ -1,13 +1,15 @@
 """What a scheduler says about the requests of a trace, as data for the compiled core."""
 
+import inspect
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast, get_args, get_type_hints
 
 import numpy as np
 import polars as pl
 
+from replay.simulation.horizon import LONGEST_S
 from replay.simulation.state import F64, I32, I64, NEVER, PS, Records
-from toolkit.errors import SettingFailure
+from toolkit.errors import SettingFailure, nearest
 from toolkit.protocols import Curve, Lanes, Patience, Preemption, Scheduler, ServiceCosts
 
 NO_LIMIT = np.iinfo(np.int32).max
@@ -71,6 +73,10 @@ class Policy:
         if self.settings["window"] < 1 or self.settings["hysteresis"] < 0:
             said = f"window={self.settings['window']}, hysteresis={self.settings['hysteresis']:g}"
             raise SettingFailure(said, where=name, hint="a window is at least 1, a hysteresis at least 0")
+        unserved = set(self.lane.tolist()) - set(self.cycle.tolist()) if len(self.cycle) else set()
+        if unserved:
+            what = f"puts requests into lane {min(unserved)}, which has no turn in its cycle {self.cycle.tolist()}"
+            raise SettingFailure(what, where=name, hint="name every lane in the cycle; else its requests never run")
         if self.settings["latest"] and self.settings["displace"]:
             raise SettingFailure("displaces by rank, but takes the latest as victim", where=name)
 
@@ -98,17 +104,38 @@ def orders(scheduler: Any) -> bool:
 
 def curve_of(scheduler: Scheduler) -> Curve:
     """The scheduler's curve; a rank that never moves where it names none."""
-    return cast(Curve, getattr(scheduler, "curve", Curve()))
+    return cast(Curve, _said(scheduler, "curve", Curve()))
 
 
 def preemption_of(scheduler: Scheduler) -> Preemption:
     """The scheduler's preemption rule; memory pressure only where it names none."""
-    return cast(Preemption, getattr(scheduler, "preemption", Preemption()))
+    preemption = cast(Preemption, _said(scheduler, "preemption", Preemption()))
+    for name in ("when", "victim"):
+        known, given = get_args(get_type_hints(Preemption)[name]), getattr(preemption, name)
+        if given not in known:
+            where = f"{type(scheduler).__name__}.preemption"
+            raise SettingFailure(f"{name} is '{given}'", where=where, hint=nearest(str(given), known))
+    return preemption
 
 
 def lanes_of(scheduler: Scheduler) -> Lanes | None:
     """The scheduler's lanes, or None: one queue."""
-    return cast(Lanes | None, getattr(scheduler, "lanes", None))
+    return cast(Lanes | None, _said(scheduler, "lanes", None, Lanes))
+
+
+def _said(scheduler: Any, name: str, otherwise: Any, kind: type | None = None) -> Any:
+    """A member of the scheduler, or `otherwise` where it has none; SettingFailure where it is of another kind."""
+    # Not getattr's default: that would hide a mistake inside a property.
+    if inspect.getattr_static(scheduler, name, None) is None:
+        return otherwise
+    return _of_kind(getattr(scheduler, name), kind or type(otherwise), f"{type(scheduler).__name__}.{name}")
+
+
+def _of_kind(said: Any, kind: type, where: str) -> Any:
+    if not isinstance(said, kind):
+        hint = f"toolkit.protocols.{kind.__name__} says what it can hold"
+        raise SettingFailure(f"is of type {type(said).__name__}, not a {kind.__name__}", where=where, hint=hint)
+    return said
 
 
 def offsets_of(curve: Curve) -> F64:
@@ -124,8 +151,11 @@ def offsets_of(curve: Curve) -> F64:
 
 def checked_ranks(scheduler: Scheduler, trace: pl.DataFrame, now_s: float) -> F64:
     """What `rank` says of `trace`, one number a request; SettingFailure when it is anything else."""
-    rank = np.array(scheduler.rank(trace, now_s), np.float64)
-    name = type(scheduler).__name__
+    name, said = type(scheduler).__name__, scheduler.rank(trace, now_s)
+    try:
+        rank = np.array(said, np.float64)
+    except (TypeError, ValueError) as error:
+        raise SettingFailure("rank() gave no numbers", where=name, hint="one float a request") from error
     if rank.shape != (len(trace),):
         raise SettingFailure(f"rank() gave shape {rank.shape} for {len(trace)} requests", where=name)
     if np.isnan(rank).any():
@@ -173,14 +203,16 @@ def _integers(scheduler: Any, name: str, trace: pl.DataFrame, below: int) -> I32
 
 def _patience(scheduler: Any, trace: pl.DataFrame) -> Patience | None:
     method = getattr(scheduler, "patience", None)
-    return cast(Patience | None, method(trace)) if method else None
+    if method is None:
+        return None
+    return cast(Patience, _of_kind(method(trace), Patience, f"{type(scheduler).__name__}.patience"))
 
 
 def _turns(patience: Patience | None, requests: int) -> Turns | None:
     if patience is None:
         return None
     after_s = np.broadcast_to(np.array(patience.after_s, np.float64), (requests,))
-    ends = np.isfinite(after_s)
+    ends = after_s <= LONGEST_S
     after = np.where(ends, np.rint(np.where(ends, after_s, 0.0) * PS), float(NEVER))
     whole = np.full(requests, NEVER, np.int64)
     whole[ends] = np.maximum(after[ends], 0).astype(np.int64)
@@ -208,11 +240,20 @@ def _settings(
     }
 
 
+def predictions(scheduler: Any, request_ids: I64) -> F64:
+    """The output tokens that a scheduler with `predicted` expected of requests; SettingFailure for another number."""
+    expected = np.asarray(scheduler.predicted(request_ids), np.float64)
+    if expected.shape != request_ids.shape:
+        what = f"predicted() gave shape {expected.shape} for {len(request_ids)} requests"
+        raise SettingFailure(what, where=type(scheduler).__name__)
+    return expected
+
+
 def _hold_at(scheduler: Any, trace: pl.DataFrame, preemption: Preemption) -> I32:
     if preemption.hold_share >= 1.0:
         return np.full(len(trace), NO_LIMIT, np.int32)
     output = trace["output_tokens"].fill_null(0).to_numpy()
     if callable(getattr(scheduler, "predicted", None)):
-        output = np.nan_to_num(scheduler.predicted(trace["request_id"].to_numpy()))
+        output = np.nan_to_num(predictions(scheduler, trace["request_id"].to_numpy()))
     held: I32 = np.clip(np.ceil(output * preemption.hold_share), 1, NO_LIMIT).astype(np.int32)
     return held

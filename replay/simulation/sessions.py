@@ -3,12 +3,13 @@
 import numpy as np
 import polars as pl
 
+from replay.simulation.horizon import FAR_S
 from replay.simulation.state import I32, I64, NONE, PS
 
 
 def think_times(trace: pl.DataFrame) -> I64:
     """Picoseconds a request waits after its parent ends; -1 where it arrives by the trace's clock."""
-    waits = pl.when(pl.col("parent_id").is_not_null()).then(pl.col("think_s") * PS).round()
+    waits = pl.when(pl.col("parent_id").is_not_null()).then(pl.col("think_s").clip(upper_bound=FAR_S) * PS).round()
     return trace.select(waits.cast(pl.Int64).fill_null(-1)).to_series().to_numpy().copy()
 
 

@@ -8,6 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from replay.simulation import sessions
+from replay.simulation.horizon import LONGEST_S, SLOWEST_SWAP_S
 from replay.simulation.policies import Policy
 from replay.simulation.state import (
     EVENT_ROWS,
@@ -42,7 +43,7 @@ ROUTING = {
     "vllm-dp": VLLM_DP,
 }
 RECORDS_IN_CACHE = 2_048
-LONGEST_S = 100 * 86_400  # what a 64-bit count of picoseconds holds, with room to drain
+MOST_BATCHED_TOKENS = 2**24  # step times are tables of every number of tokens
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,15 @@ class Limits:
             raise SettingFailure(
                 f"{self.max_num_batched_tokens} tokens a step cannot serve max_num_seqs={self.max_num_seqs}",
                 where="max_num_batched_tokens",
-                hint="every running sequence needs one",
+                hint=f"every running sequence needs one, so lower max_num_seqs to {self.max_num_batched_tokens} too",
+            )
+        if self.max_num_batched_tokens > MOST_BATCHED_TOKENS:
+            raise SettingFailure(f"must be at most {MOST_BATCHED_TOKENS:,}", where="max_num_batched_tokens")
+        if self.swap_s_per_token > SLOWEST_SWAP_S:
+            raise SettingFailure(
+                f"moving the KV of a token takes {self.swap_s_per_token:.3g} s; {SLOWEST_SWAP_S:g} s is the most",
+                where="swap",
+                hint="raise the rate, --swap-bytes-per-s, or leave it out: preempted requests then compute again",
             )
         if self.lockstep and self.instances == 1:
             raise SettingFailure("one instance has none to step with", where="lockstep", hint="give --instances")

@@ -99,7 +99,7 @@ def test_batches_of_any_size_wait_as_the_formula_says():
 def test_size_and_waits_are_checked():
     with pytest.raises(SettingFailure, match="max_num_seqs, 64"):
         MicroBatch(STEP, LIMITS, batch_size=65)
-    with pytest.raises(SettingFailure, match="negative"):
+    with pytest.raises(SettingFailure, match="from 0 to 86,400"):
         MicroBatch(STEP, LIMITS, batch_wait_s=-0.1)
     with pytest.raises(SettingFailure, match="one instance"):
         MicroBatch(STEP, Limits(kv_blocks=10, instances=2))

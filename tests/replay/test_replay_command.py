@@ -211,6 +211,79 @@ def test_a_file_that_holds_no_such_policy_is_one_line(trace_file, tmp_path, name
     assert not (tmp_path / "r").exists()
 
 
+MISTAKEN = """
+import numpy as np
+from toolkit.protocols import Lanes, Preemption
+
+class Arrival:
+    def rank(self, requests, now_s): return requests["arrival_s"].to_numpy()
+
+class Raises:
+    def rank(self, requests, now_s): raise ValueError("boom")
+class OneArgument:
+    def rank(self, requests): return requests["arrival_s"].to_numpy()
+class Words:
+    def rank(self, requests, now_s): return ["late"] * len(requests)
+class Skipped(Arrival):
+    lanes = Lanes(cycle=(0, 1))
+    def lane(self, requests): return np.full(len(requests), 2)
+class Sometimes(Arrival):
+    preemption = Preemption("sometimes")
+class Text(Arrival):
+    curve = "steep"
+class Hidden(Arrival):
+    @property
+    def curve(self): return self.nothing
+class Patient(Arrival):
+    def patience(self, requests): return 3.0
+class Silent(Arrival):
+    def observe(self, outcomes, now_s): pass
+class Fractions(Arrival):
+    def order(self, waiting, now_s): return np.arange(len(waiting)) / 2
+class Beyond(Arrival):
+    def order(self, waiting, now_s): return np.arange(len(waiting)) + 1
+class Few(Arrival):
+    def predicted(self, request_ids): return np.zeros(1)
+three = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Raises", "mine.py:9: ValueError: boom; mend rank there"),
+        ("OneArgument", "is no scheduler; it needs rank(requests, now_s)"),
+        ("Words", "rank() gave no numbers"),
+        ("Skipped", "lane 2, which has no turn in its cycle [0, 1]"),
+        ("Sometimes", "Sometimes.preemption: when is 'sometimes'; known: memory, rank"),
+        ("Text", "Text.curve: is of type str, not a Curve"),
+        ("Hidden", "has no attribute 'nothing'; mend curve there"),
+        ("Patient", "Patient.patience: is of type float, not a Patience"),
+        ("Silent", "observe_every_s is None"),
+        ("Fractions", "order() gave no permutation"),
+        ("Beyond", "order() gave no permutation"),
+        ("Few", "predicted() gave shape (1,)"),
+        ("three", "'three' is no class"),
+    ],
+)
+def test_a_mistake_in_a_policy_file_is_one_line(trace_file, tmp_path, name, said):
+    (tmp_path / "mine.py").write_text(MISTAKEN)
+    spec = f"{tmp_path}/mine.py:{name}"
+    done = run(trace_file, "--out", tmp_path / "r", "--no-band", "--max-num-seqs", 1, "--scheduler", spec)
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)
+    assert said in done.output
+    assert done.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(("text", "said"), [("def x(:", "mine.py:1: is not Python"), ("1 / 0", "mine.py:1: ZeroDivis")])
+def test_a_policy_file_that_does_not_load_is_one_line(trace_file, tmp_path, text, said):
+    (tmp_path / "mine.py").write_text(text)
+    done = run(trace_file, "--out", tmp_path / "r", "--scheduler", f"{tmp_path}/mine.py:Mine")
+    assert said in done.output
+    assert done.output.count("\n") == 1
+
+
 def test_rows_that_were_dropped_are_said(tmp_path):
     (tmp_path / "t.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0,9,2\nnan,9,2\n1,-9,2\n2,9,2\n")
     done = run(tmp_path / "t.csv", "--out", tmp_path / "r", "--no-band", "--limit", 1)
@@ -262,6 +335,11 @@ def test_a_policy_in_a_file_needs_no_installation(trace_file, tmp_path):
         (["--scheduler", "fcfs,fcfs"], "named twice"),
         (["--gpu", "h10"], "did you mean 'h100'?"),
         (["--max-num-batched-tokens", "8"], "max_num_seqs=256"),
+        (["--max-num-batched-tokens", "8"], "lower max_num_seqs to 8 too"),
+        (["--max-num-batched-tokens", "10000000000"], "at most 16,777,216"),
+        (["--swap-bytes-per-s", "1e-30"], "raise the rate, --swap-bytes-per-s"),
+        (["--scheduler", "uniboost:alpha_decode=0"], "alpha_decode: 0 is not above 0"),
+        (["--engine", "micro-batch", "--batch-wait-s", "1e9"], "from 0 to 86,400 seconds"),
         (["--model", "m9"], "m9"),
     ],
 )
