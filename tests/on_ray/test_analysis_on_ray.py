@@ -32,6 +32,13 @@ def test_the_answer_is_the_same_also_when_a_node_is_lost(three: Three, tmp_path:
     timer.join()
 
 
+def test_workers_read_a_store_themselves(three: Three) -> None:
+    (three.objects / "day").mkdir()
+    frame = made(np.random.default_rng(2), 12_000, step_s=0, measured=False, sessions=False)
+    named = written(frame, list(range(2_000, 12_000, 2_000)), three.objects / "day")
+    assert analysed("s3://day/*.parquet", "--on", "ray") == analysed(named)
+
+
 def test_a_selection_is_refused(three: Three, tmp_path: Path) -> None:
     named = written(made(np.random.default_rng(2), 60, step_s=0, measured=False, sessions=False), [30], tmp_path)
     done = CliRunner().invoke(main, ["analyze", named, "--on", "ray", "--limit", "3"])
