@@ -11,7 +11,7 @@ Anything else that reaches the command line is a bug and shows its traceback.
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-LISTED = 30  # names in a line
+LISTED = 60  # names in a line
 
 
 class Failure(Exception):

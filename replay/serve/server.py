@@ -120,6 +120,8 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._write(chunks.error(400, "this is not HTTP"))
             self._transport.close()
+        except httptools.HttpParserUpgrade:
+            self._transport.close()  # to nothing else than HTTP/1.1, in which the request has been answered
 
     # What httptools calls.
 

@@ -25,10 +25,20 @@ def chat_tokens(messages: Any) -> list[Any]:
         raise ValueError("messages must be a list of messages")
     found: list[Any] = []
     for message in messages:
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+        if not isinstance(message, dict):
             raise ValueError("each message must have a role and a content")
-        found += [f"<{message.get('role')}>", *message["content"].split()]
+        found += [f"<{message.get('role')}>", *_words(message.get("content"))]
     return [*found, "<assistant>"]
+
+
+def _words(content: Any) -> list[str]:
+    """The words of a message, which is a text or, as many clients send it, a list of parts with texts."""
+    if isinstance(content, str):
+        return content.split()
+    parts: list[Any] = content if isinstance(content, list) else [None]
+    if not all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in parts):
+        raise ValueError("each message must have a role and a content: a text, or parts with a text each")
+    return [word for part in parts for word in part["text"].split()]
 
 
 def numbered(tokens: list[Any], output: int) -> NDArray[np.int64]:

@@ -33,4 +33,4 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_hint_does_not_list_hundreds_of_names() -> None:
     hint = nearest("quite else", [f"file-{n:03}.csv" for n in range(400)])
-    assert hint.endswith("file-029.csv and 370 more")
+    assert hint.endswith("file-059.csv and 340 more")

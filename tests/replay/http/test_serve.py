@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -69,6 +70,22 @@ def test_both_apis_answer_with_the_tokens_asked_for(url):
     hello = [{"role": "user", "content": "two words"}]
     code, chat = post(url, "/v1/chat/completions", messages=hello, max_tokens=2, min_tokens=2)
     assert (code, chat["usage"]["prompt_tokens"], chat["choices"][0]["message"]["content"]) == (200, 4, " token token")
+
+
+def test_a_message_may_come_in_parts(url):
+    parts = [{"type": "text", "text": "two words"}, {"type": "text", "text": "and three more"}]
+    code, chat = post(url, "/v1/chat/completions", messages=[{"role": "user", "content": parts}], max_tokens=1)
+    assert (code, chat["usage"]["prompt_tokens"]) == (200, 7)
+    for content in (None, 5, ["words"], [{"type": "image_url", "image_url": {"url": "x"}}]):
+        code, said = post(url, "/v1/chat/completions", messages=[{"role": "user", "content": content}])
+        assert (code, "a text, or parts" in said["error"]["message"]) == (400, True)
+
+
+def test_who_asks_for_another_protocol_is_answered_in_this_one(url):
+    with socket.create_connection(("127.0.0.1", port_of(url))) as client:
+        client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+        said = b"".join(iter(lambda: client.recv(4096), b""))
+    assert said.startswith(b"HTTP/1.1 200 OK")
 
 
 @pytest.mark.parametrize(
