@@ -93,6 +93,7 @@ class OpenAI:
 
     def _check_charge(self, spec: str) -> None:
         """What a scheduler is in charge of must not be nothing, nor more than it can be."""
+        scheduler = plugins.create("scheduler", spec)
         if self.send_hints:
             hints.checked(spec)
         elif self.most is None and not self.send_priority and not spec.startswith("fcfs"):
@@ -100,7 +101,6 @@ class OpenAI:
                 "let it order what waits with --max-inflight N, or send its ranks with --send-priority or --send-hints"
             )
             raise SettingFailure("has nothing to order here", where=f"--scheduler {spec}", hint=hint)
-        scheduler = plugins.create("scheduler", spec)
         if self.send_priority and turns(scheduler):
             hint = "let it say who is let in, with --max-inflight N"
             raise SettingFailure("orders by more than a number a request", where=f"--scheduler {spec}", hint=hint)

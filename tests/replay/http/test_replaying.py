@@ -117,6 +117,7 @@ def test_no_secret_is_written_anywhere(tmp_path):
         (["--url", "ftp://x"], {}, "no http or https URL"),
         (["--url", "http://me:pw@x"], {}, "holds a user or a password; put it in TRACE_API_KEY"),
         (["--url", "http://127.0.0.1:1"], {}, "does not answer"),
+        (["--url", "http://127.0.0.1:1", "--scheduler", "sjff"], {}, "did you mean 'sjf'?"),
         (["--url", "http://127.0.0.1:1", "--timeout", "frist=3"], {}, "did you mean 'first'?"),
         (["--url", "http://127.0.0.1:1"], {"TRACE_HEADERS": "Host: evil"}, "TRACE_HEADERS"),
         (["--url", "http://127.0.0.1:1"], {"TRACE_API_KEY": "two\r\nlines: x"}, "no header may"),
