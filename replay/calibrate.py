@@ -127,8 +127,14 @@ def _write(made: dict[str, Any], out: Path, as_json: bool) -> None:
     import orjson
     import yaml
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(yaml.safe_dump(made, sort_keys=False))
+    from toolkit.errors import RunFailure
+
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(yaml.safe_dump(made, sort_keys=False))
+    except OSError as error:
+        hint = "give --out a file that can be written"
+        raise RunFailure(f"cannot be written ({error.strerror})", where=str(out), hint=hint) from error
     if as_json:
         click.echo(orjson.dumps(made, option=orjson.OPT_INDENT_2))
         return

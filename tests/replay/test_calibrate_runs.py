@@ -4,11 +4,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from replay.calibrate import _write
 from replay.calibration.fitting import fit_run
 from replay.planning.jobs import Job
 from replay.serve.batching import Batching, Parts
 from replay.simulation.setup import Limits
-from toolkit.errors import InputFailure
+from toolkit.errors import InputFailure, RunFailure
 from toolkit.schema import OUTCOMES, conform
 
 STEP_S, SEQUENCE_S, KV_S, PREFILL_S, PAIR_S = 0.006, 1e-4, 4e-8, 2e-5, 1e-9
@@ -120,3 +121,8 @@ def test_the_engines_limit_says_how_many_steps_a_prompt_took() -> None:
 def test_what_has_no_lengths_cannot_be_fitted(run: pl.DataFrame) -> None:
     with pytest.raises(InputFailure, match="0 requests decode with known lengths and times; 25 are needed"):
         fit_run(run.with_columns(unknown("output_tokens")).lazy(), "run")
+
+
+def test_a_model_that_cannot_be_written_is_one_line(tmp_path) -> None:
+    with pytest.raises(RunFailure, match=r"cannot be written .*give --out a file"):
+        _write({"latency": "fit", "held_back": {}}, tmp_path, False)
