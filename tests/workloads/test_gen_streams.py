@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from toolkit.errors import InputFailure
+from toolkit.errors import InputFailure, SettingFailure
 from toolkit.specs import parse
 from workloads.generate import Windows
 from workloads.generate_spec import workload
@@ -218,3 +218,10 @@ def test_a_mistake_in_a_specification_is_told_with_its_line(stream: str, line: i
     with pytest.raises(InputFailure) as caught:
         made(stream)
     assert str(caught.value).startswith(f"w.yaml:{line}: {said}")
+
+
+def test_more_episodes_than_can_be_kept_are_refused() -> None:
+    group = "{members: [a], rate_per_s: 1, every_s: 1.0e-5, for_s: 1.0e-6}"
+    stream = f"- generator: groups\n  models: [a, b]\n  background_per_s: 1\n  groups: [{group}]\n"
+    with pytest.raises(SettingFailure, match="groups would have 2,000,000,000 episodes in 20000 s; raise every_s"):
+        made(stream)

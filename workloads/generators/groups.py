@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from toolkit.errors import nearest
+from toolkit.errors import SettingFailure, nearest
 from toolkit.protocols import Planted, RateFactor
 from workloads.generators.edges import Edge
 from workloads.generators.names import Names, named
@@ -17,6 +17,7 @@ from workloads.generators.single import positive
 from workloads.generators.truths import Row, fact, facts, table
 
 MIN_SHARE, MAX_SHARE = 0.5, 1.5  # an episode lasts evenly distributed shares of for_s
+MOST_EPISODES = 1_000_000  # of all groups: each is kept, and written into the truth
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,9 @@ class Groups:
         return {m for g in self.groups for who in (g.members, *(s.members for s in g.shifts)) for m in who}
 
     def plant(self, span_s: float, factor: RateFactor, rng: np.random.Generator) -> Planted:
+        wanted = sum(span_s / group.every_s for group in self.groups)
+        if wanted > MOST_EPISODES:
+            raise SettingFailure(f"groups would have {wanted:,.0f} episodes in {span_s:g} s", hint="raise every_s")
         of_members, of_episodes, of_gaps = rng.spawn(3)
         groups = self._filled(of_members)
         rows: list[Row] = []
