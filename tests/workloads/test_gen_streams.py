@@ -221,7 +221,7 @@ def test_a_mistake_in_a_specification_is_told_with_its_line(stream: str, line: i
 
 
 def test_more_episodes_than_can_be_kept_are_refused() -> None:
-    group = "{members: [a], rate_per_s: 1, every_s: 1.0e-5, for_s: 1.0e-6}"
-    stream = f"- generator: groups\n  models: [a, b]\n  background_per_s: 1\n  groups: [{group}]\n"
+    group = "{size: 1, rate_per_s: 1, every_s: 1.0e-5, for_s: 1.0e-6}"
+    stream = f"- generator: groups\n  models: {{count: 2}}\n  background_per_s: 1\n  groups: [{group}]\n"
     with pytest.raises(SettingFailure, match="groups would have 2,000,000,000 episodes in 20000 s; raise every_s"):
         made(stream)
