@@ -68,6 +68,14 @@ ROUTINGS = ("round-robin", "least-loaded", "prefix-aware", "vllm-dp")
     show_default=True,
     help="Whether a step is planned while the one before runs (vLLM's default from 0.14 on), or once it has ended.",
 )
+@click.option(
+    "--watermark",
+    type=Finite(min=0, max=1, max_open=True),
+    default=0.0,
+    show_default=True,
+    metavar="SHARE",
+    help="Share of the KV blocks that whoever is admitted must leave free.",
+)
 @click.option("--instances", type=click.IntRange(min=1), default=1, show_default=True, help="Identical engines.")
 @click.option("--routing", type=click.Choice(ROUTINGS), default="round-robin", show_default=True)
 @click.option(

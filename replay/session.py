@@ -33,10 +33,10 @@ OF_ONE_ENGINE = {
     "gpu", "model_preset", "latency", "tensor_parallel", "kv_blocks", "block_tokens", "max_num_seqs",
     "max_num_batched_tokens", "max_model_len", "prefix_caching", "decode_first", "swap_bytes_per_s", "instances",
     "routing", "async_scheduling", "expert_parallel", "batch_size", "batch_wait_s", "idle_poll_s", "model_path",
-    "preempt_by",
+    "preempt_by", "watermark",
 }  # fmt: skip
 OF_SIMULATIONS = {
-    "gpu", "latency", "tensor_parallel", "swap_bytes_per_s", "async_scheduling", "instances",
+    "gpu", "latency", "tensor_parallel", "swap_bytes_per_s", "async_scheduling", "watermark", "instances",
     "routing", "expert_parallel", "batch_size", "batch_wait_s", "idle_poll_s",
 }  # fmt: skip
 OF_MICRO_BATCHES = {"batch_size", "batch_wait_s", "idle_poll_s"}
@@ -184,8 +184,10 @@ def build_engine(options: dict[str, Any]) -> Engine:
     gpu, model, gpus = gpu_preset(options["gpu"]), model_preset(options["model_preset"]), options["tensor_parallel"]
     ranks = _ranks(options, model)
     split = {"tensor_parallel": gpus, "expert_parallel": ranks}
+    blocks = options["kv_blocks"] or kv_blocks(gpu, model, options["block_tokens"], **split)
     limits = Limits(
-        kv_blocks=options["kv_blocks"] or kv_blocks(gpu, model, options["block_tokens"], **split),
+        kv_blocks=blocks,
+        watermark_blocks=int(options["watermark"] * blocks),
         block_tokens=options["block_tokens"],
         max_num_seqs=options["max_num_seqs"],
         max_num_batched_tokens=options["max_num_batched_tokens"],
@@ -307,7 +309,7 @@ def _line(writer: RunWriter) -> str:
     rho = f"{info['utilisation']:.2f}" if info["utilisation"] is not None else "unknown"
     return (
         f"{writer.path}: {info['requests']:,} requests, {info['steps']:,} steps, {info['preemptions']:,} preemptions, "
-        f"load ρ {rho}, simulated in {info['simulation_cpu_s']:.2f} s{_not_served(writer.path)}"
+        f"load ρ {rho}, simulated in {info['simulation_cpu_s']:.2f} s{_not_served(writer.path)}{_left_out(info)}"
     )
 
 
@@ -319,6 +321,10 @@ def _not_served(path: Path) -> str:
         return ""
     status, error, _ = why.row(0)
     return f"; {why['len'].sum():,} not served, such as: {status}, {error}"
+
+
+def _left_out(info: Mapping[str, Any]) -> str:
+    return "".join(f"; {count:,} left out, {reason}" for reason, count in info.get("left_out", {}).items())
 
 
 def _alike(runs: Sequence[Run]) -> list[list[Run]]:

@@ -46,9 +46,7 @@ def _refuse(model: ServedModel, gpus: int) -> None:
         raise SettingFailure(
             f"no kernels for weights of {model.bytes_per_value} bytes", where=where, hint="use roofline"
         )
-    if model.num_attention_heads % gpus:
-        what = f"{model.num_attention_heads} heads cannot be split over {gpus} GPUs"
-        raise SettingFailure(what, where=where, hint="choose another --tensor-parallel")
+    model.check_split(gpus)
 
 
 @dataclass(frozen=True)

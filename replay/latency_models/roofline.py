@@ -29,6 +29,7 @@ class Roofline:
         ranks: int = 1,
     ):
         self.gpu, self.model = gpu_preset(gpu), model_preset(model)
+        self.model.check_split(tensor_parallel)
         self.flops_per_s = self.gpu.flops_per_s * compute_efficiency
         self.bytes_per_s = self.gpu.bandwidth_bytes_per_s * bandwidth_efficiency
         self.overhead_s, self.tensor_parallel, self.ranks = overhead_s, tensor_parallel, ranks

@@ -57,6 +57,12 @@ class ServedModel:
     qk_nope_head_dim: int = 0
     v_head_dim: int = 0
 
+    def check_split(self, gpus: int) -> None:
+        """SettingFailure where tensor parallelism over so many GPUs would cut a head in two."""
+        if self.num_attention_heads % gpus:
+            what = f"{self.num_attention_heads} heads cannot be split over {gpus} GPUs"
+            raise SettingFailure(what, where=self.name or self.source, hint="choose another tensor parallelism")
+
     @property
     def attention_parameters(self) -> int:
         """Weights of one layer's attention projections."""

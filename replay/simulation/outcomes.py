@@ -125,9 +125,11 @@ def _errors(reason: np.ndarray, prompt: I32, output: I32, limits: Limits) -> pl.
     tokens = pl.Series(prompt.astype(np.int64)) + output
     blocks = (tokens - 1 + limits.block_tokens - 1) // limits.block_tokens
     code = pl.Series(reason)
+    kept = f", of which {limits.watermark_blocks} stay free" if limits.watermark_blocks else ""
+    has = f"{limits.kv_blocks}{kept}"
     texts = {
         TOO_LONG_FOR_MODEL: pl.format(f"{{}} tokens exceed max_model_len {limits.max_model_len}", tokens),
-        TOO_LONG_FOR_MEMORY: pl.format(f"needs {{}} KV blocks, the engine has {limits.kv_blocks}", blocks),
+        TOO_LONG_FOR_MEMORY: pl.format(f"needs {{}} KV blocks, the engine has {has}", blocks),
         UNKNOWN_LENGTH: pl.lit("the trace does not tell its prompt_tokens or output_tokens"),
         NOTHING_TO_DO: pl.lit("asks for no prompt or no output tokens"),
         NEVER_PLACED: pl.lit("the placement brought its model to no GPU"),

@@ -377,6 +377,7 @@ def test_a_replay_that_fails_before_it_begins_leaves_no_folder(trace_file, tmp_p
         (["--engine", "openai", "--url", "127.0.0.1:9", "--kv-blocks", "5"], "--kv-blocks: is not of --engine openai"),
         (["--engine", "micro-batch", "--dtype", "float16"], "--dtype: is of --engine transformers"),
         (["--engine", "openai", "--url", "127.0.0.1:9", "--ca", "my.pem"], "--ca: no URL is https, so nothing is"),
+        (["--tensor-parallel", "3"], "32 heads cannot be split over 3 GPUs; choose another tensor parallelism"),
         (["--scheduler", ""], "--scheduler: names none; `trace plugins` lists them"),
     ],
 )
@@ -520,6 +521,20 @@ def test_swapping_keeps_what_was_computed(trace_file, tmp_path):
     assert ends["free"] < ends["recompute"] < ends["slow"]
 
 
+def test_a_watermark_leaves_room_for_who_was_admitted(trace_file, tmp_path):
+    tight = ("--kv-blocks", 60, "--no-prefix-caching", "--no-band")
+    runs = {}
+    for share in (0, 0.4):
+        assert run(trace_file, *tight, "--watermark", share, "--out", tmp_path / str(share)).exit_code == 0
+        runs[share] = Run.open(tmp_path / str(share) / "fcfs")
+    assert runs[0.4].info["engine"]["limits"]["watermark_blocks"] == 24
+    assert runs[0.4].info["preemptions"] < runs[0].info["preemptions"]
+    refused = runs[0.4].table("outcomes").filter(pl.col("request_id") == 17).collect()["error"].item()
+    assert "tokens exceed max_model_len" in refused
+    small = run(trace_file, "--kv-blocks", 30, "--watermark", 0.5, "--no-band", "--out", tmp_path / "small")
+    assert "KV blocks, the engine has 30, of which 15 stay free" in small.output
+
+
 CLUSTER = """
 gpus: [{type: h100, count: 1}]
 models: [{name: all, preset: llama-3.2-1b, serves: [m0, m1, m2]}]
@@ -545,6 +560,12 @@ def test_a_cluster_is_replayed_under_several_placements_and_says_nothing_of_one_
     sql = "SELECT DISTINCT placement, scheduler FROM outcomes ORDER BY ALL"
     asked = CliRunner().invoke(main, ["query", sql, "--run", str(tmp_path / "runs"), "--format", "csv"])
     assert asked.stdout.split() == ["placement,scheduler", "lru,fcfs", "static,fcfs"]
+
+
+def test_models_that_no_rank_names_are_said_to_be_left_out(trace_file, cluster_file, tmp_path):
+    cluster_file.write_text(CLUSTER.replace("serves: [m0, m1, m2]", "rank: 1"))
+    done = run(trace_file, "--cluster", cluster_file, "--no-band", "--out", tmp_path / "runs")
+    assert "; 133 left out, of models that no rank names" in done.output
 
 
 @pytest.mark.parametrize(
