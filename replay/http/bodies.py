@@ -10,6 +10,10 @@ from replay.http.prompts import Units, mixed
 from replay.http.rows import Row
 
 OWN = 1 << 63  # sets the numbers of requests apart from those of prefix blocks, which often count from 0
+FOUND = (
+    *("api", "first_id", "last_id", "overhead_tokens", "tokens_per_unit"),
+    *("ignore_eos", "min_tokens", "usage", "user"),
+)  # of a recipe
 PATHS = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}
 
 
@@ -34,6 +38,11 @@ class Recipe:
     seed: int = 0
     hints: int | None = None  # the run whose scheduler inside the engine knows these requests
     extra: dict[str, Any] = field(default_factory=dict)  # further fields of every body
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """What a probe finds."""
+        return {name: getattr(self, name) for name in FOUND}
 
 
 class Bodies:

@@ -3,6 +3,7 @@
 An engine that ignores a field takes any value of it, one that knows the field refuses a value of the wrong type.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,6 +20,8 @@ from toolkit.errors import SettingFailure, printable
 RANGES = ((1000, 9999), (100, 999), (100, 350), (10, 99))  # of token ids, all with as many digits
 ID_UNITS, SHORT, LONG = 24, 32, 256  # units of the prompts it asks with
 OUTPUT = 4
+TRIES, PAUSE_S = 4, 0.1  # of a question that got no answer, such as a reset connection
+BUSY = (408, 425, 429)
 HONOURED, ACCEPTED, IGNORED, REFUSED, UNKNOWN = "honoured", "accepted", "ignored", "refused", "unknown"
 
 
@@ -123,12 +126,29 @@ class Probe:
             body["stream_options"] = {"include_usage": True}
         if recipe.user:
             body["user"] = "probe"
-        reply = replies.settle(self._post(PATHS[recipe.api], body))
+        exchange = self._post(PATHS[recipe.api], body)
+        for _ in range(TRIES - 1):
+            if _is_answer(exchange):
+                break
+            time.sleep(PAUSE_S)
+            exchange = self._post(PATHS[recipe.api], body)
+        reply = replies.settle(exchange)
         reply.error = redacted(reply.error, secrets())
         return reply
 
     def _post(self, path: str, body: dict[str, Any]) -> Exchange:
         return asking.post(self._target, self._dial, path, body)
+
+
+def _is_answer(exchange: Exchange) -> bool:
+    """Whether it tells what the endpoint makes of a question, and not of the moment it was asked in.
+
+    Some refuse with a 500 what others refuse with a 400: who says so whenever asked, means it.
+    """
+    if exchange.failure is not None:
+        return exchange.failure[0] == "timeout"  # too long to ask again
+    refused = 400 <= exchange.status_code < 500 and exchange.status_code not in BUSY
+    return refused or replies.settle(exchange).status == "ok"
 
 
 def _message(prompt: Any) -> dict[str, Any]:

@@ -88,10 +88,14 @@ class Replaying:
         addresses: dict[Endpoint, Address],
         served: dict[Endpoint, list[dict[str, Any]]],
     ) -> list[Recipe]:
-        """How to ask each endpoint, by a probe of the first model it serves for us; what it can do goes to run.json."""
+        """How to ask each endpoint, by a probe of the first model it serves for us; what it can do goes to run.json.
+
+        A run that is resumed asks as it did before: all of its requests are of one kind.
+        """
         seed = self.writer.info.get("prompt_seed", secrets.randbits(SEED_BITS))
-        self.writer.update(prompt_seed=seed)
         start = Recipe(block_tokens=self.info.block_tokens or 16, seed=seed, words=list(self.engine.words))
+        if "recipes" in self.writer.info:
+            return [replace(start, **kept) for kept in self.writer.info["recipes"]]
         found: list[Found] = []
         said = {}
         for i, target in enumerate(routes.endpoints):
@@ -103,7 +107,7 @@ class Replaying:
             told = {"url": target.url, **limits(served[target], model), **probed.capabilities}
             said[f"endpoint_{i + 1}"] = told
         described = {**self.engine.describe(), "capabilities": said}
-        self.writer.update(engine=described)
+        self.writer.update(engine=described, prompt_seed=seed, recipes=[f.recipe.found for f in found])
         return [f.recipe for f in found]
 
     def _announced(

@@ -50,7 +50,9 @@ def test_an_engine_without_our_scheduler_is_refused(tmp_path):
     with serving(fine) as server:
         file = trace_file(tmp_path, simple(5))
         done = replay(file, tmp_path / "r", "--url", server.url, "--scheduler", "sjf", "--send-hints")
-        mine = replay(file, tmp_path / "r", "--url", server.url, "--scheduler", "mine.py:Mine", "--send-hints")
+        (tmp_path / "mine.py").write_text("from replay.schedulers.sjf import SJF as Mine\n")
+        own = f"{tmp_path}/mine.py:Mine"
+        mine = replay(file, tmp_path / "r", "--url", server.url, "--scheduler", own, "--send-hints")
     assert done.exit_code == 1
     assert "--scheduler-cls replay.vllm.scheduler.TraceScheduler" in done.output
     assert "entry point" in mine.output

@@ -48,6 +48,10 @@ def tags(server: Server) -> list[int]:
     return [asked.tag for asked in server.asked if asked.tag >= 0]
 
 
+def probed(server: Server) -> int:
+    return sum(asked.body.get("user") == "probe" for asked in server.asked)
+
+
 def test_a_trace_is_sent_and_the_run_says_how(tmp_path):
     with serving(fine) as server:
         done = replay(trace_file(tmp_path, simple()), tmp_path / "r", "--url", server.url, "--lag-bound-s", 0.5)
@@ -141,6 +145,27 @@ def wait_for(condition) -> None:
     raise AssertionError("it did not come to that")
 
 
+def test_a_bad_moment_says_nothing_of_what_an_endpoint_can_do(tmp_path):
+    async def moody(asked: Asked) -> None:
+        probe = asked.body.get("user") == "probe"
+        if probe and asked.number % 3 == 1:
+            asked.reset()
+        elif probe and asked.number % 3 == 2:
+            await asked.answer(503, {"error": "busy"}, "Retry-After: 1\r\n")
+        else:
+            await fine(asked)
+
+    found = {}
+    for name, script in (("fine", fine), ("moody", moody)):
+        with serving(script) as server:
+            done = replay(trace_file(tmp_path, simple(5)), tmp_path / name, "--url", server.url)
+        assert done.exit_code in (0, 3), done.output
+        found[name] = Run.open(tmp_path / name / "fcfs").info
+    can = {name: info["engine"]["capabilities"]["endpoint_1"] | {"url": ""} for name, info in found.items()}
+    assert can["moody"] == can["fine"]
+    assert found["moody"]["recipes"] == found["fine"]["recipes"]
+
+
 @pytest.mark.parametrize("whom", ["all", pytest.param("the first process", marks=pytest.mark.slow)])
 def test_a_killed_replay_is_resumed_without_sending_again_what_was_answered(whom, tmp_path):
     file = trace_file(tmp_path, simple(120, 0.01))
@@ -155,9 +180,10 @@ def test_a_killed_replay_is_resumed_without_sending_again_what_was_answered(whom
         if whom != "all":
             wait_for(lambda: not in_use(journal))
         answered = {json.loads(line)["id"] for line in journal.read_bytes().split(b"\n")[:-1]}
-        before = set(tags(server))
+        before, probes = set(tags(server)), probed(server)
         done = replay(None, out)
         after = tags(server)[len(before) :]
+        assert probed(server) == probes  # it asks as it did before
     assert done.exit_code in (0, 3), done.output
     assert answered
     assert answered & set(after) == set()
