@@ -11,7 +11,6 @@ from replay.engines.openai_options import endpoint_options
 from replay.engines.transformers_options import in_process_options
 from toolkit.finite_option import Finite
 from toolkit.on_option import on_option
-from toolkit.plugins import own_mistakes_in_a_line
 from toolkit.trace_options import trace_options
 
 ENGINES = ("simulated", "micro-batch", "openai", "transformers")
@@ -144,19 +143,16 @@ def replay(**options: Any) -> None:
     if folder is not None:
         if options["traces"] or options["out"]:
             raise click.UsageError("--resume continues a run as it was begun; give it no trace and no --out")
-        with own_mistakes_in_a_line():
-            finished = resume(folder)
+        finished = resume(folder)
     else:
         request = options.pop("explain")
         if request is not None and options["traces"]:
-            with own_mistakes_in_a_line():
-                explain(options, request)
+            explain(options, request)
             return
         if not options["traces"] or options["out"] is None:
             raise click.UsageError("name a trace and --out, as in: trace replay trace.parquet --out runs/")
         folder = options["out"]
-        with own_mistakes_in_a_line():
-            finished = begin(options)
+        finished = begin(options)
     if not finished:
         click.echo(f"stopped; continue with: trace replay --resume {folder}", err=True)
         sys.exit(130)

@@ -54,23 +54,28 @@ class Commands(click.Group):
         gc.set_threshold(OBJECTS_A_COLLECTION)
         try:
             return super().invoke(ctx)
-        except Failure as failure:
-            click.echo(f"trace: {failure}", err=True)
-            ctx.exit(1)
         except BrokenPipeError:
             sys.stderr.close()
             ctx.exit(1)
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            what = f"cannot be written ({error.strerror})"
-            click.echo(f"trace: {Failure(what, where=_target(error), hint='make room for it')}", err=True)
-            ctx.exit(1)
         except Exception as error:
-            if not str(error).startswith(DAMAGED):
+            expected = _expected(error)
+            if expected is None:
                 raise
-            click.echo(f"trace: a file is damaged ({str(error).splitlines()[0]}); make or fetch it again", err=True)
+            click.echo(f"trace: {expected}", err=True)
             ctx.exit(1)
+
+
+def _expected(error: Exception) -> Failure | None:
+    """The line for what is no bug: a failure, a full disk, a damaged file, a mistake in the user's own policy file."""
+    if isinstance(error, Failure):
+        return error
+    if isinstance(error, OSError) and error.errno in FULL:
+        return Failure(f"cannot be written ({error.strerror})", where=_target(error), hint="make room for it")
+    if str(error).startswith(DAMAGED):
+        return Failure(f"a file is damaged ({str(error).splitlines()[0]})", hint="make or fetch it again")
+    from toolkit.plugins import own_mistake
+
+    return own_mistake(error)
 
 
 def _target(error: OSError) -> str:

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from toolkit.errors import Failure, printable
+from toolkit.plugins import own_mistake
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,6 +51,8 @@ def attempt(work: Callable[[Item], Result], item: Item) -> Result | Failed:
     except Failure as failure:
         return Failed(str(failure))
     except Exception as error:
+        if (own := own_mistake(error)) is not None:
+            return Failed(printable(str(own)))
         what = printable(str(error).split("\n", 1)[0])
         return Failed(f"{type(error).__name__}: {what}", traceback.format_exc())
 

@@ -9,8 +9,6 @@ import importlib
 import importlib.util
 import inspect
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -261,8 +259,7 @@ def _load_file(kind: str, name: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     _own_files[str(spec.origin)] = path
     try:
-        with own_mistakes_in_a_line():
-            spec.loader.exec_module(module)
+        spec.loader.exec_module(module)
     except SyntaxError as error:
         raise SettingFailure(f"is not Python ({error.msg})", where=f"{path}:{error.lineno}") from error
     if not hasattr(module, attribute):
@@ -276,15 +273,10 @@ def _load_file(kind: str, name: str) -> Any:
     return made
 
 
-@contextmanager
-def own_mistakes_in_a_line() -> Iterator[None]:
-    """What is raised in a policy file of the user's becomes a line with its place there; anything else stays a bug."""
-    try:
-        yield
-    except Exception as error:
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in _own_files]
-        if not frames or isinstance(error, Failure):
-            raise
-        where = f"{_own_files[frames[-1].filename]}:{frames[-1].lineno}"
-        hint = f"mend {frames[-1].name} there"
-        raise SettingFailure(f"{type(error).__name__}: {error}", where=where, hint=hint) from error
+def own_mistake(error: Exception) -> Failure | None:
+    """The line for what was raised in a policy file of the user's, with its place there; null for anything else."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in _own_files]
+    if not frames or isinstance(error, Failure):
+        return None
+    where = f"{_own_files[frames[-1].filename]}:{frames[-1].lineno}"
+    return SettingFailure(f"{type(error).__name__}: {error}", where=where, hint=f"mend {frames[-1].name} there")

@@ -1,9 +1,11 @@
 """Executors give every item once with its result, say why there is none, and survive a worker that dies."""
 
 import os
+from pathlib import Path
 
 import pytest
 
+from toolkit import plugins
 from toolkit.errors import SettingFailure
 from toolkit.executors import Executor, Failed, InProcess, LocalProcesses
 
@@ -43,3 +45,11 @@ def test_a_worker_that_dies_costs_its_own_item_alone(monkeypatch: pytest.MonkeyP
         executor.close()
     assert isinstance(died, Failed)
     assert "its process died" in died.said
+
+
+def test_a_mistake_in_a_policy_file_is_told_with_its_place(tmp_path: Path) -> None:
+    policy = tmp_path / "mine.py"
+    policy.write_text("class Mine:\n    def rank(self, requests, now_s):\n        raise ValueError('boom')\n")
+    scheduler = plugins.create("scheduler", f"{policy}:Mine")
+    [(_, failed)] = InProcess().map(lambda now_s: scheduler.rank(None, now_s), [0.0])
+    assert failed == Failed(f"{policy}:3: ValueError: boom; mend rank there")
