@@ -51,7 +51,7 @@ def unpack(source: Source) -> list[Source]:
     return list(_plain(source))
 
 
-def sha256(paths: Iterable[Path]) -> str:
+def sha256(paths: Iterable[Path | Object]) -> str:
     """SHA-256 of the files' bytes, one after the other."""
     digest = hashlib.sha256()
     for path in paths:

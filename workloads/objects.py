@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from toolkit.errors import InputFailure
 from workloads.scratch import scratch_file
@@ -36,24 +36,16 @@ class Object:
     def name(self) -> str:
         return self.key.rpartition("/")[2]
 
-    @property
-    def _store(self) -> Any:
-        return _store(bucket_of(self.key))
-
-    def head(self, size: int) -> bytes:
-        """Its first bytes."""
-        with _asking(str(self)), self._store.open_input_file(self.key) as content:
-            first: bytes = content.read(size)
-        return first
+    @contextmanager
+    def open(self, mode: str = "rb") -> Iterator[IO[bytes]]:
+        """Read it as it comes."""
+        with _asking(str(self)), _store(bucket_of(self.key)).open_input_stream(self.key) as content:
+            yield content
 
     def copied(self) -> Path:
         """A scratch copy of it."""
         target = scratch_file(self.name)
-        with (
-            _asking(str(self)),
-            _store(bucket_of(self.key)).open_input_stream(self.key) as content,
-            target.open("wb") as file,
-        ):
+        with self.open() as content, target.open("wb") as file:
             shutil.copyfileobj(content, file, 2**20)
         return target
 

@@ -41,7 +41,7 @@ class File:
     options: LoadOptions = field(hash=False)
 
     def scan(self) -> Scan:
-        path = at_hand(self.file)
+        path = in_passing(self.file)
         try:
             found: Scan = plugins.load("loader", self.format)().scan([path], self.options)
             if found.restored is not None:  # most of what it says of itself holds for it alone
@@ -77,7 +77,7 @@ class Slice:
     info: TraceInfo
 
     def read(self) -> Trace:
-        return Trace(pl.scan_parquet(at_hand(self.file), glob=False).slice(self.start, self.rows), self.info)
+        return Trace(pl.scan_parquet(in_passing(self.file), glob=False).slice(self.start, self.rows), self.info)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def read_parts(
     return Parted(info, whole.kept, 0.0, float(info.span_s or 0.0), read)
 
 
-def at_hand(file: Path | Object) -> Path:
+def in_passing(file: Path | Object) -> Path:
     """The file, or a copy of the object here, for as long as it takes to read it."""
     return file.in_passing() if isinstance(file, Object) else file
 
@@ -126,12 +126,12 @@ def at_hand(file: Path | Object) -> Path:
 def _detected(files: Sequence[Path | Object]) -> str:
     """The format of all files; of objects by the first, so that the others are copied where they are read."""
     judged = files[:1] if isinstance(files[0], Object) else files
-    return detect([Source(at_hand(file), str(file)) for file in judged])
+    return detect([Source(in_passing(file), str(file)) for file in judged])
 
 
 def _sliced(file: Path | Object, format: str, options: LoadOptions) -> Parted:
     """One canonical file by rows."""
-    scan: Scan = plugins.load("loader", format)().scan([at_hand(file)], options)
+    scan: Scan = plugins.load("loader", format)().scan([in_passing(file)], options)
     if scan.restored is None:
         hint = f"give a folder of several, convert it first (trace convert), or {LOCALLY}"
         raise InputFailure("is one file that is not canonical, and so not in parts", where=str(file), hint=hint)
@@ -144,15 +144,9 @@ def _sliced(file: Path | Object, format: str, options: LoadOptions) -> Parted:
 
 
 def _check_parquet(file: Path | Object) -> None:
-    if _head(file) != PARQUET:
-        raise InputFailure("is not Parquet", where=str(file), hint=CONVERT)
-
-
-def _head(file: Path | Object) -> bytes:
-    if isinstance(file, Object):
-        return file.head(len(PARQUET))
     with file.open("rb") as content:
-        return content.read(len(PARQUET))
+        if content.read(len(PARQUET)) != PARQUET:
+            raise InputFailure("is not Parquet", where=str(file), hint=CONVERT)
 
 
 def _all(executor: Executor, items: Sequence[Any]) -> dict[Any, Any]:
@@ -166,7 +160,7 @@ def _all(executor: Executor, items: Sequence[Any]) -> dict[Any, Any]:
 
 def _done(item: "Digest | File | Stamps") -> Any:
     if isinstance(item, Digest):
-        return sha256(map(at_hand, item.files))
+        return sha256(item.files)
     return item.read() if isinstance(item, Stamps) else counted(item)
 
 

@@ -43,8 +43,8 @@ def name_of(paths: list[str], files: Sequence[Path | Object]) -> str:
     first = Path(paths[0])
     if len(paths) == 1 and first.is_dir():
         return first.resolve().name
-    if len(paths) == 1 and is_address(paths[0]) and not is_pattern(paths[0]):
-        return first.name.split(".")[0]
+    if len(paths) == 1 and is_address(paths[0]) and not is_pattern(paths[0]) and first.name != files[0].name:
+        return first.name
     return files[0].name.split(".")[0] or files[0].name
 
 

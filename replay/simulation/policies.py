@@ -73,9 +73,9 @@ class Policy:
         if self.settings["window"] < 1 or self.settings["hysteresis"] < 0:
             said = f"window={self.settings['window']}, hysteresis={self.settings['hysteresis']:g}"
             raise SettingFailure(said, where=name, hint="a window is at least 1, a hysteresis at least 0")
-        unserved = set(self.lane.tolist()) - set(self.cycle.tolist()) if len(self.cycle) else set()
-        if unserved:
-            what = f"puts requests into lane {min(unserved)}, which has no turn in its cycle {self.cycle.tolist()}"
+        unserved = np.setdiff1d(self.lane, self.cycle)
+        if len(self.cycle) and len(unserved):
+            what = f"puts requests into lane {unserved[0]}, which has no turn in its cycle {self.cycle.tolist()}"
             raise SettingFailure(what, where=name, hint="name every lane in the cycle; else its requests never run")
         if self.settings["latest"] and self.settings["displace"]:
             raise SettingFailure("displaces by rank, but takes the latest as victim", where=name)

@@ -89,10 +89,10 @@ class Busy:
 class Groups:
     """Models whose bursts come together: groups over a background; `background_per_s` is shared out by popularity."""
 
-    models: Names
-    background_per_s: float
     gives: ClassVar[frozenset[str]] = frozenset({"model"})
 
+    models: Names
+    background_per_s: float
     groups: tuple[Group, ...] = ()
     cv: float = 1.0  # of every model's gaps, in operational time
 
