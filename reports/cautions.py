@@ -10,7 +10,7 @@ FAILED_FROM = 0.01  # of the offered requests: from there on, a P99 may owe its 
 
 
 def cautions(run: Measured, numbers: dict[str, Any]) -> list[str]:
-    """One sentence each; `numbers` are the run's, as `--json` prints them."""
+    """What to say of the run after its name, a sentence each; `numbers` are the run's, as `--json` prints them."""
     return [said for said in (_unfinished(run, numbers), _late(run), _failed(run, numbers)) if said]
 
 
@@ -18,7 +18,7 @@ def _unfinished(run: Measured, numbers: dict[str, Any]) -> str:
     if run.run.finished:
         return ""
     shown = f"the {words.whole(numbers['requests'])} requests that it wrote so far are shown"
-    return f"{run.label} is unfinished: {shown}. Resume it for the whole."
+    return f"is unfinished: {shown}. Resume it for the whole."
 
 
 def _late(run: Measured) -> str:
@@ -26,7 +26,7 @@ def _late(run: Measured) -> str:
         return ""
     reasons = provenance.value(run.info, "validity", "reasons")
     why = "; ".join(printable(str(r)) for r in reasons) if isinstance(reasons, list) else "it was not sent on time"
-    return f"{run.label} is CLIENT-BOUND: {why}. Its numbers are of the sender rather than of the server."
+    return f"is CLIENT-BOUND: {why}. Its numbers are of the sender rather than of the server."
 
 
 def _failed(run: Measured, numbers: dict[str, Any]) -> str:
@@ -34,6 +34,4 @@ def _failed(run: Measured, numbers: dict[str, Any]) -> str:
     if share < FAILED_FROM or not numbers["ok"]:
         return ""
     ok = words.whole(numbers["ok"])
-    return (
-        f"{words.percent(share)} of the requests of {run.label} failed: its latencies are of the {ok} that completed."
-    )
+    return f"failed to serve {words.percent(share)} of its requests: its latencies are of the {ok} that completed."
