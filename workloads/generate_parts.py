@@ -1,59 +1,65 @@
-"""A workload as a folder of parts, a window of time each; who makes the streams and the files may be elsewhere."""
+"""A workload as a folder of parts, a window of time each; who makes their files may be elsewhere."""
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Protocol
 
 import polars as pl
 
 from toolkit.errors import InputFailure
 from toolkit.results import whole_file
-from toolkit.traces import TraceInfo
-from workloads.generate import Generated, Progress, Sources, Windows, described, empty
+from workloads.generate import About, Generated, Progress, Windows, empty
 from workloads.generate_spec import Workload
 from workloads.trace_writer import TraceWriter
 
-AHEAD = 8  # parts that are being written at once
-
 
 @dataclass(frozen=True)
-class Part:
-    """A part's rows and what its footer says."""
+class PartFile:
+    """A part's Parquet file."""
 
-    rows: pl.DataFrame
-    info: TraceInfo
-
-
-class Packing(Protocol):
-    """Makes files of parts; `begin` gives what `end` waits for."""
-
-    def begin(self, part: Part) -> Any: ...
-
-    def end(self, begun: Any) -> bytes: ...
+    content: bytes
+    rows: int
+    first_s: float
+    last_s: float
 
 
-class PackingHere:
-    """At once, in this process."""
+class Making(Protocol):
+    """Makes the files of a workload's parts."""
 
-    def begin(self, part: Part) -> bytes:
-        return packed(part)
+    about: About
 
-    def end(self, begun: Any) -> bytes:
-        content: bytes = begun
-        return content
+    def files(self, progress: Progress | None) -> Iterator[PartFile]:
+        """In order of time; windows in which nothing arrives have none."""
+        ...
 
 
-def packed(part: Part) -> bytes:
-    """The bytes of a part's Parquet file."""
+class MakingHere:
+    """One after the other, in this process."""
+
+    def __init__(self, workload: Workload, seed: int):
+        self._windows = Windows(workload, seed)
+        self.about = self._windows.about
+
+    def files(self, progress: Progress | None) -> Iterator[PartFile]:
+        for rows in self._windows:
+            if len(rows):
+                yield packed(rows, self.about)
+            if progress is not None:
+                progress(self._windows.cuts.end_s, self._windows.cuts.requests)
+
+
+def packed(rows: pl.DataFrame, about: About) -> PartFile:
+    """The file of a part with these rows."""
+    first_s, last_s = float(rows["arrival_s"][0]), float(rows["arrival_s"][-1])
+    info = about.described(len(rows), first_s, last_s)
     with TemporaryDirectory(prefix="trace-generate-") as scratch:
         target = Path(scratch) / "part.parquet"
-        with TraceWriter(target, lists=part.info.block_tokens is not None) as writer:
-            writer.write(part.rows)
-            writer.finish(part.info)
-        return target.read_bytes()
+        with TraceWriter(target, lists=info.block_tokens is not None) as writer:
+            writer.write(rows)
+            writer.finish(info)
+        return PartFile(target.read_bytes(), len(rows), first_s, last_s)
 
 
 def generate_parts(
@@ -62,10 +68,24 @@ def generate_parts(
     seed: int,
     progress: Progress | None = None,
     *,
-    sources: Callable[[], Sources] | None = None,
-    packing: Packing | None = None,
+    making: Callable[[Workload, int], Making] = MakingHere,
 ) -> Generated:
     """Write `folder`/part-NNNNN.parquet; the same bytes whoever makes them."""
+    _make_folder(folder)
+    made = making(workload, seed)
+    rows, size, first_s, last_s = 0, 0, None, 0.0
+    for number, part in enumerate(made.files(progress)):
+        with whole_file(folder / f"part-{number:05d}.parquet") as file:
+            file.write(part.content)
+        rows, size = rows + part.rows, size + len(part.content)
+        first_s, last_s = part.first_s if first_s is None else first_s, part.last_s
+    if first_s is None:
+        raise empty(workload)
+    about = made.about.until(last_s)
+    return Generated(about.described(rows, first_s, last_s), about.truth, size)
+
+
+def _make_folder(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputFailure("is there already", where=str(folder), hint="choose another --out, or empty it")
     try:
@@ -73,28 +93,3 @@ def generate_parts(
     except OSError as error:
         what = f"cannot be made ({error.strerror})"
         raise InputFailure(what, where=str(folder), hint="choose another --out") from error
-    windows, packing = Windows(workload, seed, sources() if sources else None), packing or PackingHere()
-    begun: deque[Any] = deque()
-    written, size, first_s, last_s = 0, 0, None, 0.0
-
-    def keep() -> None:
-        nonlocal written, size
-        content = packing.end(begun.popleft())
-        with whole_file(folder / f"part-{written:05d}.parquet") as file:
-            file.write(content)
-        written, size = written + 1, size + len(content)
-
-    for rows in windows:
-        if len(rows):
-            starts_s, last_s = float(rows["arrival_s"][0]), float(rows["arrival_s"][-1])
-            first_s = starts_s if first_s is None else first_s
-            begun.append(packing.begin(Part(rows, described(windows, len(rows), starts_s, last_s))))
-        while len(begun) > AHEAD:
-            keep()
-        if progress is not None:
-            progress(windows.end_s, windows.numbering.next)
-    while begun:
-        keep()
-    if first_s is None:
-        raise empty(workload)
-    return Generated(described(windows, windows.numbering.next, first_s, last_s), windows.truth, size)

@@ -18,7 +18,7 @@ def generated(spec: Path, *, seed: int, load: float = 1.0) -> Trace:
     with TemporaryDirectory(prefix="trace-generate-") as scratch:
         target = Path(scratch) / "trace.parquet"
         info = generate(_loaded(read_spec(spec), load), target, seed).info
-        return Trace(pl.read_parquet(target).lazy(), info)
+        return Trace(pl.read_parquet(target, glob=False).lazy(), info)
 
 
 def _loaded(workload: Workload, load: float) -> Workload:

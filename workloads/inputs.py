@@ -107,7 +107,7 @@ def _neighbour(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f"folder '{folder}' does not exist"
-    names = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
+    names = [p.name for p in folder.iterdir() if _is_data(p.name) or (p.is_dir() and not p.name.startswith("."))]
     return nearest(path.name, names) if len(names) <= 5_000 else f"look in '{folder}'"
 
 

@@ -212,7 +212,7 @@ def _info(scan: Scan, named: Named, counted: Count, unit: str | None, reason: st
         sha256=named.sha256(),
         rows_read=counted.rows,
         rows_kept=counted.kept,
-        dropped=counted.dropped,
+        dropped=dict(sorted(counted.dropped.items(), key=lambda reason: (-reason[1], reason[0]))),
         span_s=(counted.last - counted.first) / per_s if timed else None,  # type: ignore[operator]
         time_unit=unit,
         time_unit_reason=reason,

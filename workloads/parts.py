@@ -13,7 +13,7 @@ import polars as pl
 
 from toolkit import plugins
 from toolkit.errors import InputFailure
-from toolkit.executors import Executor, Failed
+from toolkit.executors import Executor, result_of
 from toolkit.parts import Parted
 from toolkit.protocols import LoadOptions, Scan
 from toolkit.traces import Trace, TraceInfo
@@ -24,10 +24,10 @@ from workloads.inputs import Source, find_files, sha256
 from workloads.loaders.canonical import table
 from workloads.loaders.columns import PARQUET
 from workloads.normalising import Named, prepared, told
-from workloads.objects import Object
+from workloads.objects import LATEST, Object
 from workloads.reading import BY_COLUMNS, as_shown, name_of
 
-SLICES_ROWS = 2_000_000  # rows of a part, where one file is cut into several
+SLICES_ROWS = 1_000_000  # rows of a part, where a file is cut into several, or small ones are read together
 LOCALLY = "read it with --on local"
 CONVERT = f"convert it first (trace convert), or {LOCALLY}"
 
@@ -60,9 +60,10 @@ class Digest:
 
 @dataclass
 class Counted:
-    """A file's count without its stamps, and the hashes of its rows at the first and at the last arrival."""
+    """A file's count without its stamps, its columns, and the hashes of its rows at the first and the last arrival."""
 
     count: Count
+    columns: pl.Schema
     head: pl.Series
     tail: pl.Series
 
@@ -81,17 +82,25 @@ class Slice:
 
 
 @dataclass(frozen=True)
-class FilePart:
-    """A file of several, with what was counted in all of them."""
+class FilesPart:
+    """Files that follow each other, the requests before them, and what was counted in all files of the trace."""
 
-    file: File
+    files: tuple[File, ...]
+    before: int
     whole: Count = field(hash=False)
     name: str
     time_unit: str | None
 
     def read(self) -> Trace:
-        scan = self.file.scan()
-        return told(scan, prepared(scan), self.whole, Named(self.name, self.file.format, lambda: ""), self.time_unit)
+        read = [self._read(file) for file in self.files]
+        number = pl.int_range(self.before, self.before + pl.len(), dtype=pl.Int64).alias("request_id")
+        frame = pl.concat([trace.frame for trace in read]).with_columns(number)
+        measured = [trace.outcomes for trace in read if trace.outcomes is not None]
+        return Trace(frame, read[0].info, pl.concat(measured) if measured else None)
+
+    def _read(self, file: File) -> Trace:
+        scan = file.scan()
+        return told(scan, prepared(scan), self.whole, Named(self.name, file.format, lambda: ""), self.time_unit)
 
 
 def read_parts(
@@ -108,14 +117,29 @@ def read_parts(
     parts = [File(file, found, options) for file in files]
     answers = _all(executor, [Digest(tuple(files)), *parts])
     whole = merged([(file, answers[file]) for file in parts])
+    parts = [file for file in parts if answers[file].count.kept] or parts[:1]
     whole.stamps = _stamps(executor, parts, [answers[file].count.kept for file in parts])
     whole.whole = all(bool((s == np.rint(s)).all()) for s in whole.stamps)
     named = Named(name_of(paths, files), found, lambda: str(answers[Digest(tuple(files))]))
     scan = parts[0].scan()
     info = told(scan, prepared(scan), whole, named, time_unit).info
-    light = replace(whole, stamps=[])
-    read = [FilePart(file, light, named.name, time_unit) for file in parts]
+    light, before, read = replace(whole, stamps=[]), 0, []
+    for some in together(parts, [answers[file].count.kept for file in parts]):
+        read.append(FilesPart(some, before, light, named.name, time_unit))
+        before += sum(answers[file].count.kept for file in some)
     return Parted(info, whole.kept, 0.0, float(info.span_s or 0.0), read)
+
+
+def together(files: Sequence[File], rows: Sequence[int]) -> list[tuple[File, ...]]:
+    """Small files that follow each other, up to SLICES_ROWS rows; of a store no more than copies are kept of."""
+    found, held = [[files[0]]], rows[0]
+    for file, n in zip(files[1:], rows[1:], strict=True):
+        if held + n > SLICES_ROWS or (isinstance(file.file, Object) and len(found[-1]) == LATEST):
+            found.append([])
+            held = 0
+        found[-1].append(file)
+        held += n
+    return [tuple(some) for some in found]
 
 
 def in_passing(file: Path | Object) -> Path:
@@ -152,9 +176,7 @@ def _check_parquet(file: Path | Object) -> None:
 def _all(executor: Executor, items: Sequence[Any]) -> dict[Any, Any]:
     found = {}
     for item, result in executor.map(_done, items):
-        if isinstance(result, Failed):
-            raise RuntimeError(result.detail) if result.detail else InputFailure(result.said)
-        found[item] = result
+        found[item] = result_of(result)
     return found
 
 
@@ -173,15 +195,18 @@ def counted(file: File) -> Counted:
         found.rows += rows
         found.dropped[reason] = found.dropped.get(reason, 0) + rows
     found.stamps = []
-    if found.first is None:
+    if found.first is None and found.kept:
         raise InputFailure("has no arrival times to share it out by", where=str(file.file), hint=LOCALLY)
     if not found.sorted:
         hint = f"sort it (trace convert does), or {LOCALLY}"
         raise InputFailure("is not in order of arrival", where=str(file.file), hint=hint)
+    if not found.kept:
+        nothing = pl.Series("row_hash", [], pl.UInt64)
+        return Counted(found, scan.frame.collect_schema(), nothing, nothing)
     ends = frame.filter(pl.col("drop_reason").is_null(), pl.col("arrival").is_in([found.first, found.last]))
     at_ends = ends.select("arrival", "row_hash").collect()
     head, tail = (at_ends.filter(pl.col("arrival") == at)["row_hash"].unique() for at in (found.first, found.last))
-    return Counted(found, head, tail)
+    return Counted(found, scan.frame.collect_schema(), head, tail)
 
 
 def merged(files: Sequence[tuple[File, Counted]]) -> Count:
@@ -190,13 +215,20 @@ def merged(files: Sequence[tuple[File, Counted]]) -> Count:
     latest: tuple[Any, pl.Series] | None = None
     for file, part in files:
         found = part.count
+        if (other := set(part.columns.items()) ^ set(files[0][1].columns.items())) != set():
+            what = (
+                f"has not the columns of {files[0][0].file} ({', '.join(sorted({name for name, _ in other}))} differ)"
+            )
+            raise InputFailure(what, where=str(file.file), hint="read them one by one, or convert them alike first")
+        whole.rows += found.rows
+        for reason, rows in found.dropped.items():
+            whole.dropped[reason] = whole.dropped.get(reason, 0) + rows
+        if found.first is None:  # it is empty, or all of it is dropped
+            continue
         if latest is not None and found.first < latest[0]:
             hint = f"give files that follow each other in time, named in that order, or {LOCALLY}"
             raise InputFailure("begins before the file before it ends", where=str(file.file), hint=hint)
         seen = latest[1] if latest is not None and found.first == latest[0] else part.head.clear()
-        whole.rows += found.rows
-        for reason, rows in found.dropped.items():
-            whole.dropped[reason] = whole.dropped.get(reason, 0) + rows
         whole.first = found.first if whole.first is None else whole.first
         whole.last = found.last
         again = int(part.head.is_in(seen.implode()).sum())

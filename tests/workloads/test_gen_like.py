@@ -91,6 +91,11 @@ def test_a_specification_lays_more_over_a_likeness(source: Path, tmp_path: Path)
     assert after / before == pytest.approx(3, rel=0.15)
     assert guess / guessed == pytest.approx(1, rel=0.15)
     assert frame["model"].n_unique() == 3
+    spec = (tmp_path / "w.yaml").read_text()
+    for wrong in ("model: bigg", "tenant: nobody"):
+        (tmp_path / "w.yaml").write_text(spec.replace("model: big", wrong))
+        done = CliRunner().invoke(main, ["generate", str(tmp_path / "w.yaml"), "--out", str(tmp_path / "t.parquet")])
+        assert (done.exit_code, done.output[:28]) == (1, "trace: the drift of stream-0")
 
 
 def test_a_coarse_clock_is_kept(tmp_path: Path) -> None:

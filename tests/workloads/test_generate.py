@@ -1,5 +1,6 @@
 """`trace generate`: one schema, one order, one numbering, the same bytes for the same seed."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -16,9 +17,10 @@ from toolkit.schema import TRACE, TRUTH
 from toolkit.specs import parse
 from toolkit.traces import read_trace
 from workloads import generate as generating
-from workloads.generate import Streams, Windows, generate
-from workloads.generate_parts import generate_parts
+from workloads.generate import About, Cuts, Size, Streams, Windows, generate, together
+from workloads.generate_parts import PartFile, generate_parts, packed
 from workloads.generate_spec import Workload, read_spec, workload
+from workloads.generators.numbering import numbered
 
 EVERYTHING = """
 - {name: a, generator: gamma, rate_per_s: 1, cv: 2, models: {count: 5, zipf: 1}, daily: {amplitude: 0.5},
@@ -116,7 +118,7 @@ def test_a_number_of_requests_and_a_clock(tmp_path: Path) -> None:
 
 
 def test_the_command_tells_what_it_made(spec: Path, tmp_path: Path) -> None:
-    done = run(spec, "--out", tmp_path / "t.parquet", "--span", 100, "--json")
+    done = run(spec, "--out", tmp_path / "t.parquet", "--span", 400, "--json")
     told = orjson.loads(done.stdout)
     assert told["trace"]["rows_kept"] == len(pl.read_parquet(tmp_path / "t.parquet"))
     assert told["planted"]["drift"] == 2
@@ -156,23 +158,26 @@ def test_parts_hold_the_rows_of_the_whole_whoever_makes_the_streams(tmp_path: Pa
     whole = generate(made, tmp_path / "whole.parquet", 3)
 
     class Apart:
-        """Streams made by two, one of whom began anew in the middle."""
+        """Streams made by two, one of whom begins anew in the middle."""
 
-        def __init__(self) -> None:
-            self.first, self.second = Streams(made, 3, [0]), Streams(made, 3, [1])
-            self.truth, self.notes = [*self.first.truth, *self.second.truth], [(), ()]
-            self.edges: list[float] = []
+        def __init__(self, workload: Workload, seed: int) -> None:
+            self.makers = [Streams(workload, seed, [0]), Streams(workload, seed, [1])]
+            self.about = About.of(workload, seed, [t for m in self.makers for t in m.truth], [(), ()])
 
-        def upto(self, end_s: float) -> list[pl.DataFrame]:
-            if len(self.edges) == 3:
-                self.second = Streams(made, 3, [1])
-                for edge in self.edges:
-                    self.second.upto(edge)
-            self.edges.append(end_s)
-            return self.first.upto(end_s) + self.second.upto(end_s)
+        def files(self, progress: object) -> Iterator[PartFile]:
+            cuts, ends = Cuts(made.settings), list[float]()
+            while not cuts.all:
+                if len(ends) == 3:
+                    self.makers[1] = Streams(made, 3, [1])
+                    for end_s in ends:
+                        self.makers[1].upto(end_s)
+                ends.append(cuts.next())
+                parts, first = [part for maker in self.makers for part in maker.upto(ends[-1])], cuts.requests
+                if kept := cuts.made(Size.of(parts)):
+                    yield packed(numbered(together(parts, None, kept), first, None), self.about)
 
     parts = generate_parts(made, tmp_path / "parts", 3)
-    generate_parts(made, tmp_path / "apart", 3, sources=Apart)
+    generate_parts(made, tmp_path / "apart", 3, making=Apart)
     assert_frame_equal(pl.read_parquet(tmp_path / "parts/*.parquet"), pl.read_parquet(tmp_path / "whole.parquet"))
     assert (parts.info, parts.truth.equals(whole.truth)) == (whole.info, True)
     files = [sorted((tmp_path / name).iterdir()) for name in ("parts", "apart")]

@@ -122,6 +122,10 @@ def test_what_does_not_exist_names_the_nearest(tmp_path: Path):
         read_trace([tmp_path / "request.csv"])
     with pytest.raises(InputFailure, match=r"folder .* does not exist"):
         read_trace([tmp_path / "nowhere" / "request.csv"])
+    put(tmp_path / "sweep.yaml", b"no trace")
+    (tmp_path / "parts").mkdir()
+    with pytest.raises(InputFailure, match=r"zzz: no such file; known: parts, requests\.csv$"):
+        read_trace([tmp_path / "zzz"])
 
 
 def test_a_glob_without_a_match_and_a_folder_without_data_are_refused(tmp_path: Path):

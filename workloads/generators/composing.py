@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from toolkit.errors import SettingFailure
 from toolkit.protocols import Generator, Planted
 from toolkit.schema import TRUTH, conform
 from workloads.generators.drift import factor_and_spread
@@ -29,8 +30,13 @@ class Composer:
 
     def compose(self, generator: Generator, span_s: float) -> Planted:
         made = generator.plant(span_s, self.stream.rhythm, self.of_arrivals)
+        try:
+            self.stream.check_names(made.names)
+        except ValueError as error:
+            raise SettingFailure(str(error), where=f"the drift of {self.stream.name}") from error
         own = conform(made.truth, TRUTH, source="truth").with_columns(stream=pl.lit(self.stream.name))
         truth = pl.concat([own, table([*self.stream.truth(), *self._popularity()])])
+        late = (pl.col("start_s") >= span_s).fill_null(False)
 
         def requests(edges: Iterable[float]) -> Iterator[pl.DataFrame]:
             passed: list[float] = []
@@ -44,7 +50,7 @@ class Composer:
                     whole = whole.filter(pl.col("arrival_s") < passed[-1])
                 yield self._finished(whole)
 
-        return Planted(requests, truth, made.notes)
+        return Planted(requests, truth.filter(~late), (*made.notes, *_left_out(truth.filter(late))))
 
     def _owned(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Model, tenant, tier and the shared beginning of each arrival."""
@@ -157,6 +163,12 @@ class Composer:
 
     def _share(self, of: str, share: float, **names: str) -> Row:
         return fact("popularity", stream=self.stream.name, parameter=f"{of} share", value=float(share), **names)
+
+
+def _left_out(late: pl.DataFrame) -> Iterator[str]:
+    """A note on each thing that was planned for after the trace's end, and so is not there to be found."""
+    for what, at_s in late.select("what", "start_s").unique(maintain_order=True).iter_rows():
+        yield f"A {what} planned for {at_s:g} s begins after the trace's end and is left out."
 
 
 def _scores(n: int, correlation: float, rng: np.random.Generator) -> tuple[Floats, Floats]:

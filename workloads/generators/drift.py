@@ -36,7 +36,7 @@ class Drift:
     def __post_init__(self) -> None:
         self.change.moments()
         positive(factor=self.factor, spread=self.spread)
-        if self.of_mix != bool(self.to) or (self.of_mix and (self.factor, self.spread) != (1.0, 1.0)):
+        if self.of_mix != bool(self.to) or self.of_mix == ((self.factor, self.spread) != (1.0, 1.0)):
             raise ValueError("a drift of models or tenants needs to: {name: share}; one of tokens a factor or spread")
         if self.of_mix and (self.model or self.tenant):
             raise ValueError("a drift of models or tenants is everyone's: leave out model and tenant")

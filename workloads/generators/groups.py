@@ -131,7 +131,9 @@ class Groups:
         background = self.background_per_s * self._models.probabilities
         own_rates = zip(self._models.all, background, strict=True)
         rows += [fact("background", model=m, parameter="rate_per_s", value=float(rate)) for m, rate in own_rates]
-        return Planted(self._requests(background, factor, busy, of_gaps), table(rows))
+        return Planted(
+            self._requests(background, factor, busy, of_gaps), table(rows), names={"model": self._models.all}
+        )
 
     def _filled(self, rng: np.random.Generator) -> list[Group]:
         """The groups with names, and with members where only a size was given."""
@@ -219,8 +221,12 @@ def _level(parts: list[Busy]) -> Steps:
 
 
 def _membership(group: Group, span_s: float) -> list[Row]:
+    """What is known of a group; what it would do after the end is told too, for the stream to leave out and say so."""
     settings = {"rate_per_s": group.rate_per_s, "participation": group.participation, "jitter_s": group.jitter_s}
+    if group.from_s >= span_s:
+        return [fact("group", name=group.name, start_s=group.from_s)]
     return [
+        *(fact("shift", name=group.name, start_s=shift.at_s) for shift in group.shifts if shift.at_s >= span_s),
         *facts("group", settings, name=group.name),
         *(
             fact("member", name=group.name, model=member, start_s=low, end_s=high)

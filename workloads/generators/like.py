@@ -70,7 +70,13 @@ def planted(
             ]
             yield pl.concat(drawn, how="vertical").sort("arrival_s", maintain_order=True)
 
-    return Planted(requests, table(_truth(likeness, sources, rate_per_s)), likeness.notes)
+    names = {column: _borne(sources, column) for column in ("model", "tenant")}
+    return Planted(requests, table(_truth(likeness, sources, rate_per_s)), likeness.notes, names)
+
+
+def _borne(sources: list[Fitted], column: str) -> set[str]:
+    """The names that any source's rows have."""
+    return {name for source in sources if column in source.rows for name in source.rows[column].drop_nulls().unique()}
 
 
 def _intensity(rate: Steps, factor: RateFactor) -> Intensity:

@@ -22,6 +22,8 @@ class Change:
     def __post_init__(self) -> None:
         if self.shape != "step" and self.for_s <= 0:
             raise ValueError(f"a {self.shape} needs for_s above 0")
+        if self.at_s < 0:
+            raise ValueError(f"at_s is {self.at_s:g}, before the trace begins; it counts from its start")
 
     def weight(self, time_s: Floats) -> Floats:
         """How much of the change has happened at each time, 0 to 1."""

@@ -67,7 +67,8 @@ class ServeGen:
                 yield held[:upto]
                 held = held[upto:]
 
-        return Planted(requests, _truth(senders, self, step_s), tuple(_notes(senders, step_s)))
+        names = {"model": (), "tenant": [sender.client.name for sender in senders]}
+        return Planted(requests, _truth(senders, self, step_s), tuple(_notes(senders, step_s)), names)
 
 
 class _Sender:

@@ -1,5 +1,6 @@
 """One stream of a workload: how requests arrive, whose they are and what they ask for."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -95,6 +96,14 @@ class Stream:
                 raise ValueError(f"a drift of {drift.column} needs {drift.column}")
             for column, name in (("model", drift.model), ("tenant", drift.tenant)):
                 if name is not None and column not in given and name not in (known := self._known(column)):
+                    raise ValueError(f"no {column} '{name}'; {nearest(name, known)}")
+
+    def check_names(self, names: Mapping[str, Collection[str]]) -> None:
+        """Raise ValueError for a drift of one who sends nothing: neither the settings' nor the generator's `names`."""
+        for drift in self.drift:
+            for column, given in names.items():
+                name = drift.model if column == "model" else drift.tenant
+                if name is not None and name not in (known := self._known(column) | {*given}):
                     raise ValueError(f"no {column} '{name}'; {nearest(name, known)}")
 
     def _known(self, column: str) -> set[str]:

@@ -52,7 +52,8 @@ def _restored(path: Path) -> TraceInfo | None:
 def _said(path: Path) -> TraceInfo | None:
     """The footer's TraceInfo, where there is one and the columns are a trace's."""
     try:
-        entry, columns = pl.read_parquet_metadata(path).get(FOOTER_KEY), pl.read_parquet_schema(path)
+        entry = pl.read_parquet_metadata(path).get(FOOTER_KEY)
+        columns = pl.scan_parquet(path, glob=False).collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputFailure(f"cannot be read ({error})", where=str(path)) from error
     if entry is None or tuple(columns) != tuple(TRACE):
