@@ -3,9 +3,10 @@
     python -m benchmarks.ray_scaling [--rows N] [--points N] [--save]
 
 Nodes on this machine, each held to a core of its own: 1, then 2; the command has what they leave it. What is measured:
-a sweep, an analysis of time-partitioned Parquet, a workload of several streams; and what one piece costs whoever gives
-it out, which no worker takes off him. The rest is arithmetic on these figures, with its assumptions beside it. On a
-busy machine the figures are of the neighbours.
+a sweep, an analysis of time-partitioned Parquet, a workload of several streams; what one piece costs whoever gives
+it out, and what the command itself spends on an analysis and a generation, in CPU time: no worker takes these off it.
+The rest is arithmetic on these figures, with its assumptions beside it. On a busy machine the figures are of the
+neighbours.
 """
 
 import argparse
@@ -36,6 +37,7 @@ HOSTS, CORES = 100, 16
 QUIET = 1.5  # load average above which figures say little
 JOURNAL_BYTES = 330  # a request's line, as replays write it
 EMPTY = 200
+OWN = "of the command's own core"
 STREAMS = 6
 SWEEP = """
 cluster: cluster.yaml
@@ -118,12 +120,15 @@ def _on(folder: Path, nodes: int, rows: int, points: int) -> dict[str, float]:
         analyse_parts(open_parts([str(parts)], plain, reading), plain)
 
     analysed()  # once without being timed: what workers load, they load now
-    return {
-        "sweep": timed(lambda: list(sweep.map(_Row(source), tasks))),
-        "analyze": timed(analysed),
-        "generate": timed(lambda: generate_on_ray("ray", made, folder / f"parts-{nodes}-{first.seed}", 1)),
-        "an empty piece": timed(lambda: list(plain.map(nothing, range(EMPTY)))) / EMPTY,
-    }
+    found = {"sweep": timed(lambda: list(sweep.map(_Row(source), tasks)))}
+    for name, work in (
+        ("analyze", analysed),
+        ("generate", lambda: generate_on_ray("ray", made, folder / f"parts-{nodes}-{first.seed}", 1)),
+    ):
+        begun_s = time.process_time()
+        found[name] = timed(work)
+        found[f"{name}, {OWN}"] = time.process_time() - begun_s
+    return found | {"an empty piece": timed(lambda: list(plain.map(nothing, range(EMPTY)))) / EMPTY}
 
 
 class _Row:
@@ -144,9 +149,11 @@ def extrapolated(one: dict[str, float], points: int, rows: int) -> list[str]:
         f" full at {point_s / piece_s:,.0f} cores with points as small as these; points ten times as long feed ten"
         " times as many",
         f"- analyze: {core_rows:,.0f} rows/s a core; the disk comes first: at 9 bytes a row in Parquet {cores:,} cores"
-        f" would read {core_rows * cores * 9 / 1e9:,.1f} GB/s",
-        f"- generate: {rows / one['generate']:,.0f} rows/s with one worker; by streams, so no more cores are busy than"
-        " the workload has streams, and merging and numbering are done by one process",
+        f" would read {core_rows * cores * 9 / 1e9:,.1f} GB/s; the command spends"
+        f" {one[f'analyze, {OWN}'] / rows * 1e9:,.0f} s on 10⁹ rows",
+        f"- generate: {rows / one['generate']:,.0f} rows/s with one worker; as many actors make streams as there are"
+        f" streams, at most; the command spends {one[f'generate, {OWN}'] / rows * 1e9:,.0f} s on 10⁹ rows besides"
+        f" writing their files, so it is full at {rows / one[f'generate, {OWN}']:,.0f} rows/s",
         f"- replay: the driver appends {JOURNAL_BYTES} bytes a request and writes its row; at 1,000 requests/s a host"
         f" {HOSTS} hosts bring {HOSTS * 1000 * JOURNAL_BYTES / 1e6:.0f} MB/s",
     ]

@@ -13,6 +13,7 @@ import polars as pl
 from toolkit import plugins
 from toolkit.analysis.whole import Whole
 from toolkit.errors import InputFailure, SettingFailure, nearest
+from toolkit.gathering import gathered
 from toolkit.protocols import Analysis
 from toolkit.schema import OUTCOMES, TABLES
 from toolkit.traces import Trace, TraceInfo
@@ -24,6 +25,7 @@ SLICE_ROWS = 2**21  # requests that an analysis is asked about at once
 FITS = "scipy.special"  # what they are computed by: a fifth of a second to load, free while a trace is read
 LONGEST_S = 100 * 365.25 * 86_400  # what is counted in hours and minutes, empty ones too, has an end
 ON_REQUEST = ("drift", "groups", "clients")  # cost more than all the others, so they run only when asked for
+LONGEST = (*ON_REQUEST, "lengths", "idle")  # are begun first, so that the last to end are short
 
 Asked = Mapping[str, Mapping[str, Any]]  # the analyses on request that were asked for -> their parameters
 
@@ -49,8 +51,8 @@ def analyse(trace: Trace, asking: Callable[[str], None] = lambda name: None, ask
 
     alone = [name for name, question in questions.items() if _is_heavy(name, question, frames)]
     answers = {name: answer(name) for name in alone}
-    waiting = [name for name in questions if name not in answers]
-    others = sorted(waiting, key=lambda name: name not in ON_REQUEST)  # the longest first
+    in_turn = dict.fromkeys([*LONGEST, *questions])
+    others = [name for name in in_turn if name in questions and name not in answers]
     with ThreadPoolExecutor(2) as crew:
         answers |= zip(others, crew.map(answer, others), strict=True)
     return {name: answers[name] for name in questions}
@@ -58,14 +60,14 @@ def analyse(trace: Trace, asking: Callable[[str], None] = lambda name: None, ask
 
 def answered(question: Any, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
     """Its tables; one that can be asked part by part is asked so, and needs memory for one part at a time."""
-    if not hasattr(question, "partial") or frame.height <= SLICE_ROWS:
+    if not _in_slices(question) or frame.height <= SLICE_ROWS:
         answer: dict[str, pl.DataFrame] = question.run(frame, info)
         return answer
     whole = Whole.of(frame["arrival_s"], info) if "arrival_s" in question.columns else Whole(info, frame.height)
     parts = list(frame.iter_slices(SLICE_ROWS))
     if hasattr(question, "glance"):
-        whole = replace(whole, seen=[question.glance(part) for part in parts])
-    return finished(question, [question.partial(part, whole) for part in parts], whole)
+        whole = replace(whole, seen=[question.glance(part, whole) for part in parts])
+    return finished(question, [question.partial(part, replace(whole, part=k)) for k, part in enumerate(parts)], whole)
 
 
 def finished(question: Any, parts: Sequence[Any], whole: Whole) -> dict[str, pl.DataFrame]:
@@ -74,10 +76,15 @@ def finished(question: Any, parts: Sequence[Any], whole: Whole) -> dict[str, pl.
     return tables
 
 
+def _in_slices(question: Any) -> bool:
+    """Whether it says what it finds in a part in little."""
+    return hasattr(question, "partial") and not hasattr(question, "joined") and not hasattr(question, "shares")
+
+
 def _is_heavy(name: str, question: Analysis, frames: Mapping[str, pl.DataFrame]) -> bool:
     """Whether it may need so much memory that nothing should run beside it."""
-    in_parts = hasattr(question, "partial") and name not in ON_REQUEST
-    return not in_parts and frames[question.table].height >= TOGETHER_ROWS
+    in_slices = _in_slices(question) and name not in ON_REQUEST
+    return not in_slices and frames[question.table].height >= TOGETHER_ROWS
 
 
 def check_span(info: TraceInfo) -> None:
@@ -110,37 +117,7 @@ def collect(trace: Trace, questions: Mapping[str, Analysis]) -> dict[str, pl.Dat
     narrow = {"trace": _narrow(trace.frame, wanted(questions, "trace"))}
     if trace.outcomes is not None:
         narrow["outcomes"] = _narrow(trace.outcomes, wanted(questions, "outcomes"))
-    gathered = {table: Gathered(frame.collect_schema()) for table, frame in narrow.items()}
-    pl.collect_all([f.sink_batches(gathered[t].add, lazy=True) for t, f in narrow.items()], engine="streaming")
-    return {"outcomes": OUTCOMES.to_frame()} | {table: found.frame() for table, found in gathered.items()}
-
-
-class Gathered:
-    """Batches as one frame; a column that holds nothing, as a trace has many, takes no memory."""
-
-    def __init__(self, schema: pl.Schema):
-        self._schema, self._height = schema, 0
-        self._columns: dict[str, list[pl.Series]] = {name: [] for name in schema}
-
-    def add(self, batch: pl.DataFrame) -> None:
-        for column in batch:
-            empty = column.null_count() == batch.height
-            self._columns[column.name].append(_nothing(column, batch.height) if empty else column)
-        self._height += batch.height
-
-    def frame(self) -> pl.DataFrame:
-        """Once, as the batches are let go."""
-        return pl.DataFrame([self._joined(name) for name in self._schema])
-
-    def _joined(self, name: str) -> pl.Series:
-        parts = self._columns.pop(name)
-        if all(part.null_count() == len(part) for part in parts):
-            return _nothing(pl.Series(name, [], self._schema[name]), self._height)
-        return pl.concat(parts, rechunk=True)
-
-
-def _nothing(column: pl.Series, height: int) -> pl.Series:
-    return pl.select(pl.lit(None, column.dtype).alias(column.name)).to_series().new_from_index(0, height)
+    return {"outcomes": OUTCOMES.to_frame()} | gathered(narrow)
 
 
 def wanted(questions: Mapping[str, Analysis], table: Literal["trace", "outcomes"]) -> list[str]:

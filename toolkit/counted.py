@@ -1,12 +1,18 @@
-"""A sample as its distinct values and their counts: exact statistics of millions of rows from a few numbers."""
+"""A sample as its distinct values and their counts: exact statistics of millions of rows from a few numbers.
+
+The script that measures GPUs uses it where there is no polars.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Floats = NDArray[np.float64]
 LARGEST_TABLE = 2**23  # places
@@ -20,7 +26,7 @@ class Counted:
     counts: NDArray[np.int64]
 
     @classmethod
-    def of_integers(cls, column: pl.Series) -> "Counted":
+    def of_integers(cls, column: "pl.Series") -> "Counted":
         """Count a column with few distinct values; nulls are left out."""
         known = column.drop_nulls()
         if len(known) and int(known.min()) >= 0 and int(known.max()) < min(LARGEST_TABLE, len(known)):  # type: ignore[arg-type]
@@ -28,13 +34,22 @@ class Counted:
             found = np.flatnonzero(counts)
             return cls(found.astype(np.float64), counts[found])
         counted = known.value_counts().sort(column.name)
-        return cls(counted[column.name].cast(pl.Float64).to_numpy(), counted["count"].cast(pl.Int64).to_numpy())
+        values, counts = (counted[name].to_numpy() for name in (column.name, "count"))
+        return cls(values.astype(np.float64), counts.astype(np.int64))
 
     @classmethod
     def of_sorted(cls, ordered: NDArray[np.generic]) -> "Counted":
         """Count values that ascend already."""
         first = np.flatnonzero(np.append([True], ordered[1:] != ordered[:-1])[: len(ordered)])
         return cls(ordered[first].astype(np.float64, copy=False), np.diff(first, append=len(ordered)))
+
+    @classmethod
+    def of(cls, values: Floats, counts: NDArray[np.int64] | None = None) -> "Counted":
+        """Count values in any order, each as often as `counts` says."""
+        if counts is None or bool((counts == 1).all()):
+            return cls.of_sorted(np.sort(values))
+        distinct, place = np.unique(values, return_inverse=True)
+        return cls(distinct, np.bincount(place, weights=counts, minlength=len(distinct)).astype(np.int64))
 
     @classmethod
     def merged(cls, samples: "Sequence[Counted]") -> "Counted":
@@ -47,7 +62,7 @@ class Counted:
         np.add.at(counts, place, np.concatenate([np.zeros(0, dtype=np.int64), *(s.counts for s in samples)]))
         return cls(distinct, counts)
 
-    @property
+    @cached_property
     def n(self) -> int:
         return int(self.counts.sum())
 
@@ -71,7 +86,7 @@ class Counted:
         """Numpy's linear quantiles."""
         position = np.asarray(q, dtype=np.float64) * (self.n - 1)
         whole = np.floor(position).astype(np.int64)
-        low, high = self._at(whole), self._at(np.minimum(whole + 1, self.n - 1))
+        low, high = self.at(whole), self.at(np.minimum(whole + 1, self.n - 1))
         between: Floats = low + (position - whole) * (high - low)
         return between
 
@@ -83,5 +98,6 @@ class Counted:
         """From the value at `place` on."""
         return Counted(self.values[place:], self.counts[place:])
 
-    def _at(self, rank: NDArray[np.int64]) -> Floats:
+    def at(self, rank: NDArray[np.int64]) -> Floats:
+        """The values of these ranks, from 0."""
         return self.values[np.searchsorted(self.cumulative, rank, side="right")]

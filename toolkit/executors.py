@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from toolkit.errors import Failure, printable
+from toolkit.errors import Failure, InputFailure, printable
 from toolkit.plugins import own_mistake
 
 Item = TypeVar("Item")
@@ -44,10 +44,39 @@ class Executor(Protocol):
         ...
 
 
-def attempt(work: Callable[[Item], Result], item: Item) -> Result | Failed:
+class Keeping(Executor, Protocol):
+    """Leaves what was made where it was made, until somebody asks for it or makes something else of it."""
+
+    def begin(self, work: Callable[..., Sequence[Any]], *given: Any, results: int = 1) -> list[Any]:
+        """Begin a piece of work that has so many results, each of which gets a handle.
+
+        Each of `given` may be a handle; work that is given what there is none of is not done.
+        """
+        ...
+
+    def end(self, begun: Any) -> Any:
+        """What the handle stands for, once it is there; raises why there is none."""
+        ...
+
+
+def result_of(found: Result | Failed) -> Result:
+    """The result; raises InputFailure where there is none."""
+    if not isinstance(found, Failed):
+        return found
+    raise RuntimeError(found.detail) if found.detail else InputFailure(found.said)
+
+
+def results_of(work: Callable[..., Sequence[Any]], results: int, given: Sequence[Any]) -> list[Any]:
+    """So many results, or as often why there are none."""
+    lacking = next((one for one in given if isinstance(one, Failed)), None)
+    made = attempt(work, *given) if lacking is None else lacking
+    return [made] * results if isinstance(made, Failed) else list(made)
+
+
+def attempt(work: Callable[..., Result], *given: Any) -> Result | Failed:
     """The result, or why there is none."""
     try:
-        return work(item)
+        return work(*given)
     except Failure as failure:
         return Failed(str(failure))
     except Exception as error:
@@ -63,6 +92,12 @@ class InProcess:
     def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[Item, Result | Failed]]:
         for item in items:
             yield item, attempt(work, item)
+
+    def begin(self, work: Callable[..., Sequence[Any]], *given: Any, results: int = 1) -> list[Any]:
+        return results_of(work, results, given)
+
+    def end(self, begun: Any) -> Any:
+        return result_of(begun)
 
     def close(self) -> None:
         """Nothing is under way."""

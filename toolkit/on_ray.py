@@ -1,18 +1,21 @@
 """Work on a Ray cluster. Only this file and those that have it in their name import Ray, and only when asked to.
 
-Ray carries data to where work is done and says who is there. It tries nothing again by itself: what is lost with a
-worker or a host is given out anew here, so that it is counted, and named when it was in vain.
+Ray carries data to where work is done and says who is there. A piece whose result comes here is tried again by nobody
+but us, so that it is counted, and named when it was in vain. What is left on the cluster for other pieces Ray itself
+makes again, where it is lost with a worker or a host.
 """
 
 import os
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from toolkit.errors import Failure, RunFailure, SettingFailure, printable
-from toolkit.executors import Failed, attempt
+from toolkit.executors import Failed, attempt, result_of, results_of
 from toolkit.runs import versions
 
 Item = TypeVar("Item")
@@ -58,6 +61,8 @@ def connect(on: str) -> Any:
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, ImportError) as error:
         what = printable(str(error).strip().split("\n", 1)[0])
         hint = "start a cluster with `ray start --head`, or name one as ray://HOST:10001"
+        if address:
+            hint = "is it there, and does it ask for a token? Then set RAY_AUTH_MODE=token here, too"
         raise SettingFailure(f"cannot connect ({what})", where=f"--on {on}", hint=hint) from error
     return ray
 
@@ -100,7 +105,10 @@ class RayTasks:
         self._workers = workers
         self._prepare = self._ray.put((prepare, versions()))
         self._piece = self._ray.remote(num_cpus=1, max_retries=0)(_work)
+        self._kept = self._ray.remote(num_cpus=1, max_retries=TRIES)(_work_kept)
         self._running: dict[Any, _Piece] = {}
+        self._begun: list[Any] = []  # what each piece that was begun says it has spent
+        self._works: dict[int, tuple[Any, Any]] = {}
         self.spent = Spent()
 
     def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[Item, Result | Failed]]:
@@ -133,16 +141,45 @@ class RayTasks:
             return Failed(lost(error)), piece.tries >= TRIES
         except (ConnectionError, OSError) as error:
             raise RunFailure("the Ray cluster is gone", where="--on", hint="the same command goes on") from error
-        self.spent.pieces += 1
-        self.spent.core_s += core_s
-        self.spent.hosts.add(host)
+        self._count(core_s, host)
         unexpected = isinstance(result, Failed) and result.detail is not None
         return result, not unexpected or piece.tries >= TRIES - 1
 
+    def begin(self, work: Callable[..., Sequence[Any]], *given: Any, results: int = 1) -> list[Any]:
+        if id(work) not in self._works:
+            self._works[id(work)] = work, self._ray.put(work)
+        put = {"prepare": [self._prepare], "work": [self._works[id(work)][1]]}
+        made: list[Any]
+        *made, spent = self._kept.options(num_returns=results + 1).remote(put, results, *given)
+        self._begun.append(spent)
+        return made
+
+    def end(self, begun: Any) -> Any:
+        try:
+            return result_of(self._ray.get(begun))
+        except self._ray.exceptions.RayError as error:
+            raise RunFailure(f"a piece of work was lost ({lost(error)})", where="--on", hint="try again") from error
+
+    def _count(self, core_s: float, host: str) -> None:
+        self.spent.pieces += 1
+        self.spent.core_s += core_s
+        self.spent.hosts.add(host)
+
     def close(self) -> None:
-        for reference in self._running:
+        known = self._ray.wait(self._begun, num_returns=len(self._begun), timeout=0) if self._begun else ([], [])
+        done, under_way = known
+        for reference in [*self._running, *under_way]:
             self._ray.cancel(reference, force=True)
+        for core_s, host in self._known(done):
+            self._count(core_s, host)
         self._running.clear()
+        self._begun.clear()
+
+    def _known(self, done: Sequence[Any]) -> Iterator[tuple[float, str]]:
+        """What pieces have spent, of those that were not lost."""
+        for reference in done:
+            with suppress(self._ray.exceptions.RayError):
+                yield self._ray.get(reference)
 
 
 def lost(error: Exception) -> str:
@@ -178,16 +215,25 @@ def kept(reference: Any) -> Any:
 
 def _work(put: dict[str, list[Any]], item: Any) -> tuple[Any, float, str]:
     """A piece's result, the seconds that it took and its host."""
-    import time
-
     began_s = time.monotonic()
-    host = os.uname().nodename + ":" + _node()
+    result = _unprepared(put) or attempt(kept(put["work"][0]), item)
+    return result, time.monotonic() - began_s, _host()
+
+
+def _work_kept(put: dict[str, list[Any]], results: int, *given: Any) -> list[Any]:
+    """A piece's results, and after them the seconds that it took with its host."""
+    began_s = time.monotonic()
+    failed = _unprepared(put)
+    made = [failed] * results if failed else results_of(kept(put["work"][0]), results, given)
+    return [*made, (time.monotonic() - began_s, _host())]
+
+
+def _unprepared(put: dict[str, list[Any]]) -> Failed | None:
     try:
         _prepare_once(put["prepare"][0])
     except Failure as failure:
-        return Failed(str(failure)), time.monotonic() - began_s, host
-    result = attempt(kept(put["work"][0]), item)
-    return result, time.monotonic() - began_s, host
+        return Failed(str(failure))
+    return None
 
 
 def _prepare_once(reference: Any) -> None:
@@ -211,7 +257,7 @@ def check_versions(wanted: dict[str, str]) -> None:
         raise SettingFailure(what, where=os.uname().nodename, hint=hint)
 
 
-def _node() -> str:
+def _host() -> str:
     import ray
 
-    return str(ray.get_runtime_context().get_node_id())
+    return f"{os.uname().nodename}:{ray.get_runtime_context().get_node_id()}"

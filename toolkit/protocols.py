@@ -4,7 +4,7 @@ The first line of a plugin's docstring is its summary in `trace plugins`; the ke
 its parameters on the command line (`NAME:key=value`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -77,12 +77,14 @@ class Planted:
 
     `requests(edges)` yields one frame an edge: the requests from the edge before (at first 0) up to this one, by
     arrival. It has `arrival_s` and any of TRACE's columns but request_id and parent_id; the stream's settings fill
-    what is absent or null. It may be asked once. `truth` has TRUTH's columns, those that it needs.
+    what is absent or null. It may be asked once. `truth` has TRUTH's columns, those that it needs. `names` are all the
+    models and tenants that its requests bear; where a column is absent nobody knows.
     """
 
     requests: Callable[[Iterable[float]], Iterator[pl.DataFrame]]
     truth: pl.DataFrame
     notes: tuple[str, ...] = ()
+    names: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 class Generator(Protocol):
@@ -125,8 +127,10 @@ class Analysis(Protocol):
 class Mergeable(Analysis, Protocol):
     """An analysis that can be asked about parts of a trace; `finish([partial(all)])` is what `run` says.
 
-    One may also have `glance(frame)`, whose results for all parts, in order, are `whole.seen`; and one that is no
-    Mergeable may name `rows`, an expression: the only rows that it looks at.
+    One may also have `glance(frame, whole)`, whose results for all parts, in order, are `whole.seen`. What a part holds
+    may be large where there is `joined(earlier, later)`, which says what two parts hold together; `finish` is given
+    that of all. With `shares(frame, whole, n)`, a part's rows as n frames, so that rows which belong together are in
+    the frame of the same place in every part, `partial` is asked about all rows of a place, in order of time.
     """
 
     def partial(self, frame: pl.DataFrame, whole: Whole) -> Any:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from toolkit.counted import Counted
+
 Floats = NDArray[np.float64]
 GRID = 1024  # candidate values a resampled quantile is looked up among; refined once around the quantile
 
@@ -88,9 +90,34 @@ def bootstrap_quantile_interval(
 ) -> tuple[float, float]:
     """Interval of the `q` quantile of `values` (arrival order, NaN = no value) by resampling blocks of time."""
     sample = np.asarray(values, dtype=np.float64)
-    draws = _resampled(sample, q, _block_weights(len(sample), blocks, resamples, rng))
+    return bootstrap_counted_interval(Blocked.of(sample, blocks), len(sample), q, rng, level=level, resamples=resamples)
+
+
+def bootstrap_counted_interval(
+    sample: "Blocked", n: int, q: float, rng: np.random.Generator, *, level: float = 0.95, resamples: int = 1000
+) -> tuple[float, float]:
+    """The same of what was counted by block, `n` with those that have no value."""
+    draws = _resampled(sample, q, _block_weights(n, sample.blocks, resamples, rng))
     low, high = _percentile_interval(draws, level)
     return (low, high)
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """Values, the block of time in which each occurs, and how often it does there."""
+
+    values: Floats
+    block: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    blocks: int
+
+    @classmethod
+    def of(cls, sample: Floats, blocks: int) -> "Blocked":
+        """Of values in arrival order, NaN where there is none."""
+        present = ~np.isnan(sample)
+        count = max(1, min(blocks, len(sample)))
+        block = (np.arange(len(sample)) * count // max(len(sample), 1))[present]
+        return cls(sample[present], block, np.ones(len(block), dtype=np.int64), count)
 
 
 def bootstrap_quantile_difference(
@@ -116,7 +143,8 @@ def bootstrap_quantile_difference(
         raise ValueError(f"paired samples differ in length: {len(first)} and {len(second)}")
     weights_a = _block_weights(len(first), blocks, resamples, rng)
     weights_b = weights_a if paired else _block_weights(len(second), blocks, resamples, rng)
-    draws_a, draws_b = _resampled(first, q, weights_a), _resampled(second, q, weights_b)
+    draws_a = _resampled(Blocked.of(first, blocks), q, weights_a)
+    draws_b = _resampled(Blocked.of(second, blocks), q, weights_b)
     at_a, at_b = _quantile(first, q), _quantile(second, q)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios, ratio = draws_b / draws_a, float(np.float64(at_b) / at_a)
@@ -149,35 +177,34 @@ def _block_weights(n: int, blocks: int, resamples: int, rng: np.random.Generator
     return rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
 
 
-def _resampled(values: Floats, q: float, weights: Floats) -> Floats:
+def _resampled(sample: Blocked, q: float, weights: Floats) -> Floats:
     """The `q` quantile of each block resample, float[resamples].
 
     Per-block counts at or below a grid of candidates turn a resample into one row of a matrix product. The second
     pass takes its grid from the range that the first found, where it is exact for independent values.
     """
-    present = ~np.isnan(values)
-    if not present.any():
+    if not len(sample.values):
         return np.full(len(weights), np.nan)
-    block = (np.arange(len(values)) * weights.shape[1] // max(len(values), 1))[present]
-    kept = values[present]
-    ordered = np.sort(kept)
-    coarse = _lookup(kept, block, weights, q, _thinned(ordered))
-    low, high = np.searchsorted(ordered, (np.nanmin(coarse), np.nanmax(coarse)))
-    step = max(1, len(ordered) // GRID)
-    fine = _thinned(ordered[max(0, low - step) : high + step + 1])
-    return _lookup(kept, block, weights, q, fine)
+    whole = Counted.of(sample.values, sample.counts)
+    n = whole.n
+    coarse = _lookup(sample, weights, q, _thinned(whole, 0, n))
+    ends = np.searchsorted(whole.values, (np.nanmin(coarse), np.nanmax(coarse)))
+    low, high = np.append(0, whole.cumulative)[ends]
+    step = max(1, n // GRID)
+    fine = _thinned(whole, max(0, low - step), min(n, high + step + 1))
+    return _lookup(sample, weights, q, fine)
 
 
-def _thinned(ordered: Floats) -> Floats:
-    """At most GRID distinct values of `ordered`, evenly spaced in rank, both ends among them."""
-    rank = np.linspace(0, len(ordered) - 1, min(GRID, len(ordered))).round().astype(np.int64)
-    return np.unique(ordered[rank])
+def _thinned(sample: Counted, begin: int, end: int) -> Floats:
+    """At most GRID distinct values of the ranks from `begin` to before `end`, evenly spaced, both ends among them."""
+    rank = np.linspace(0, end - begin - 1, min(GRID, end - begin)).round().astype(np.int64)
+    return np.unique(sample.at(begin + rank))
 
 
-def _lookup(values: Floats, block: NDArray[np.int64], weights: Floats, q: float, grid: Floats) -> Floats:
+def _lookup(sample: Blocked, weights: Floats, q: float, grid: Floats) -> Floats:
     blocks, width = weights.shape[1], len(grid) + 1
-    cell = block * width + np.searchsorted(grid, values)
-    counts = np.bincount(cell, minlength=blocks * width).reshape(blocks, width)
+    cell = sample.block * width + np.searchsorted(grid, sample.values)
+    counts = np.bincount(cell, weights=sample.counts, minlength=blocks * width).reshape(blocks, width)
     below = weights @ np.cumsum(counts, axis=1)  # float[resamples, width]: values ≤ grid[j] in the resample
     position = np.maximum(below[:, -1] - 1, 0) * q
     whole = np.floor(position)

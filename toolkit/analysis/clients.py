@@ -3,7 +3,9 @@
 A client is a tenant. Windows are ten minutes long, as in ServeGen, or a sixth of a shorter trace.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -11,17 +13,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from toolkit import fits
-from toolkit.analysis.categories import Categories, Ints
+from toolkit.analysis.client_gaps import Gaps
+from toolkit.analysis.client_plan import CELLS, Key, Plan, Spans
+from toolkit.analysis.whole import Whole
 from toolkit.counted import Counted
-from toolkit.grouping import grouped_few
 from toolkit.traces import TraceInfo
 
 Floats = NDArray[np.float64]
-WINDOW_S = 600.0
-LEAST_WINDOWS = 6
-BUSIEST = 50  # clients with windows
-LEAST_GAPS, MOST_GAPS = 50, 2000  # a fit needs so many, and takes the first so many
-MOST_FITS = 200  # windows with a family of their own, those of the busiest clients first
 MOST_LENGTHS = 1_000_000  # requests whose lengths are looked at
 BURST = 1.5  # times the mean rate makes a window a burst
 MOST_BURSTS, MAKERS = 20, 5
@@ -42,6 +40,15 @@ BURSTS = pl.Schema({"start_s": _f, "window_s": _f, "requests": _i, "times_mean":
 MAKES = pl.Schema({"start_s": _f, "tenant": _s, "requests": _i, "usual": _f, "excess_share": _f})
 
 
+@dataclass(frozen=True)
+class Sent:
+    """A part: gaps of the busiest clients, overall and by window, and lengths of some requests."""
+
+    of_clients: dict[Key, Gaps]
+    of_windows: dict[Key, Gaps]
+    sampled: pl.DataFrame
+
+
 class Clients:
     """Who sends: each client's rate, gaps and lengths in ten-minute windows, and which clients make the bursts."""
 
@@ -50,101 +57,110 @@ class Clients:
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
-        sent = frame
-        if frame["arrival_s"].null_count() or frame["tenant"].null_count():
-            sent = frame.filter(pl.col("arrival_s").is_not_null() & pl.col("tenant").is_not_null())
-        span_s = float(sent["arrival_s"][-1]) if sent.height else 0.0
-        if not span_s:
+        whole = Whole.of(frame["arrival_s"], info)
+        whole = replace(whole, seen=[self.glance(frame, whole)])
+        return self.finish([self.partial(frame, whole)], whole)
+
+    def glance(self, frame: pl.DataFrame, whole: Whole) -> pl.DataFrame:
+        """A part's requests by tenant and window."""
+        cells = Spans.of(whole).windowed(frame).group_by("tenant", "window").len("requests")
+        return cells.select(pl.col("tenant").cast(_s), "window", pl.col("requests").cast(_i))
+
+    def partial(self, frame: pl.DataFrame, whole: Whole) -> Sent | None:
+        """What the busiest clients do in a part, and lengths of every k-th request; null where nobody is named."""
+        sent, spans = Spans.of(whole).windowed(frame), Spans.of(whole)
+        if not sent.height or not spans.last_s:
+            return None
+        plan = Plan.of(whole.seen)
+        before = pl.concat(whole.seen[: whole.part]) if whole.part else CELLS.to_frame()
+        of_clients, of_windows = gaps_in(sent, plan, before)
+        every, earlier = max(1, plan.requests // MOST_LENGTHS), int(before["requests"].sum())
+        sampled = sent.gather_every(every, -earlier % every).drop("arrival_s")
+        return Sent(of_clients, of_windows, sampled.with_columns(pl.col("tenant").cast(_s)))
+
+    def finish(self, parts: Sequence[Sent | None], whole: Whole) -> dict[str, pl.DataFrame]:
+        """The tables, from all parts in order of time."""
+        known, spans = [part for part in parts if part], Spans.of(whole)
+        if not known:
             empty = {"clients": CLIENTS, "windows": WINDOWS, "peaks": BURSTS, "makers": MAKES}
             return {name: schema.to_frame() for name, schema in empty.items()}
-        window_s = min(WINDOW_S, span_s / LEAST_WINDOWS)
-        last = int(np.ceil(span_s / window_s - 1e-9)) - 1
-        streams = Streams.of(sent, window_s, last)
-        sampled = lengths_sample(sent, window_s, last)
-        bursts, makers = burst_makers(streams.cells(), window_s, last + 1)
+        plan, sampled = Plan.of(whole.seen), pl.concat([part.sampled for part in known])
+        bursts, makers = burst_makers(plan.cells, spans.window_s, spans.last + 1)
         return {
-            "clients": whole(streams, sampled, span_s),
-            "windows": windows(streams, sampled, window_s),
+            "clients": clients(plan, joined([part.of_clients for part in known]), sampled, spans),
+            "windows": windows(plan, joined([part.of_windows for part in known]), sampled, spans),
             "peaks": bursts,
             "makers": makers,
         }
 
 
-@dataclass(frozen=True)
-class Streams:
-    """Requests client by client, busiest first; the i-th client's are from `starts[i]` to `starts[i + 1]`."""
-
-    tenants: list[str]
-    starts: Ints
-    time_s: Floats
-    window: NDArray[np.int32]
-
-    @classmethod
-    def of(cls, sent: pl.DataFrame, window_s: float, last: int) -> "Streams":
-        """Time ascends within each client, and so does the window."""
-        categories = Categories(sent["tenant"])
-        found, sizes = categories.counted
-        table = pl.DataFrame({"number": found, "tenant": categories.names(), "requests": sizes})
-        table = table.sort("requests", "tenant", descending=[True, False])
-        rank = np.zeros(categories.most + 1, dtype=np.uint32)
-        rank[table["number"].to_numpy()] = np.arange(table.height)
-        order = grouped_few(rank[categories.numbers]).order
-        time_s = sent["arrival_s"].to_numpy()[order]
-        window = np.minimum((time_s / window_s).astype(np.int32), last)
-        starts = np.concatenate([[0], np.cumsum(table["requests"].to_numpy())])
-        return cls(table["tenant"].to_list(), starts, time_s, window)
-
-    def busiest(self) -> "Streams":
-        """Those that windows are told of."""
-        end = self.starts[: BUSIEST + 1][-1]
-        return Streams(self.tenants[:BUSIEST], self.starts[: BUSIEST + 1], self.time_s[:end], self.window[:end])
-
-    def window_starts(self) -> Ints:
-        """Where another window of the same client, or another client, begins; and the end."""
-        changes = np.flatnonzero(np.diff(self.window)) + 1
-        return np.union1d(changes, self.starts)
-
-    def cells(self) -> pl.DataFrame:
-        """Requests by tenant and window."""
-        starts = self.window_starts()
-        client = np.searchsorted(self.starts, starts[:-1], side="right") - 1
-        columns = {"tenant": pl.Series(self.tenants, dtype=_s).gather(client), "window": self.window[starts[:-1]]}
-        return pl.DataFrame(columns | {"requests": np.diff(starts)}, schema_overrides={"requests": _i})
+def gaps_in(sent: pl.DataFrame, plan: Plan, before: pl.DataFrame) -> tuple[dict[Key, Gaps], dict[Key, Gaps]]:
+    """Gaps of the busiest clients in a part, overall and by window; `before` are the requests of the parts before."""
+    there = {(tenant, window): n for tenant, window, n in before.iter_rows()}
+    in_all = dict(before.group_by("tenant").agg(pl.col("requests").sum()).iter_rows())
+    own = sent.select(pl.col("tenant").cast(_s), "arrival_s", "window").filter(pl.col("tenant").is_in(plan.busiest))
+    of_clients, of_windows = dict[Key, Gaps](), dict[Key, Gaps]()
+    for (name,), rows in own.group_by("tenant"):
+        tenant, time_s, window = str(name), rows["arrival_s"].to_numpy(), rows["window"].to_numpy()
+        of_clients[tenant, None] = Gaps.of(time_s, plan.heading((tenant, None), in_all.get(tenant, 0)))
+        starts = np.append(np.flatnonzero(np.diff(window, prepend=-1)), len(window))
+        for a, b in pairwise(starts.tolist()):
+            key = (tenant, int(window[a]))
+            of_windows[key] = Gaps.of(time_s[a:b], plan.heading(key, there.get(key, 0)))
+    return of_clients, of_windows
 
 
-def whole(streams: Streams, sampled: pl.DataFrame, span_s: float) -> pl.DataFrame:
+def joined(parts: Sequence[dict[Key, Gaps]]) -> dict[Key, Gaps]:
+    """Every stretch's gaps, over all parts."""
+    found: dict[Key, Gaps] = {}
+    for part in parts:
+        for key, gaps in part.items():
+            found[key] = found[key].joined(gaps) if key in found else gaps
+    return found
+
+
+def clients(plan: Plan, gaps: dict[Key, Gaps], sampled: pl.DataFrame, spans: Spans) -> pl.DataFrame:
     """CLIENTS, busiest first; gaps and their family for the BUSIEST."""
-    top = streams.busiest()
-    requests = np.diff(streams.starts)
-    table = pl.DataFrame({"tenant": streams.tenants, "requests": requests}, schema={"tenant": _s, "requests": _i})
-    gaps = pl.DataFrame({"tenant": top.tenants}, schema={"tenant": _s}).with_columns(gaps_of(top, top.starts, BUSIEST))
+    keys = [(tenant, None) for tenant in plan.busiest]
+    told = pl.DataFrame({"tenant": plan.busiest}, schema={"tenant": _s}).with_columns(described(keys, gaps, plan))
+    requests = pl.col("requests")
     return (
-        table.with_columns(share=pl.col("requests") / len(streams.time_s), rate_per_s=pl.col("requests") / span_s)
-        .join(gaps, on="tenant", how="left", maintain_order="left")
+        plan.table.with_columns(share=requests / plan.requests, rate_per_s=requests / spans.last_s)
+        .join(told, on="tenant", how="left", maintain_order="left")
         .join(lengths(sampled, ["tenant"]), on="tenant", how="left", maintain_order="left")
         .select(CLIENTS.names())
     )
 
 
-def windows(streams: Streams, sampled: pl.DataFrame, window_s: float) -> pl.DataFrame:
+def windows(plan: Plan, gaps: dict[Key, Gaps], sampled: pl.DataFrame, spans: Spans) -> pl.DataFrame:
     """WINDOWS of the BUSIEST clients, those with requests."""
-    top, keys = streams.busiest(), ["tenant", "window"]
-    own = sampled.filter(pl.col("tenant").is_in(top.tenants))
+    place = {tenant: k for k, tenant in enumerate(plan.busiest)}
+    keys = sorted(gaps, key=lambda key: (place[key[0]], key[1]))
+    rows = [(tenant, window, gaps[tenant, window].requests) for tenant, window in keys]
+    own, by = sampled.filter(pl.col("tenant").is_in(plan.busiest)), ["tenant", "window"]
     return (
-        top.cells()
-        .with_columns(gaps_of(top, top.window_starts(), MOST_FITS))
-        .join(lengths(own, keys), on=keys, how="left", maintain_order="left")
-        .with_columns(start_s=pl.col("window") * window_s, window_s=pl.lit(window_s))
-        .with_columns(rate_per_s=pl.col("requests") / window_s)
+        pl.DataFrame(rows, schema={"tenant": _s, "window": pl.Int32(), "requests": _i}, orient="row")
+        .with_columns(described(keys, gaps, plan))
+        .join(lengths(own, by), on=by, how="left", maintain_order="left")
+        .with_columns(start_s=pl.col("window") * spans.window_s, window_s=pl.lit(spans.window_s))
+        .with_columns(rate_per_s=pl.col("requests") / spans.window_s)
         .select(WINDOWS.names())
     )
 
 
-def lengths_sample(sent: pl.DataFrame, window_s: float, last: int) -> pl.DataFrame:
-    """Tenant, window and lengths of every k-th request where there are more than MOST_LENGTHS."""
-    sampled = sent.gather_every(max(1, sent.height // MOST_LENGTHS))
-    window = np.minimum((sampled["arrival_s"].to_numpy() / window_s).astype(np.int32), last)
-    return sampled.with_columns(pl.col("tenant").cast(pl.String), window=pl.Series(window))
+def described(keys: Sequence[Key], gaps: dict[Key, Gaps], plan: Plan) -> list[pl.Series]:
+    """The CV of each stretch's gaps and, where they are fitted, their likeliest family."""
+    families = [_family(gaps[key].head) if key in plan.fitted else (None, None) for key in keys]
+    return [
+        pl.Series("gap_cv", [gaps[key].cv for key in keys], dtype=_f),
+        pl.Series("family", [family for family, _ in families], dtype=_s),
+        pl.Series("shape", [shape for _, shape in families], dtype=_f),
+    ]
+
+
+def _family(time_s: Floats) -> tuple[str | None, float | None]:
+    found = fits.compare(Counted.of_sorted(np.sort(np.diff(time_s))).above(0), FAMILIES)
+    return (found["family"][0], found["shape"][0]) if found.height else (None, None)
 
 
 def lengths(sampled: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
@@ -159,37 +175,6 @@ def lengths(sampled: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
         )
     }
     return sampled.group_by(keys).agg(**wanted)
-
-
-def gaps_of(streams: Streams, starts: Ints, most: int) -> list[pl.Series]:
-    """The CV of each stretch's gaps and, for the first `most` that are long enough, their likeliest family."""
-    fitted = np.flatnonzero(np.diff(starts) > LEAST_GAPS)[:most].tolist()
-    found = {i: _family(streams.time_s[starts[i] : starts[i + 1]]) for i in fitted}
-    families = [found.get(i, (None, None)) for i in range(len(starts) - 1)]
-    return [
-        pl.Series("gap_cv", gap_cv(streams.time_s, starts), dtype=_f),
-        pl.Series("family", [family for family, _ in families], dtype=_s),
-        pl.Series("shape", [shape for _, shape in families], dtype=_f),
-    ]
-
-
-def gap_cv(time_s: Floats, starts: Ints) -> list[float | None]:
-    """Coefficient of variation of each stretch's gaps; null below two gaps."""
-    gap = np.diff(time_s, prepend=0.0)
-    gap[starts[:-1]] = 0.0
-    count = np.diff(starts) - 1
-    mean = np.add.reduceat(gap, starts[:-1]) / np.maximum(count, 1)
-    gap -= np.repeat(mean, count + 1)
-    gap[starts[:-1]] = 0.0
-    variance = np.add.reduceat(np.square(gap, out=gap), starts[:-1]) / np.maximum(count - 1, 1)
-    known = (count > 1) & (mean > 0)
-    return [float(np.sqrt(v) / m) if k else None for v, m, k in zip(variance, mean, known, strict=True)]
-
-
-def _family(time_s: Floats) -> tuple[str | None, float | None]:
-    own = np.diff(time_s[: MOST_GAPS + 1])
-    found = fits.compare(Counted.of_sorted(np.sort(own)).above(0), FAMILIES)
-    return (found["family"][0], found["shape"][0]) if found.height else (None, None)
 
 
 def burst_makers(cells: pl.DataFrame, window_s: float, count: int) -> tuple[pl.DataFrame, pl.DataFrame]:

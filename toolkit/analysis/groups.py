@@ -1,27 +1,28 @@
 """Which models burst together: Prism's measures of the active set, and groups with their evidence."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from toolkit.analysis import groups_tables as tables
-from toolkit.analysis.groups_activity import Scale, counted, finest_window_s, scales
+from toolkit.analysis.groups_activity import Floats, Scale, finest_window_s, scales
 from toolkit.analysis.groups_choice import absent, borne_out, found_groups, half_groups, without_strangers
 from toolkit.analysis.groups_communities import Group, stability
 from toolkit.analysis.groups_evidence import Evidence, weigh
 from toolkit.analysis.groups_joining import joining
-from toolkit.analysis.groups_membership import Bursts, Epoch, bursts_of, epochs, memberships
-from toolkit.analysis.groups_null import draws, parts_of
-from toolkit.analysis.groups_prism import ACTIVE, PRESENCE, PRISM, prism
+from toolkit.analysis.groups_membership import Bursts, Epoch, bursts_of, daily_clock, epochs, memberships
+from toolkit.analysis.groups_null import draws, part_edges, parts_of
+from toolkit.analysis.groups_prism import ACTIVE, PRESENCE, PRISM, Present, prism
+from toolkit.analysis.groups_seen import Counts, Seen, named
+from toolkit.analysis.groups_tables import About
 from toolkit.analysis.idle import ACTIVE_S, Lanes
+from toolkit.analysis.whole import Whole
 from toolkit.traces import TraceInfo
 
-MOST_NAMES = 400  # pairs, and so draws held in memory, grow with the square: 0.8 GB; 800 names take 2.2 GB
 MANY_NAMES = 150  # above it, fewer draws
-FEWEST_REQUESTS = 8  # of a name; with fewer nothing is told about its bursts
 EVERYBODY = 0.8  # a group of so many of all names is shared load
 FEW = 8  # below so many names, all of them may be a group
 
@@ -39,6 +40,14 @@ class Found:
     unstable: int = 0  # groups that one half of the trace does not bear out
 
 
+@dataclass(frozen=True)
+class Activity:
+    """A part of the trace: requests of those that are tested, by window, and what everybody does."""
+
+    counts: Counts
+    present: Present
+
+
 class Groups:
     """Which models (or tenants) burst together, when, and how sure that is; and Prism's measures of the active set."""
 
@@ -52,39 +61,42 @@ class Groups:
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
-        timed = frame.filter(pl.col("arrival_s").is_not_null(), pl.col(self.by).is_not_null())
-        arrival_s = timed["arrival_s"].to_numpy()
-        if not timed.height or arrival_s[0] == arrival_s[-1]:
-            nothing = tables.without(tables.About.nobody(self.by), self._why_nothing(frame, timed))
-            return (nothing if frame.height else tables.empty()) | {
+        whole = Whole.of(frame["arrival_s"], info)
+        whole = replace(whole, seen=[self.glance(frame, whole)])
+        return self.finish([self.partial(frame, whole)], whole)
+
+    def glance(self, frame: pl.DataFrame, whole: Whole) -> Seen:
+        """Who is in a part, how often."""
+        return Seen.of(frame, self.by)
+
+    def partial(self, frame: pl.DataFrame, whole: Whole) -> Activity | None:
+        """What everybody does in a part; null where nobody does anything, or all is at once."""
+        told = About.of(Seen.merged(whole.seen), self.by)
+        timed = named(frame, self.by)
+        if not timed.height or not told.span_s:
+            return None
+        lanes = Lanes.of(timed[self.by], timed["arrival_s"].to_numpy() - told.offset_s)
+        finest_s = finest_window_s(told.span_s, whole.info.clock_step_s)
+        present = Present.of(lanes, self.active_s, told.span_s)
+        return Activity(Counts.of(lanes, told.names, finest_s, told.span_s), present)
+
+    def finish(self, parts: Sequence[Activity | None], whole: Whole) -> dict[str, pl.DataFrame]:
+        """The tables, from all parts in order of time."""
+        seen, known = Seen.merged(whole.seen), [part for part in parts if part]
+        if not known:
+            nothing = tables.without(About.nobody(self.by), seen.why_nothing(self.by))
+            return (nothing if seen.rows else tables.empty()) | {
                 "prism": PRISM.to_frame(),
                 "presence": PRESENCE.to_frame(),
                 "active": ACTIVE.to_frame(),
             }
-        offset_s = float(arrival_s[0])
-        lanes = Lanes.of(timed[self.by], arrival_s - offset_s)
-        return self._groups(lanes, offset_s, info) | prism(lanes, self.active_s)
+        told, finest_s = About.of(seen, self.by), finest_window_s(seen.span_s, whole.info.clock_step_s)
+        groups = self._groups(told, Counts.merged([part.counts for part in known]), finest_s)
+        return groups | prism(Present.merged([part.present for part in known]))
 
-    def _why_nothing(self, frame: pl.DataFrame, timed: pl.DataFrame) -> str:
-        if timed.height:
-            return f"all requests that name a {self.by} arrive at once"
-        if frame["arrival_s"].null_count() == frame.height:
-            return "no request has an arrival time"
-        if frame[self.by].null_count() == frame.height:
-            return f"no request names its {self.by}"
-        return f"no request has an arrival time and names its {self.by}"
-
-    def _groups(self, lanes: Lanes, offset_s: float, info: TraceInfo) -> dict[str, pl.DataFrame]:
-        sizes = lanes.groups.sizes
-        chosen, rare = tested(lanes), int(np.count_nonzero(sizes < FEWEST_REQUESTS))
-        names = [str(lanes.names[i]) for i in chosen]
-        told = tables.About(self.by, len(sizes), rare, names, sizes[chosen], offset_s, lanes.span_s)
-        finest_s = finest_window_s(lanes.span_s, info.clock_step_s)
-        starts = lanes.groups.starts
-        times = [lanes.time_s[starts[i] : starts[i + 1]] for i in chosen]
-        if len(names) < 2:
+    def _groups(self, told: About, counts: Floats, finest_s: float) -> dict[str, pl.DataFrame]:
+        if len(told.names) < 2:
             return tables.without(told, "fewer than two names with enough requests")
-        counts = counted(times, finest_s, lanes.span_s)
         seen = scales(counts, finest_s)
         if not seen:
             return tables.without(told, "too short for a null that keeps the shared load")
@@ -93,14 +105,6 @@ class Groups:
             again = find(scales(counts, finest_s, shared=True), self.seed)
             found = again if not again.shared else none_but_load(again)
         return tables.answer(told, found)
-
-
-def tested(lanes: Lanes) -> NDArray[np.int64]:
-    """The lanes that are tested, busiest first, equal ones by name."""
-    sizes = lanes.groups.sizes
-    enough = np.flatnonzero(sizes >= FEWEST_REQUESTS)
-    order = sorted(enough.tolist(), key=lambda i: (-sizes[i], str(lanes.names[i])))
-    return np.array(order[:MOST_NAMES], dtype=np.int64)
 
 
 def find(seen: list[Scale], seed: int) -> Found:
@@ -128,9 +132,12 @@ def over_time(evidence: Evidence, groups: list[Group], count: int, seed: int) ->
     names, windows = scale.active.shape
     bursts = bursts_of(scale, groups)
     path = memberships(scale, groups, bursts, joining(scale, groups, count, seed))
+    edges, part = part_edges(scale) * scale.in_block, parts_of(scale, bursts.first)
     for g, group in enumerate(groups):
-        path[(bursts.group == g) & np.isin(parts_of(scale, bursts.first), absent(evidence.best, group, names))] = -1
-    found = epochs(path, bursts, groups, windows)
+        own = np.flatnonzero(bursts.group == g)
+        load = np.diff(daily_clock(scale, group, bursts, own)[edges])
+        path[own[np.isin(part[own], absent(evidence.best, group, names, load))]] = -1
+    found = epochs(path, bursts, groups, scale)
     told = {epoch.group for epoch in found}
     rest = [Epoch(g, group, 0, windows - 1) for g, group in enumerate(groups) if g not in told]
     return bursts, sorted([*found, *rest], key=lambda epoch: (epoch.group, epoch.first))

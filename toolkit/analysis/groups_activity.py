@@ -5,13 +5,12 @@ changes the background and not the activity. It is the larger of the mean before
 step of the load, say at midnight, is no burst; windows that stand out are clipped before the mean is taken.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.analysis.windows import LENGTHS_S, window_of
+from toolkit.analysis.windows import LENGTHS_S
 
 Floats = NDArray[np.float32]  # names × windows
 Active = NDArray[np.bool_]  # names × windows
@@ -98,13 +97,6 @@ def finest_window_s(span_s: float, step_s: float | None) -> float:
     """The shortest usual length that leaves at most MOST_WINDOWS and spans two steps of the clock."""
     shortest = max(span_s / MOST_WINDOWS, FINEST_S, 2 * (step_s or 0))
     return next((length for length in LENGTHS_S if length >= shortest), LENGTHS_S[-1])
-
-
-def counted(time_s: Sequence[NDArray[np.float64]], window_s: float, span_s: float) -> Floats:
-    """Requests of each name in each window; `time_s` has an array of times from 0 on for each name."""
-    windows = int(span_s / window_s) + 1
-    rows = (np.bincount(np.minimum(window_of(one, window_s), windows - 1), minlength=windows) for one in time_s)
-    return np.stack([row.astype(np.float32) for row in rows])
 
 
 def background(counts: Floats, reach: int) -> Floats:

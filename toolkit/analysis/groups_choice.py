@@ -9,6 +9,8 @@ from toolkit.analysis.groups_communities import JOINED, Group, communities, inne
 from toolkit.analysis.groups_evidence import ALPHA, HALVES, RANGES, Evidence, share_as_large
 from toolkit.analysis.groups_null import Draws, Ints
 
+Floats = NDArray[np.float64]
+
 ALIKE = 0.25  # Jaccard index from which a half, which has half of the evidence, bears a group out
 GONE = 0.01  # so few coincidences, were the group there, are this improbable
 SAME = 0.5  # Jaccard index from which two groups are one group at two times
@@ -76,17 +78,27 @@ def holds(draws: Draws, group: Group, parts: Ints, names: int) -> bool:
     return share_as_large(drawn, observed) <= ALPHA
 
 
-def absent(draws: Draws, group: Group, names: int) -> Ints:
+def absent(draws: Draws, group: Group, names: int, load: Floats) -> Ints:
     """The parts of the trace in which the group's members coincide so seldom that it is not there.
 
-    Coincidences beyond the expected, in bursts of all pairs at once, against those of the better half of the parts.
+    Coincidences beyond the expected, in bursts of all pairs at once, against those of the better half of the parts;
+    `load` says how many are usual in each part. Where too few are usual to tell, as in a deep night, the group is what
+    it is before and after, and between the two what is the likelier.
     """
     inner = inner_pairs(group, names)
     excess = (draws.observed[:, inner] - draws.expected[:, inner]).sum(axis=1) / draws.run[inner].sum()
-    usual = float(np.sort(excess)[len(excess) // 2 :].mean())
+    better = np.argsort(excess / np.maximum(load, 1e-9))[len(excess) // 2 :]
+    usual = np.maximum(load * excess[better].sum() / max(load[better].sum(), 1e-9), 1e-9)
     seen = np.clip(excess, 1e-9, None)
-    surprise = seen * np.log(seen / max(usual, 1e-9)) - (seen - usual)
-    return np.flatnonzero((seen < usual) & (surprise > -np.log(GONE)))
+    surprise = seen * np.log(seen / usual) - (seen - usual)
+    gone, few = (seen < usual) & (surprise > -np.log(GONE)), seen < usual / 2
+    told = np.flatnonzero(gone | ((usual > -np.log(GONE)) & ~few))
+    if not len(told):
+        return told
+    parts = np.arange(len(excess))
+    before = told[np.maximum(np.searchsorted(told, parts, side="right") - 1, 0)]
+    after = told[np.minimum(np.searchsorted(told, parts), len(told) - 1)]
+    return np.flatnonzero((gone[before] & gone[after]) | (few & (gone[before] | gone[after])))
 
 
 def half_groups(evidence: Evidence, names: int) -> list[list[Group]]:

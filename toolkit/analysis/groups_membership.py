@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.analysis.groups_activity import Scale
+from toolkit.analysis.groups_activity import Scale, around
 from toolkit.analysis.groups_communities import Group, quorum
 
 Ints = NDArray[np.int64]
@@ -23,6 +23,7 @@ ROUNDS = 4
 LEAST_MORE = 0.05  # a member joins bursts at least so much more often than by chance
 NEVER = -1.0  # nats a burst against a name that is no candidate for its group
 GONE = 1e-4  # a pause in a group's bursts this improbable, were it still there, ends it
+LEAST_HOURS = 46  # two days, of which the last hours may be cut off
 
 
 @dataclass(frozen=True)
@@ -125,49 +126,85 @@ def _chance(scale: Scale, bursts: Bursts, group: int) -> Floats:
     return chance
 
 
-def epochs(path: Ints, bursts: Bursts, groups: Sequence[Group], windows: int) -> list[Epoch]:
+def epochs(path: Ints, bursts: Bursts, groups: Sequence[Group], scale: Scale) -> list[Epoch]:
     """Stretches of constant membership of at least two, by group and time."""
-    found = []
+    found, windows = [], scale.active.shape[1]
     for g in range(len(groups)):
         own = np.flatnonzero(bursts.group == g)
         inside = path[own] == g
         if not len(own):
             continue
-        changes = np.flatnonzero((inside[1:] != inside[:-1]).any(axis=1)) + 1
-        changes = np.union1d(_settled(changes, len(own)), _pauses(bursts, own))
-        edges = [0, *changes.tolist(), len(own)]
-        for a, b in pairwise(edges):
+        first, last = bursts.first[own], bursts.last[own]
+        clocks = [np.arange(windows + 1.0), daily_clock(scale, groups[g], bursts, own)]
+        gone = np.union1d(_changes(inside.any(axis=1)), _pauses(first, last, clocks))
+        edges = np.unique([0, *gone, *_settled(_changes(inside), gone, len(own)), len(own)])
+        for a, b in pairwise(edges.tolist()):
             members = tuple(np.flatnonzero(inside[a:b].mean(axis=0) > 0.5).tolist())
             if len(members) > 1 and b - a > 1:
-                found.append(Epoch(g, members, *_stretch(bursts, own, a, b, windows)))
+                found.append(Epoch(g, members, *_stretch(first, last, a, b, clocks)))
     return _merged(found)
 
 
-def _settled(changes: Ints, bursts: int) -> Ints:
-    """Changes that follow each other within a few bursts are one, at their middle."""
-    if not len(changes):
-        return changes
-    near = np.split(changes, np.flatnonzero(np.diff(changes) > max(3, bursts // 20)) + 1)
-    return np.array([int(np.median(part)) for part in near])
+def _changes(inside: NDArray[np.bool_]) -> Ints:
+    """The bursts from which on anyone's membership is another."""
+    return np.flatnonzero((inside[1:] != inside[:-1]).reshape(max(len(inside) - 1, 0), -1).any(axis=1)) + 1
 
 
-def _pauses(bursts: Bursts, own: Ints) -> Ints:
-    """Bursts before which a group was silent for too long to be still there."""
-    gaps = bursts.first[own][1:] - bursts.last[own][:-1]
-    if not len(gaps):
-        return gaps
-    return np.flatnonzero(gaps > np.mean(gaps) * np.log(len(gaps) / GONE)) + 1
+def _settled(changes: Ints, gone: Ints, bursts: int) -> Ints:
+    """Changes that follow each other within a few bursts are one, at their middle; none beside when all come or go."""
+    few = max(3, bursts // 20)
+    near = np.split(changes, np.flatnonzero(np.diff(changes) > few) + 1)
+    middles = np.array([int(np.median(part)) for part in near if len(part)], dtype=np.int64)
+    kept: Ints = middles[(np.abs(middles[:, None] - gone) > few).all(axis=1)]
+    return kept
 
 
-def _stretch(bursts: Bursts, own: Ints, a: int, b: int, windows: int) -> tuple[int, int]:
+def daily_clock(scale: Scale, group: Group, bursts: Bursts, own: Ints) -> Floats:
+    """When each window begins, and the last ends, in a time that runs as fast as a group's pairs usually coincide then.
+
+    In a deep night it nearly stands still: what does not come while nothing is expected is not gone. What is usual is
+    told by the group's `own` bursts at that hour of all days; in less than two days, by how active all others are then.
+    """
+    windows = scale.active.shape[1]
+    hour = (np.arange(windows) * scale.window_s // 3600).astype(np.int64)
+    if hour[-1] < LEAST_HOURS:
+        others = np.delete(scale.active, list(group), axis=0).sum(axis=0, dtype=np.float32)[None]
+        usual = around(others, round(3600 / scale.window_s))[0] if others.any() else np.ones(windows)
+    else:
+        hour %= 24
+        there = bursts.took_part[own][:, list(group)].sum(axis=1)
+        came = np.bincount(hour[bursts.first[own]], weights=there * (there - 1), minlength=24)
+        counts = np.stack([came, np.bincount(hour, minlength=24)])
+        near, seen = counts + np.roll(counts, 1, axis=1) + np.roll(counts, -1, axis=1)  # an hour has few bursts
+        usual = (near / seen)[hour]
+    return np.append(0.0, np.cumsum(usual, dtype=np.float64))
+
+
+def _pauses(first: Ints, last: Ints, clocks: Sequence[Floats]) -> Ints:
+    """Bursts before which a group was silent for too long to be still there, by every clock."""
+    if len(first) < 2:
+        return np.zeros(0, dtype=np.int64)
+    gaps = np.stack([clock[first[1:]] - clock[last[:-1]] for clock in clocks])
+    return np.flatnonzero((gaps > gaps.mean(axis=1, keepdims=True) * np.log(gaps.shape[1] / GONE)).all(axis=0)) + 1
+
+
+def _stretch(first: Ints, last: Ints, a: int, b: int, clocks: Sequence[Floats]) -> tuple[int, int]:
     """From burst a to before burst b; to the middle between bursts, and to the trace's ends where they are near."""
-    first, last = bursts.first[own], bursts.last[own]
-    quiet = np.diff(first[a:b]).mean() * np.log((b - a) / GONE)
-    begin = first[a] if a == 0 or first[a] - last[a - 1] > quiet else (last[a - 1] + first[a]) // 2
-    end = last[b - 1] if b == len(own) or first[b] - last[b - 1] > quiet else (last[b - 1] + first[b]) // 2 - 1
-    begin = 0 if a == 0 and first[0] < quiet else begin
-    end = windows - 1 if b == len(own) and windows - last[-1] < quiet else end
-    return int(begin), int(max(end, begin))
+    quiet = [float(np.diff(clock[first[a:b]]).mean() * np.log((b - a) / GONE)) for clock in clocks]
+
+    def near(begin: int, end: int) -> bool:
+        return any(clock[end] - clock[begin] <= most for clock, most in zip(clocks, quiet, strict=True))
+
+    begin, end, windows = int(first[a]), int(last[b - 1]), len(clocks[0]) - 1
+    if a == 0:
+        begin = 0 if near(0, begin) else begin
+    elif near(int(last[a - 1]), begin):
+        begin = int(last[a - 1] + begin) // 2
+    if b == len(first):
+        end = windows - 1 if near(end, windows - 1) else end
+    elif near(end, int(first[b])):
+        end = int(end + first[b]) // 2 - 1
+    return begin, max(end, begin)
 
 
 def _merged(found: Sequence[Epoch]) -> list[Epoch]:

@@ -5,16 +5,18 @@ set and every exit from it, up to the last arrival, is a switch; changes at one 
 the first to the last arrival of the trace.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from toolkit.analysis.idle import MINUTE_S, Floats, Lanes, rate_cv
+from toolkit.analysis.idle import MINUTE_S, Floats, Lane, Lanes, each, minute_cv
 from toolkit.analysis.windows import fitting_window_s, whole_windows, window_of
 
 DAY_S = 86400.0
+IDLE_S = 10.0
 DAY_BIN_S = 600.0  # the paper names no bin for the rates that it correlates from day to day
 PERSISTENT = 0.5  # ours: a model is persistent that is active for more than this share of the time
 
@@ -52,9 +54,49 @@ PRESENCE = pl.Schema(
 ACTIVE = pl.Schema({"start_s": _f, "window_s": _f, "active": _f, "jaccard": _f})
 
 
+DAYS = pl.Schema({"name": pl.String(), "bin": _i, "requests": _i})
+
+
+@dataclass(frozen=True)
+class Present:
+    """What each model does in a part of a trace of `span_s`, and requests by model and DAY_BIN_S of whole days."""
+
+    lanes: dict[str, Lane]
+    days: pl.DataFrame
+    active_s: float
+    span_s: float
+
+    @classmethod
+    def of(cls, lanes: Lanes, active_s: float, span_s: float) -> "Present":
+        """Of a part; times are from the whole trace's first arrival."""
+        bins = whole_windows(span_s, DAY_S) * round(DAY_S / DAY_BIN_S)
+        at = window_of(lanes.time_s, DAY_BIN_S)
+        cells = pl.DataFrame({"lane": lanes.groups.index, "bin": at}).filter(pl.col("bin") < bins)
+        counted = cells.group_by("lane", "bin").len("requests")
+        names = pl.Series("name", lanes.names, dtype=pl.String)
+        days = counted.select(names.gather(counted["lane"]), "bin", "requests").cast(DAYS)
+        found = each(lanes, IDLE_S, whole_windows(span_s, MINUTE_S), active_s)
+        return cls({str(name): lane for name, lane in found.items()}, days, active_s, span_s)
+
+    @classmethod
+    def merged(cls, parts: "Sequence[Present]") -> "Present":
+        """All parts in order of time, busiest model first."""
+        lanes: dict[str, Lane] = {}
+        for part in parts:
+            for name, lane in part.lanes.items():
+                lanes[name] = lanes[name].joined(lane, IDLE_S, part.active_s) if name in lanes else lane
+        order = sorted(lanes, key=lambda name: (-lanes[name].requests, name))
+        days = pl.concat([part.days for part in parts])
+        return cls({name: lanes[name] for name in order}, days, parts[0].active_s, parts[0].span_s)
+
+    @property
+    def requests(self) -> NDArray[np.int64]:
+        return np.array([lane.requests for lane in self.lanes.values()], dtype=np.int64)
+
+
 @dataclass(frozen=True)
 class Spells:
-    """The stretches in which a model is active: `lane` counts the models as Lanes does."""
+    """The stretches in which a model is active: `lane` counts the models as Present does."""
 
     lane: NDArray[np.integer]
     begin_s: Floats
@@ -62,10 +104,11 @@ class Spells:
     last_s: float  # the trace's last arrival
 
     @classmethod
-    def of(cls, lanes: Lanes, window_s: float) -> "Spells":
-        wakes = lanes.groups.first | (lanes.gap_s > window_s)
-        last = np.append(wakes[1:], True)  # a spell's last request is the one before the next spell's first
-        return cls(lanes.groups.index[wakes], lanes.time_s[wakes], lanes.time_s[last] + window_s, lanes.span_s)
+    def of(cls, present: Present) -> "Spells":
+        lanes = list(present.lanes.values())
+        lane = np.repeat(np.arange(len(lanes)), [len(each.wakes_s) for each in lanes])
+        begin_s, last_s = (np.concatenate([getattr(each, name) for each in lanes]) for name in ("wakes_s", "sleeps_s"))
+        return cls(lane, begin_s, last_s + present.active_s, present.span_s)
 
     @property
     def switch_s(self) -> Floats:
@@ -78,22 +121,22 @@ class Spells:
         return np.minimum(self.end_s, self.last_s) - self.begin_s
 
 
-def prism(lanes: Lanes, active_s: float, idle_s: float = 10.0) -> dict[str, pl.DataFrame]:
+def prism(present: Present) -> dict[str, pl.DataFrame]:
     """One row of PRISM, PRESENCE a model, ACTIVE over time."""
-    spells = Spells.of(lanes, active_s)
-    presence, active = presence_of(lanes, spells), active_over_time(spells, len(lanes.names))
-    hours, switches = lanes.span_s / 3600, len(spells.switch_s)
-    idle = lanes.per_model(lanes.gap_s > idle_s) / hours
-    cv = rate_cv(lanes, whole_windows(lanes.span_s, MINUTE_S))
+    spells, models, span_s = Spells.of(present), len(present.lanes), present.span_s
+    presence, active = presence_of(present, spells), active_over_time(spells, models)
+    hours, switches = span_s / 3600, len(spells.switch_s)
+    idle = np.array([lane.idle for lane in present.lanes.values()]) / hours
+    cv = minute_cv([lane.minutes for lane in present.lanes.values()], whole_windows(span_s, MINUTE_S))
     known = cv[~np.isnan(cv)]
     persistent = int((presence["persistence"] == "persistent").sum())
     row = {
-        "active_window_s": active_s,
-        "models": len(lanes.names),
+        "active_window_s": present.active_s,
+        "models": models,
         "switches": switches,
         "switches_per_hour": switches / hours,
         "switches_per_hour_without_first": (switches - 1) / hours,
-        "mean_active_share": float(spells.seconds.sum() / lanes.span_s / len(lanes.names)),
+        "mean_active_share": float(spells.seconds.sum() / span_s / models),
         "idle_per_h_p50": float(np.median(idle)),
         "idle_per_h_max": float(idle.max()),
         "rate_cv_p50": float(np.median(known)) if len(known) else None,
@@ -101,41 +144,41 @@ def prism(lanes: Lanes, active_s: float, idle_s: float = 10.0) -> dict[str, pl.D
         "rate_cv_above_half_share": float((known > 0.5).mean()) if len(known) else None,
         "day_correlation_p50": presence["day_correlation"].median(),
         "persistent_models": persistent,
-        "sporadic_models": len(lanes.names) - persistent,
+        "sporadic_models": models - persistent,
         "jaccard_mean": active["jaccard"].mean(),
     }
     return {"prism": pl.DataFrame([row], schema=PRISM), "presence": presence, "active": active}
 
 
-def presence_of(lanes: Lanes, spells: Spells) -> pl.DataFrame:
+def presence_of(present: Present, spells: Spells) -> pl.DataFrame:
     """How much of the time each model is active, busiest first."""
-    models = len(lanes.names)
+    models = len(present.lanes)
     active_s = np.bincount(spells.lane, weights=spells.seconds, minlength=models)
     count = np.bincount(spells.lane, minlength=models)
-    share = active_s / lanes.span_s
+    share = active_s / present.span_s
     columns = {
-        "name": pl.Series(lanes.names, dtype=pl.String),
-        "requests": lanes.groups.sizes,
+        "name": pl.Series(list(present.lanes), dtype=pl.String),
+        "requests": present.requests,
         "active_share": share,
         "spells": count,
         "dwell_mean_s": active_s / count,
         "persistence": np.where(share > PERSISTENT, "persistent", "sporadic"),
-        "day_correlation": day_correlation(lanes),
+        "day_correlation": day_correlation(present),
     }
-    table = pl.DataFrame(columns, schema=PRESENCE, nan_to_null=True)
-    return table.sort("requests", "name", descending=[True, False])
+    return pl.DataFrame(columns, schema=PRESENCE, nan_to_null=True)
 
 
-def day_correlation(lanes: Lanes) -> Floats:
+def day_correlation(present: Present) -> Floats:
     """Mean over pairs of consecutive whole days of the correlation of a model's rates; NaN below two days."""
-    days, models = whole_windows(lanes.span_s, DAY_S), len(lanes.names)
+    days, models = whole_windows(present.span_s, DAY_S), len(present.lanes)
     if days < 2:
         return np.full(models, np.nan)
-    bins = int(DAY_S / DAY_BIN_S)
-    at = window_of(lanes.time_s, DAY_BIN_S)
-    kept = at < days * bins
-    index = lanes.groups.index[kept] * (days * bins) + at[kept]
-    counts = np.bincount(index, minlength=models * days * bins).reshape(models, days, bins).astype(np.float64)
+    bins = round(DAY_S / DAY_BIN_S)
+    place = pl.Series(range(models), dtype=_i)
+    lane = present.days["name"].replace_strict(pl.Series(list(present.lanes)), place).to_numpy()
+    index = lane * (days * bins) + present.days["bin"].to_numpy()
+    weights = present.days["requests"].to_numpy()
+    counts = np.bincount(index, weights=weights, minlength=models * days * bins).reshape(models, days, bins)
     centred = counts - counts.mean(axis=2, keepdims=True)
     size = np.sqrt((centred**2).sum(axis=2))
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -12,6 +12,7 @@ from toolkit.analysis.groups_communities import inner_pairs, pair_index
 from toolkit.analysis.groups_evidence import ALPHA
 from toolkit.analysis.groups_membership import Epoch
 from toolkit.analysis.groups_power import power
+from toolkit.analysis.groups_seen import FEWEST_REQUESTS, Seen
 from toolkit.analysis.windows import fitting_window_s
 
 if TYPE_CHECKING:
@@ -90,6 +91,13 @@ class About:
     requests: NDArray[np.integer]
     offset_s: float
     span_s: float
+
+    @classmethod
+    def of(cls, seen: Seen, by: str) -> "About":
+        names = seen.tested
+        rare = sum(n < FEWEST_REQUESTS for n in seen.requests.values())
+        requests = np.array([seen.requests[name] for name in names], dtype=np.int64)
+        return cls(by, len(seen.requests), rare, names, requests, seen.first_s, seen.span_s)
 
     @classmethod
     def nobody(cls, by: str) -> "About":

@@ -33,14 +33,15 @@ class LengthCounts:
         width = max(1, min(int(length.max(initial=0)) + 1, USUAL, LARGEST_TABLE // max(1, len(found))))
         row = np.zeros(model.most + 1, dtype=np.int64)
         row[found] = np.arange(len(found)) * (width + 1)
-        table, rare = np.zeros(len(found) * (width + 1), dtype=np.int64), []
-        for number, own in slices(model.numbers, length):
-            cell = row[number]
+        cells, rare = np.empty(len(length), dtype=np.int64), []
+        for number, own, cell in slices(model.numbers, length, cells):
+            cell[:] = row.take(number)
             usual = np.minimum(own.view(np.uint32), np.uint32(width))  # what is negative is rare, too
-            long = np.flatnonzero((usual == width) & (own != UNKNOWN))
+            long = np.flatnonzero(usual == width)
+            long = long[own[long] != UNKNOWN]
             rare.append((cell[long] // (width + 1), own[long].astype(np.int64), np.ones(len(long), dtype=np.int64)))
             cell += usual
-            table += np.bincount(cell, minlength=len(table))
+        table = np.bincount(cells, minlength=len(found) * (width + 1))
         return cls(tuple(model.names()), table.reshape(len(found), width + 1)[:, :width], _summed(rare))
 
     @classmethod
@@ -54,7 +55,8 @@ class LengthCounts:
         rare = []
         for part in parts:
             rows = np.array([place[name] for name in part.names], dtype=np.int64)
-            usual[rows, : part.usual.shape[1]] += part.usual
+            for row, own in zip(rows, part.usual, strict=True):
+                usual[row, : len(own)] += own
             rare.append((rows[part.rare[0]], *part.rare[1:]))
         return cls(names, usual, _summed(rare))
 
@@ -68,7 +70,7 @@ class LengthCounts:
         if name not in self.names:
             return Counted(np.zeros(0), np.zeros(0, dtype=np.int64))
         place = self.names.index(name)
-        own = self.rare[0] == place
+        own = slice(*np.searchsorted(self.rare[0], [place, place + 1]))
         return _counted(self.usual[place], self.rare[1][own], self.rare[2][own])
 
 

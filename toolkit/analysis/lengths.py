@@ -1,7 +1,7 @@
 """How long are prompts and outputs: quantiles, fits, correlation, histogram."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import atanh, sqrt, tanh
 from typing import ClassVar, Literal
 
@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from toolkit import fits
-from toolkit.analysis.categories import SLICE, Categories
+from toolkit.analysis.categories import Categories, slices
 from toolkit.analysis.length_counts import LengthCounts
 from toolkit.analysis.popularity import counts
 from toolkit.analysis.whole import Whole
@@ -59,10 +59,11 @@ class Lengths:
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
-        whole = Whole(info, len(frame), seen=[self.glance(frame)])
+        whole = Whole(info, len(frame))
+        whole = replace(whole, seen=[self.glance(frame, whole)])
         return self.finish([self.partial(frame, whole)], whole)
 
-    def glance(self, frame: pl.DataFrame) -> list[Counted]:
+    def glance(self, frame: pl.DataFrame, whole: Whole) -> list[Counted]:
         """Prompts and outputs of the requests that have both, from which ranks are known."""
         pairs = _pairs(frame)
         return [Counted.of_integers(pairs[name]) for name in TOKENS]
@@ -140,15 +141,14 @@ def ranking(sample: Counted) -> Callable[[NDArray[np.integer]], Ints]:
         return lambda tokens: twice[np.searchsorted(values, tokens)]
     table = np.zeros(int(values[-1]) + 1, dtype=np.int64)
     table[values] = twice
-    return lambda tokens: table[tokens]
+    return table.take
 
 
 def products_of(pairs: pl.DataFrame, samples: Sequence[Counted]) -> tuple[int, int]:
     """The exact sums of the products of both lengths, and of their doubled ranks, of a part of `samples`."""
     ranks, products, rank_products = [ranking(sample) for sample in samples], 0, 0
     most = [int(np.abs(sample.values).max(initial=0)) for sample in samples]
-    for part in pairs.iter_slices(SLICE):
-        x, y = (part[name].to_numpy() for name in TOKENS)
+    for x, y in slices(*(pairs[name].to_numpy() for name in TOKENS)):
         products += dot(x.astype(np.int64), y.astype(np.int64), *most)
         rank_products += dot(ranks[0](x), ranks[1](y), *(2 * sample.n for sample in samples))
     return products, rank_products

@@ -97,7 +97,7 @@ def zipf(counts: NDArray[np.int64]) -> tuple[float, float, float]:
             break
     p = _zipf_shares(logs, s)
     ks = float(np.abs(np.cumsum(counts) / n - np.cumsum(p)).max())
-    return s, 1.959964 / float(np.sqrt(n * max(variance, 1e-300))), ks
+    return max(s, 0.0), 1.959964 / float(np.sqrt(n * max(variance, 1e-300))), ks
 
 
 def _zipf_shares(logs: NDArray[np.float64], s: float) -> NDArray[np.float64]:

@@ -1,14 +1,16 @@
 """How much of the prompts is repeated: hits of an infinite cache, of LRU at every size, and how blocks are reused."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from toolkit.analysis.reuse import References, Settled, Stretch
+from toolkit.analysis.samples import is_exact
+from toolkit.analysis.whole import Whole
 from toolkit.counted import Counted
-from toolkit.grouping import grouped
 from toolkit.traces import TraceInfo
 
 Ints = NDArray[np.int64]
@@ -36,126 +38,101 @@ REUSE = pl.Schema({"references": _i, "blocks": _i})
 RECENCY = pl.Schema({"p": _f, "age_s": _f})
 
 
-@dataclass(frozen=True)
-class References:
-    """Every block of every prompt in order of use; request r has the references `starts[r]` to `starts[r + 1]`."""
-
-    starts: Ints
-    previous: NDArray[np.integer]  # index of the last reference to the same block, −1 when there is none
-    uses: Ints  # how often each distinct block is referred to, ascending
-
-    @property
-    def hit(self) -> NDArray[np.bool_]:
-        return self.previous >= 0
-
-    @property
-    def lengths(self) -> Ints:
-        return np.diff(self.starts)
-
-    def unbroken(self) -> Ints:
-        """How many blocks of each prompt, from its first on, an earlier request left in an infinite cache."""
-        begin = np.repeat(self.starts[:-1].astype(self.previous.dtype), self.lengths)
-        missed = np.flatnonzero((self.previous < 0) | (self.previous >= begin))
-        first_miss = np.append(missed, len(self.previous))[np.searchsorted(missed, self.starts[:-1])]
-        run: Ints = np.minimum(first_miss, self.starts[1:]) - self.starts[:-1]
-        return run
-
-
 class Prefixes:
     """How much of the prompts is repeated: prefix-cache hits by block and token, and against cache size."""
 
     table: ClassVar[Literal["trace", "outcomes"]] = "trace"
     columns: ClassVar[tuple[str, ...]] = ("arrival_s", "session_id", "prompt_tokens", "prefix_blocks")
-    rows: ClassVar[pl.Expr] = pl.col("prefix_blocks").list.len() > 0
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
-        hashed = frame.filter(self.rows)
+        whole = Whole.of(frame["arrival_s"], info)
+        return self.finish([self.partial(frame, whole)], whole)
+
+    def partial(self, frame: pl.DataFrame, whole: Whole) -> Stretch | None:
+        """A part's blocks; null where it has none."""
+        hashed = frame.filter(pl.col("prefix_blocks").list.len() > 0)
         if not hashed.height:
+            return None
+        by_session = whole.info.block_scope == "session"
+        owners = hashed["session_id"].fill_null("").hash().to_numpy() if by_session else None
+        found = References.of(hashed["prefix_blocks"], owners)
+        lacking = missing_tokens(hashed["prompt_tokens"], found.lengths, whole.info.block_tokens)
+        arrival_s = hashed["arrival_s"].fill_null(float("nan")).to_numpy()
+        return Stretch.of(found, lacking, arrival_s, exact=is_exact(whole))
+
+    def joined(self, earlier: Stretch | None, later: Stretch | None) -> Stretch | None:
+        """Two parts that follow each other as one."""
+        return earlier.joined(later) if earlier and later else earlier or later
+
+    def finish(self, parts: Sequence[Stretch | None], whole: Whole) -> dict[str, pl.DataFrame]:
+        """The tables, from all parts as one."""
+        [found] = parts
+        if found is None:
             empty = {"summary": SUMMARY, "cache": CACHE, "reuse": REUSE, "recency": RECENCY}
             return {name: schema.to_frame() for name, schema in empty.items()}
-        found = references(hashed, info.block_scope)
+        settled, distinct, tokens = found.whole, len(found.key), whole.info.block_tokens
         return {
-            "summary": summary(hashed, found, info),
-            "cache": cache(found, info.block_tokens),
-            "reuse": reuse(found),
-            "recency": recency(hashed, found),
+            "summary": summary(settled, distinct, whole.info),
+            "cache": cache(settled, distinct, tokens),
+            "reuse": reuse(found.uses),
+            "recency": recency(settled),
         }
 
 
-def references(hashed: pl.DataFrame, scope: str | None) -> References:
-    """Unroll the prompts' blocks; with scope `session` a block belongs to its session."""
-    lengths = hashed["prefix_blocks"].list.len().to_numpy()
-    keys = hashed["prefix_blocks"].explode(empty_as_null=False).to_numpy()
-    if scope == "session":
-        keys = keys + np.repeat(hashed["session_id"].fill_null("").hash().to_numpy(), lengths)
-    groups = grouped(keys)
-    previous = np.full(len(keys), -1, dtype=groups.order.dtype)
-    again = ~groups.first[1:]
-    previous[groups.order[1:][again]] = groups.order[:-1][again]
-    return References(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), previous, np.sort(groups.sizes))
-
-
-def summary(hashed: pl.DataFrame, found: References, info: TraceInfo) -> pl.DataFrame:
+def summary(found: Settled, distinct: int, info: TraceInfo) -> pl.DataFrame:
     """One row; tokens are null when the size of a block is unknown."""
-    hit, unbroken, blocks = found.hit, found.unbroken(), len(found.previous)
-    hits, prefix_hits = int(hit.sum()), int(unbroken.sum())
+    hits = found.distances.n
     row: dict[str, object] = {
-        "requests": hashed.height,
-        "blocks": blocks,
-        "distinct_blocks": len(found.uses),
+        "requests": found.requests,
+        "blocks": found.blocks,
+        "distinct_blocks": distinct,
         "block_hits": hits,
-        "block_hit_ratio": hits / blocks,
-        "prefix_hits": prefix_hits,
-        "prefix_hit_ratio": prefix_hits / blocks,
+        "block_hit_ratio": hits / found.blocks,
+        "prefix_hits": found.prefix_hits,
+        "prefix_hit_ratio": found.prefix_hits / found.blocks,
         "block_tokens": info.block_tokens,
         "scope": info.block_scope,
     }
     if info.block_tokens is not None:
-        short = missing_tokens(hashed, found, info.block_tokens)
-        tokens = blocks * info.block_tokens - int(short.sum())
-        hit_tokens = hits * info.block_tokens - int(short[hit[found.starts[1:] - 1]].sum())
-        prefix_tokens = prefix_hits * info.block_tokens - int(short[unbroken == found.lengths].sum())
+        tokens = found.blocks * info.block_tokens - found.lacking
         row |= {
             "tokens": tokens,
-            "token_hit_ratio": hit_tokens / tokens,
-            "prefix_token_hit_ratio": prefix_tokens / tokens,
+            "token_hit_ratio": (hits * info.block_tokens - found.hits_lacking) / tokens,
+            "prefix_token_hit_ratio": (found.prefix_hits * info.block_tokens - found.prefix_lacking) / tokens,
         }
     return pl.DataFrame([row], schema=SUMMARY)
 
 
-def missing_tokens(hashed: pl.DataFrame, found: References, block_tokens: int) -> Ints:
-    """What each prompt's last block lacks to a full one (0 to block_tokens − 1; 0 for a prompt of unknown length)."""
-    full = pl.Series(found.lengths * block_tokens)
-    prompt = hashed["prompt_tokens"].cast(pl.Int64).fill_null(full)
-    short: Ints = (full - prompt).clip(0, block_tokens - 1).to_numpy()
+def missing_tokens(prompt_tokens: pl.Series, lengths: Ints, block_tokens: int | None) -> Ints:
+    """What each prompt's last block lacks to a full one (0 to block_tokens − 1; 0 where a length is unknown)."""
+    if block_tokens is None:
+        return np.zeros(len(lengths), dtype=np.int64)
+    full = pl.Series(lengths * block_tokens)
+    short: Ints = (full - prompt_tokens.cast(pl.Int64).fill_null(full)).clip(0, block_tokens - 1).to_numpy()
     return short
 
 
-def cache(found: References, block_tokens: int | None) -> pl.DataFrame:
+def cache(found: Settled, distinct: int, block_tokens: int | None) -> pl.DataFrame:
     """LRU's hits for sizes from one block to all of them, four sizes a doubling."""
-    from toolkit.analysis.stack_distances import hits_by_distance
-
-    distinct = len(found.uses)
-    hits = np.cumsum(hits_by_distance(found.previous, distinct)[1:])
     sizes = np.unique(np.append(2 ** np.arange(0, np.log2(distinct), 0.25), distinct).astype(np.int64))
-    table = pl.DataFrame({"cache_blocks": sizes, "block_hits": hits[sizes - 1]}).with_columns(
+    hits = np.append(0, found.distances.cumulative)[np.searchsorted(found.distances.values, sizes, side="right")]
+    table = pl.DataFrame({"cache_blocks": sizes, "block_hits": hits}).with_columns(
         cache_tokens=pl.col("cache_blocks") * pl.lit(block_tokens, dtype=pl.Int64),
-        block_hit_ratio=pl.col("block_hits") / len(found.previous),
+        block_hit_ratio=pl.col("block_hits") / found.blocks,
     )
     return table.select(CACHE.names()).cast(CACHE)
 
 
-def reuse(found: References) -> pl.DataFrame:
+def reuse(uses: Ints) -> pl.DataFrame:
     """How many blocks were referred to once, twice, …"""
-    uses = Counted.of_sorted(found.uses)
-    return pl.DataFrame({"references": uses.values.astype(np.int64), "blocks": uses.counts}, schema=REUSE)
+    counted = Counted.of_sorted(np.sort(uses))
+    return pl.DataFrame({"references": counted.values.astype(np.int64), "blocks": counted.counts}, schema=REUSE)
 
 
-def recency(hashed: pl.DataFrame, found: References) -> pl.DataFrame:
+def recency(found: Settled) -> pl.DataFrame:
     """Quantiles of the time since a hit block's previous use; no rows without times or hits."""
-    if hashed["arrival_s"].has_nulls() or not found.hit.any():
+    ages = found.ages.counted
+    if not found.timed or not ages.n:
         return RECENCY.to_frame()
-    arrival_s = np.repeat(hashed["arrival_s"].to_numpy(), found.lengths)
-    age_s = arrival_s[found.hit] - arrival_s[found.previous[found.hit]]
-    return pl.DataFrame({"p": AGE_QUANTILES, "age_s": np.quantile(age_s, AGE_QUANTILES)}, schema=RECENCY)
+    return pl.DataFrame({"p": AGE_QUANTILES, "age_s": ages.quantile(AGE_QUANTILES)}, schema=RECENCY)

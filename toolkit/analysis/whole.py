@@ -12,7 +12,8 @@ from toolkit.traces import TraceInfo
 class Whole:
     """A trace as all of its parts know it: requests with an arrival, the first and the last of them.
 
-    `seen` is what the analysis itself had to know of all parts first, as its `glance` found it.
+    `seen` is what the analysis itself had to know of all parts first, as its `glance` found it; `part` is the number of
+    the part that is asked.
     """
 
     info: TraceInfo
@@ -20,6 +21,7 @@ class Whole:
     first_s: float = 0.0
     last_s: float = 0.0
     seen: Any = None
+    part: int = 0
 
     @classmethod
     def of(cls, arrival_s: pl.Series, info: TraceInfo) -> "Whole":

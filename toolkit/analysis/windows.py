@@ -22,7 +22,9 @@ def fitting_window_s(span_s: float, clock_step_s: float | None, at_most: int = 2
 
 def window_of(time_s: Floats, window_s: float) -> Ints:
     """The half-open window `[i·w, (i + 1)·w)` that each time from 0 on falls into."""
-    index: Ints = (time_s / window_s + EDGE).astype(np.int64)
+    place = time_s / window_s
+    place += EDGE
+    index: Ints = place.astype(np.int64)
     return index
 
 
@@ -42,7 +44,7 @@ def occupied(time_s: Floats, window_s: float, windows: int) -> tuple[Ints, Ints]
             counts = np.diff(before, prepend=0)
             return number[counts > 0], counts[counts > 0]
     index = window_of(time_s, window_s)
-    begin = np.flatnonzero(np.diff(index, prepend=-1))
+    begin = np.append(0, np.flatnonzero(index[1:] != index[:-1]) + 1)
     counts, number = np.diff(begin, append=len(index)), index[begin]
     return number[number < windows], counts[number < windows]
 

@@ -33,14 +33,15 @@ def analyze(trace: tuple[str, ...], out: Path | None, on: str, as_json: bool, **
 
     Example: trace analyze requests.csv --out analysis/
     """
-    from toolkit.analysis_json import as_json as to_json
-    from toolkit.summary import show
-
     opened, tables = _answers(trace, arguments) if on == "local" else _answers_on_ray(on, trace, arguments)
+    from toolkit.analysis_json import as_json as to_json
+
     text = to_json(tables, opened.info)
     if as_json:
         click.echo(text, nl=False)
     else:
+        from toolkit.summary import show
+
         show(tables, opened.info)
     if out is not None:
         from toolkit.analyses import save
@@ -51,14 +52,14 @@ def analyze(trace: tuple[str, ...], out: Path | None, on: str, as_json: bool, **
 
 def _answers(paths: tuple[str, ...], arguments: dict[str, Any]) -> "tuple[Trace, Tables]":
     """Open and analyse, saying on a terminal what is being done."""
-    from rich.console import Console
-
     from toolkit.analyses import analyse
 
     asked = _asked(arguments)
     if not sys.stderr.isatty():
         opened = open_trace(paths, arguments)
         return opened, analyse(opened, asked=asked)
+    from rich.console import Console
+
     with Console(stderr=True).status("reading") as status:
         opened = open_trace(paths, arguments)
         return opened, analyse(opened, status.update, asked)

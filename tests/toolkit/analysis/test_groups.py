@@ -88,6 +88,35 @@ def test_a_group_that_forms_late(ask: Ask) -> None:
     assert tables["groups"]["start_s"][0] == pytest.approx(12 * HOUR, abs=1.5 * HOUR)
 
 
+def by_night_and_day(made: dict[str, list[object]], days: int) -> dict[str, list[object]]:
+    """The same traffic of whole days where the night has a fortieth of the day's load: its time runs as fast."""
+    grid = np.linspace(0, days * 24 * HOUR, 2_000 * days + 1)
+    load = np.cumsum(np.append(0, 1 + 0.95 * np.sin(2 * np.pi * grid[1:] / (24 * HOUR))))
+    moved = np.interp(np.array(made["arrival_s"]) / grid[-1], load / load[-1], grid)
+    return {"arrival_s": moved.tolist(), "model": made["model"]}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_group_outlives_deep_nights(ask: Ask, seed: int) -> None:
+    made = traffic([always(0, 1, 2), always(3, 4, 5)], models=10, hours=96, seed=seed)
+    tables = ask("groups", **by_night_and_day(made, 4))
+    assert members(tables) == [["m0", "m1", "m2"], ["m3", "m4", "m5"]]
+    throughout = (pytest.approx(0, abs=600), pytest.approx(96 * HOUR, abs=600))
+    assert tables["intervals"].select("start_s", "end_s").rows() == [throughout] * 2
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_group_that_is_not_there_for_two_days_is_not_there(ask: Ask, seed: int) -> None:
+    there = [(model, begin, end) for model in (0, 1, 2) for begin, end in ((0.0, 0.4), (0.8, 1.0))]
+    made = traffic([there, always(3, 4, 5)], models=10, hours=120, seed=seed)
+    tables = ask("groups", **by_night_and_day(made, 5))
+    assert members(tables) == [["m0", "m1", "m2"], ["m3", "m4", "m5"]]
+    own = tables["groups"].filter(pl.col("names").list.contains("m0"))["id"][0]
+    stays = tables["intervals"].filter(pl.col("id") == own).sort("start_s")
+    assert [stays["end_s"][0], stays["start_s"][1]] == pytest.approx([48 * HOUR, 96 * HOUR], abs=12 * HOUR)
+    assert stays.height == 2
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_models_that_burst_alone_under_a_shared_day_are_no_group(ask: Ask, seed: int) -> None:
     rng = np.random.default_rng(seed)

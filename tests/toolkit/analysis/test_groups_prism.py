@@ -4,17 +4,18 @@ import numpy as np
 import polars as pl
 import pytest
 
-from toolkit.analysis.groups_prism import PRISM, day_correlation, prism
+from toolkit.analysis.groups_prism import PRISM, Present, day_correlation, prism
 from toolkit.analysis.idle import Lanes
 
 
-def lanes(arrival_s: list[float], model: list[str]) -> Lanes:
+def present(arrival_s: list[float], model: list[str], active_s: float = 120.0) -> Present:
     frame = pl.DataFrame({"t": np.array(arrival_s, dtype=float), "m": model}).sort("t")
-    return Lanes.of(frame["m"], frame["t"].to_numpy())
+    lanes = Lanes.of(frame["m"], frame["t"].to_numpy())
+    return Present.merged([Present.of(lanes, active_s, max(arrival_s))])
 
 
 def row(arrival_s: list[float], model: list[str], active_s: float) -> dict[str, float]:
-    found = prism(lanes(arrival_s, model), active_s)
+    found = prism(present(arrival_s, model, active_s))
     assert found["prism"].schema == PRISM
     return found["prism"].row(0, named=True)
 
@@ -41,7 +42,7 @@ def test_changes_at_one_instant_are_one_switch() -> None:
 
 def test_who_is_there_most_of_the_time_is_persistent() -> None:
     times = [float(i) for i in range(101)] + [50.0]
-    found = prism(lanes(times, ["always"] * 101 + ["once"]), 5)
+    found = prism(present(times, ["always"] * 101 + ["once"], 5))
     kinds = dict(found["presence"].select("name", "persistence").iter_rows())
     assert kinds == {"always": "persistent", "once": "sporadic"}
     assert found["prism"]["persistent_models"][0] == 1
@@ -51,9 +52,9 @@ def test_days_that_repeat_correlate_and_others_do_not() -> None:
     rng = np.random.default_rng(1)
     morning = np.sort(rng.random(500)) * 20_000
     times = np.concatenate([morning, morning + 86_400, [172_800.0]])
-    same = day_correlation(lanes(times.tolist(), ["a"] * len(times)))
+    same = day_correlation(present(times.tolist(), ["a"] * len(times)))
     times = np.concatenate([morning, morning + 86_400 + 40_000, [172_800.0]])
-    other = day_correlation(lanes(times.tolist(), ["a"] * len(times)))
+    other = day_correlation(present(times.tolist(), ["a"] * len(times)))
     assert same[0] == pytest.approx(1)
     assert other[0] < 0.1
-    assert np.isnan(day_correlation(lanes([0.0, 86_400.0], ["a", "a"]))[0])
+    assert np.isnan(day_correlation(present([0.0, 86_400.0], ["a", "a"]))[0])

@@ -1,13 +1,20 @@
 """Idle intervals and concurrency against counts by hand and by brute force."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from toolkit import plugins
-from toolkit.analysis.idle import ACTIVE_S, Idle
+from toolkit.analysis import idle
+from toolkit.analysis.idle import ACTIVE_S, Idle, Lanes, by_minute
+from toolkit.analysis.tallies import Tally
+from toolkit.analysis.whole import Whole
 from toolkit.schema import TRACE, conform
 from toolkit.traces import TraceInfo
 
@@ -54,6 +61,43 @@ def test_requests_in_flight_are_the_overlaps(stays: list[tuple[int, int]]) -> No
     at = [((begin[lasting] <= t) & (t < end[lasting])).sum() for t in begin]
     assert tables["summary"]["max"][0] == max(at, default=0)
     assert tables["summary"]["basis"][0] == "requests in flight"
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.sampled_from([None, 0, 0, 1, 5, 40, -3])), min_size=2, max_size=30),
+    st.lists(st.integers(0, 30), max_size=4),
+)
+def test_what_is_in_flight_does_not_depend_on_the_parts(
+    requests: list[tuple[int, int | None]], cuts: list[int]
+) -> None:
+    """Ends that reach over several parts or before their own, stays of no length at a border, parts all at once."""
+    arrival, stay = zip(*sorted(requests, key=lambda one: one[0]), strict=True)
+    columns = {
+        "arrival_s": np.array(arrival) - arrival[0],
+        "source_e2e_s": stay,
+        "model": (["a", "b"] * 15)[: len(stay)],
+    }
+    frame = conform(pl.DataFrame(columns), TRACE, source="test").select(Idle.columns)
+    info, n = TraceInfo("t", "t", "", frame.height, frame.height), frame.height
+    parts = [frame[a:b] for a, b in pairwise(sorted({0, n, *(min(cut, n) for cut in cuts)}))]
+    asked, whole = Idle(), Whole.of(frame["arrival_s"], info)
+    whole = replace(whole, seen=[asked.glance(part, whole) for part in parts])
+    found = [asked.partial(part, replace(whole, part=k)) for k, part in enumerate(parts)]
+    expected = asked.run(frame, info)
+    for name, table in asked.finish(found, whole).items():
+        assert_frame_equal(table, expected[name], check_exact=True)
+
+
+@given(st.lists(st.tuples(st.integers(0, 900), st.sampled_from("abc")), min_size=2, max_size=60))
+def test_minutes_are_the_same_lane_by_lane_and_all_at_once(requests: list[tuple[int, str]]) -> None:
+    arrival, model = zip(*sorted(requests), strict=True)
+    lanes = Lanes.of(pl.Series(model, dtype=pl.Categorical), np.array(arrival) - float(arrival[0]))
+    ways = []
+    with pytest.MonkeyPatch.context() as patch:
+        for long in (0, 1_000):
+            patch.setattr(idle, "LONG", long)
+            ways.append([Tally.of(*found) for found in by_minute(lanes, 10)])
+    assert ways[0] == ways[1]
 
 
 @given(st.lists(st.tuples(st.integers(0, 900), st.sampled_from("abc")), min_size=2, max_size=40))

@@ -20,3 +20,7 @@ def test_shares_are_in_order_and_complete_without_names_too(ask) -> None:
     assert tables["models"]["cumulative_share"][-1] == 1
     assert tables["tenants"].is_empty()
     assert tables["zipf"].is_empty()
+
+
+def test_equal_shares_do_not_fall(ask) -> None:
+    assert ask("popularity", model=[f"m{i}" for i in range(700)] * 2)["zipf"]["exponent"].to_list() == [0.0]

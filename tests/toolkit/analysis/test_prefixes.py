@@ -5,14 +5,17 @@ import os
 import subprocess
 import sys
 from collections import OrderedDict
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from toolkit.analysis.prefixes import Prefixes
 from toolkit.analysis.stack_distances import hits_by_distance
+from toolkit.analysis.whole import Whole
 from toolkit.schema import TRACE, conform
 from toolkit.traces import TraceInfo
 
@@ -85,6 +88,28 @@ def test_reuse_and_recency() -> None:
     assert tables["reuse"].rows() == [(1, 1), (3, 1)]
     assert tables["recency"].filter(pl.col("p") == 0.5)["age_s"][0] == 7
     assert run([[1], [1]])["recency"].is_empty()
+
+
+@settings(deadline=None)  # the first call compiles
+@given(prompts, st.lists(st.integers(0, 30), max_size=4), st.integers(0, 1_000), st.booleans())
+def test_stretches_joined_are_the_whole(prompts: list[list[int]], cuts: list[int], seed: int, leftmost: bool) -> None:
+    rng, n = np.random.default_rng(seed), len(prompts)
+    raw = {
+        "prefix_blocks": pl.Series(prompts, dtype=pl.List(pl.UInt64)),
+        "arrival_s": np.cumsum(rng.integers(0, 3, n)).astype(np.float64),
+        "prompt_tokens": [max(0, 16 * len(p) - int(rng.integers(0, 20))) for p in prompts],
+    }
+    frame = conform(pl.DataFrame(raw), TRACE, source="test").select(Prefixes.columns)
+    info, asked = TraceInfo("t", "t", "", n, n, block_tokens=16), Prefixes()
+    whole = Whole.of(frame["arrival_s"], info)
+    edges = sorted({0, n, *(min(cut, n) for cut in cuts)})
+    found = [asked.partial(frame[a:b], whole) for a, b in pairwise(edges)]
+    while len(found) > 1:
+        at = 0 if leftmost else int(rng.integers(0, len(found) - 1))
+        found[at : at + 2] = [asked.joined(*found[at : at + 2])]
+    expected = asked.run(frame, info)
+    for name, table in asked.finish(found, whole).items():
+        assert_frame_equal(table, expected[name], check_exact=True)
 
 
 def previous_of(blocks: list[int]) -> np.ndarray:
