@@ -10,7 +10,9 @@ from replay.calibration.engine_log import read_log
 # Mean TTFT, TPOT, E2E: LLMServingSim (casys-kaist, commit 5daddb2) against the same logs.
 PUBLISHED = {
     "RTX4090_Llama-3.1-8B": (0.006, 0.002, 0.005),
+    "RTXPRO6000_Llama-3.1-8B": (-0.040, -0.010, -0.018),
     "RTXPRO6000_Qwen3-30B-A3B": (-0.136, -0.017, -0.022),
+    "RTXPRO6000_Qwen3-32B": (0.013, 0.008, 0.010),
 }
 COLUMNS = ("mean_error", "p50_error", "p90_error", "p99_error", "mape")
 

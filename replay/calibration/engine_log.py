@@ -91,7 +91,7 @@ def _requests(path: Path) -> pl.DataFrame:
     """Requests by arrival. The clocks' offset is the smallest lag from the client's arrival to the engine's queue."""
     if not path.is_file():
         raise InputFailure("is missing", where=str(path))
-    frame = pl.read_ndjson(path)
+    frame = pl.read_ndjson(path.read_bytes())
     lacking = {"input_toks", "output_toks", "arrival_time", *STAMPS} - set(frame.columns)
     if lacking:
         raise InputFailure(f"has no {', '.join(sorted(lacking))}", where=str(path))

@@ -1,4 +1,4 @@
-"""Collectives between GPUs from the bandwidth and latency of the links between them, as rings do them."""
+"""Collectives between GPUs from the bandwidth and latency of the links between them."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,9 @@ class Link:
         return (gpus - 1) * (self.latency_s + total_bytes / gpus / self.bytes_per_s)
 
     def all_reduce_s(self, total_bytes: Values, gpus: int) -> Values:
-        """A reduce-scatter and an all-gather."""
+        """A reduce-scatter and an all-gather; two GPUs read what the other has in one step, as vLLM's kernel does."""
+        if gpus == 2:
+            return self.latency_s + total_bytes / self.bytes_per_s
         return 2 * self.gather_s(total_bytes, gpus)
 
 

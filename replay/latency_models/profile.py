@@ -26,10 +26,10 @@ CAPTURED = (1, 2, 4, *range(8, 257, 8), *range(272, 513, 16))  # batch sizes of 
 class Profile:
     """Step times from kernel times measured on one layer: per-layer kernels count once for each layer of the model.
 
-    `path` is the folder of dense.csv or one above it. The model is the one meta.yaml names unless `model` is given (a
-    preset or a config.json). A batch of at most `captured` tokens is padded to the next captured CUDA-graph size (0: no
-    padding). `ranks` instances step together and share the experts over the link (`link_gb_per_s`, `link_us`), as data
-    parallelism with expert parallelism does.
+    `path` is the folder of dense.csv or at most two above it. The model is the one meta.yaml names unless `model` is
+    given (a preset or a config.json). A batch of at most `captured` tokens is padded to the next captured CUDA-graph
+    size (0: no padding). `ranks` instances step together and share the experts over the link (`link_gb_per_s`,
+    `link_us`), as data parallelism with expert parallelism does.
     """
 
     def __init__(

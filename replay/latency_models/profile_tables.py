@@ -52,10 +52,10 @@ class Skew:
 
 
 def find_profile(path: Path, tensor_parallel: int = 1, dtype: str | None = None) -> Path:
-    """The folder that holds dense.csv, at or below `path`; InputFailure names what there is."""
+    """The folder that holds dense.csv: `path`, PATH/tpN or PATH/DTYPE/tpN; InputFailure names what there is."""
     if (path / "dense.csv").is_file():
         return path
-    found = sorted(f.parent for f in path.rglob("dense.csv")) if path.is_dir() else []
+    found = sorted(f.parent for below in ("*", "*/*") for f in path.glob(f"{below}/dense.csv"))
     fitting = [f for f in found if f.name == f"tp{tensor_parallel}" and dtype in (None, f.parent.name)]
     if fitting:
         return fitting[0]
@@ -162,7 +162,7 @@ def _fill(grid: Values, knots: Values) -> None:
 def _read(path: Path, *columns: str) -> pl.DataFrame:
     if not path.is_file():
         raise InputFailure("is missing from the profile", where=str(path))
-    frame = pl.read_csv(path)
+    frame = pl.read_csv(path, glob=False)
     lacking = [c for c in columns if c not in frame.columns]
     if lacking:
         raise InputFailure(f"has no column {', '.join(lacking)}", where=str(path), hint=f"has {frame.columns}")

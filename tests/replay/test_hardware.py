@@ -96,6 +96,10 @@ def test_a_ring_moves_each_part_past_every_gpu() -> None:
     assert link.all_reduce_s(np.array([4e6]), 4) == pytest.approx([6 * (1e-6 + 1e-3)])
 
 
+def test_two_gpus_reduce_in_one_step() -> None:
+    assert Link(bytes_per_s=1e9, latency_s=1e-6).all_reduce_s(np.array([4e6]), 2) == pytest.approx([1e-6 + 4e-3])
+
+
 def test_the_roofline_reads_the_experts_that_tokens_reach() -> None:
     one = Roofline("h100", "qwen3-30b-a3b", overhead_s=0.0)
     few, many = (one._experts(np.array([t])) for t in (1.0, 10_000.0))

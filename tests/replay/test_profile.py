@@ -100,6 +100,8 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     folder = write_profile(tmp_path / "profile")
     with pytest.raises(InputFailure, match="tensor parallelism 2; has bf16/tp1"):
         Profile(str(folder), tensor_parallel=2)
+    with pytest.raises(InputFailure, match=r"has no dense\.csv"):  # it is three folders below
+        Profile(str(tmp_path))
     (folder / "bf16/meta.yaml").write_text("variant: bf16\n")
     with pytest.raises(SettingFailure, match="does not say what was profiled"):
         Profile(str(folder))
