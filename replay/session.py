@@ -19,10 +19,12 @@ from replay.latency_models.choosing import served_by
 from replay.progress import progress
 from replay.replayer import Job, Replayer, drop_untouched, open_jobs, split_specs
 from replay.shaping import ramped, refuse_circles, warm_up_of
+from replay.simulation import checkpoints
 from replay.simulation.hardware import ServedModel, gpu_preset, kv_blocks, model_preset
 from replay.simulation.setup import Limits
 from toolkit import plugins
 from toolkit.errors import InputFailure, RunFailure, SettingFailure, printable
+from toolkit.gathering import gathered
 from toolkit.protocols import Engine
 from toolkit.runs import Run, RunWriter, find_runs
 from toolkit.selection import NOT_SELECTED
@@ -123,7 +125,7 @@ def resume(folder: Path) -> bool:
 def _say_what_starts_over(runs: Iterable[Run], jobs: Iterable[Job]) -> None:
     for run, job in zip(runs, jobs, strict=True):
         why = getattr(job.engine, "starts_over", None)
-        if why is not None:
+        if why is not None and not (run.path / checkpoints.NAME).exists():
             click.echo(f"{printable(str(run.path))}: starts over: {why}", err=True)
 
 
@@ -232,7 +234,7 @@ def replayable(trace: Trace, session_gap_s: float | None) -> pl.DataFrame:
     Where no request has an arrival (length tables, sessions without a common clock), those that follow no other start
     `session_gap_s` apart, in the trace's order.
     """
-    frame = _without_empty_columns(trace.frame.drop(NOT_REPLAYED).collect())
+    frame = gathered({"trace": trace.frame.drop(NOT_REPLAYED)})["trace"]
     if frame.is_empty():
         raise InputFailure("no request is left to replay", where=trace.info.name, hint="widen the selection")
     refuse_circles(frame, trace.info.name)
@@ -247,12 +249,6 @@ def replayable(trace: Trace, session_gap_s: float | None) -> pl.DataFrame:
         )
     starts = pl.when(~waits).then(((~waits).cum_sum() - 1) * session_gap_s)
     return frame.with_columns(arrival_s=starts)
-
-
-def _without_empty_columns(frame: pl.DataFrame) -> pl.DataFrame:
-    """The same table, with columns that are null throughout held as one null: most traces have a dozen of them."""
-    empty = [name for name in frame.columns if frame[name].null_count() == len(frame)]
-    return frame.with_columns(pl.lit(None, dtype=frame.schema[name]).alias(name) for name in empty)
 
 
 def command_line(options: dict[str, Any]) -> str:
@@ -309,8 +305,14 @@ def _line(writer: RunWriter) -> str:
     rho = f"{info['utilisation']:.2f}" if info["utilisation"] is not None else "unknown"
     return (
         f"{writer.path}: {info['requests']:,} requests, {info['steps']:,} steps, {info['preemptions']:,} preemptions, "
-        f"load ρ {rho}, simulated in {info['simulation_cpu_s']:.2f} s{_not_served(writer.path)}{_left_out(info)}"
+        f"load ρ {rho}, simulated in {info['simulation_cpu_s']:.2f} s{_follows(info)}"
+        f"{_not_served(writer.path)}{_left_out(info)}"
     )
+
+
+def _follows(info: Mapping[str, Any]) -> str:
+    """Whom a placement follows that has tried others before."""
+    return f"; follows {info['follows']}" if info.get("follows") else ""
 
 
 def _not_served(path: Path) -> str:

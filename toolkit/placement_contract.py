@@ -23,7 +23,7 @@ BESIDE = "more than other models' weights leave"
 NOWHERE = "brought its model to no GPU"
 
 
-class Refused(Exception):
+class Refused(SettingFailure):
     """A placement's own refusal, before the replay."""
 
 

@@ -92,7 +92,7 @@ class Facts:
     decode_s_per_token: Floats  # [m] of exclusive GPU time, in full steps
     requests_per_s: Floats  # [m] over the whole trace: what an offline placement may know
     tokens_per_s: Floats  # [m] prompt and output, over the whole trace
-    future: tuple[Floats, ...]  # [m] arrival times: only an oracle looks at them
+    future: tuple[Floats, ...]  # [m] arrival times: only who plans with hindsight looks at them
     peer_links: bool  # whether GPUs of a host reach each other without the host
 
 
@@ -133,7 +133,10 @@ class Placement(Protocol):
     - `elastic: bool` (default True): whether engines map KV memory page by page, which takes time, or have all that
       they may use mapped from the start;
     - `least_kv_share` (default 0.05): the share of a GPU's memory that a load must leave for KV;
-    - `rests(view) -> float`: until when, in seconds, ticks can be left out.
+    - `rests(view) -> float`: until when, in seconds, ticks can be left out;
+    - `alternatives`, `follow(spec)` and `of` ("joint", "ttft" or "tpot"): placements' specs that a simulated cluster
+      tries on all requests before the replay, and whom it then tells this one to follow: the one that does best by
+      the attainment of the objectives that `of` names.
 
     `rests` is asked after a tick at which the placement did nothing, while no model has requests or is on its way. Up
     to the time that it answers, a tick with a view that differs in `now_s` alone must do nothing, and leave nothing

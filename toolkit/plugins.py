@@ -94,6 +94,7 @@ BUILTIN: dict[str, dict[str, str]] = {
         "prism": "replay.placements.prism:Prism",
         "prism-code": "replay.placements.prism_code:PrismCode",
         "lru": "replay.placements.lru:LRU",
+        "foresight": "replay.placements.foresight:Foresight",
         "oracle": "replay.placements.oracle:Oracle",
         "cost-aware": "replay.placements.cost_aware:CostAware",
     },

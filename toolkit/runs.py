@@ -59,7 +59,7 @@ class Run:
         parts = sorted((self.path / name).glob("part-*.parquet"))
         if not parts:
             return pl.LazyFrame(schema=TABLES[name])
-        return pl.scan_parquet(parts, schema=TABLES[name], missing_columns="insert")
+        return pl.scan_parquet(parts, schema=TABLES[name], missing_columns="insert", glob=False)
 
     def part_count(self, name: str) -> int:
         return len(list((self.path / name).glob("part-*.parquet")))

@@ -136,7 +136,7 @@ def _add_measured(gathered: _Gathered, outcomes: pl.LazyFrame, info: TraceInfo, 
     """What the source itself measured is a run too."""
     outcomes.sink_parquet(file)
     gathered.tables["outcomes"].append(Part(file, {"run": info.name, "scheduler": None, "placement": None}))
-    first = pl.scan_parquet(file).select("run_id", "engine").head(1).collect().to_dicts()
+    first = pl.scan_parquet(file, glob=False).select("run_id", "engine").head(1).collect().to_dicts()
     gathered.rows.append({"run": info.name, "state": "finished", "format": info.format, **(first[0] if first else {})})
 
 

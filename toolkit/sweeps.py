@@ -46,13 +46,13 @@ class SweepFolder:
         files = [f for f in (self.path / "sweep.parquet",) if f.is_file()] + sorted(self.path.glob("points/*.parquet"))
         if not files:
             return pl.DataFrame(schema=SWEEP)
-        rows = pl.concat([conform(pl.read_parquet(f), SWEEP, source=str(f)) for f in files])
+        rows = pl.concat([conform(pl.read_parquet(f, glob=False), SWEEP, source=str(f)) for f in files])
         return in_order(rows.unique("point", keep="last"), self.info)
 
     def capacity(self) -> pl.DataFrame:
         """CAPACITY; no rows where nothing was searched for, or not yet found."""
         file = self.path / "capacity.parquet"
-        return pl.read_parquet(file) if file.is_file() else pl.DataFrame(schema=CAPACITY)
+        return pl.read_parquet(file, glob=False) if file.is_file() else pl.DataFrame(schema=CAPACITY)
 
 
 def in_order(rows: pl.DataFrame, info: dict[str, Any]) -> pl.DataFrame:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SMALL, MIDDLE = ("llama-3.2-1b", "llama-3.2-3b"), "llama-3.1-8b"
-POLICIES = ("static", "muxserve++", "qlm", "serverlessllm", "lru", "prism", "prism-code", "cost-aware", "oracle")
+KNOWING = ("foresight", "oracle:of=ttft")  # the future
+POLICIES = ("static", "muxserve++", "qlm", "serverlessllm", "lru", "prism", "prism-code", "cost-aware", *KNOWING)
 ARBITER = {"prism": "moore-hodgson", "prism-code": "least-slack"}  # beside first come first served
 EIGHT = {2: MIDDLE, 14: SMALL[1], 3: SMALL[0], 10: MIDDLE, 5: MIDDLE, 19: SMALL[0], 23: SMALL[0], 24: SMALL[0]}
 RANKS_18 = (5, 10, 4, 17, 2, 10, 23, 2, 10, 14, 19, 14, 18, 14, 21, 2, 6, 19)
@@ -173,7 +174,7 @@ def threshold() -> Study:
 def contention(share: float) -> Study:
     """The eight models at one load when running beside another model costs this share of a step."""
     eight = eight_models()
-    chosen = ["static", "muxserve++", "lru", "prism", "prism-code", "cost-aware", "oracle"]
+    chosen = ["static", "muxserve++", "lru", "prism", "prism-code", "cost-aware", *KNOWING]
     cluster = {**eight.cluster, "sharing": {"contention": share}}
     axes = {**eight.axes, "load": [4], "placements": chosen}
     return Study(f"contention-{share:g}", cluster, axes, None, {"seeds": [0]})
@@ -182,7 +183,7 @@ def contention(share: float) -> Study:
 def regime(models: int) -> Study:
     """So many models of different sizes on two GPUs, at the same load: where placement by KV pressure wins."""
     axes = {
-        "placements": ["static", "muxserve++", "lru", "prism", "prism:kvpr=after", "prism-code", "oracle"],
+        "placements": ["static", "muxserve++", "lru", "prism", "prism:kvpr=after", "prism-code", *KNOWING],
         "slo_scale": [SCALE],
         "load": [1, 2],
         "seeds": list(range(5)),

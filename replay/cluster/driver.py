@@ -20,7 +20,7 @@ from replay.cluster.state import EMPTIED, MISSED, STUCK
 from replay.cluster.tables import TableBook
 from replay.cluster.views import facts_of, view_of
 from replay.simulation.calling import bound
-from replay.simulation.driver import BITE, MOVES_A_QUESTION, OUTCOMES_A_PART
+from replay.simulation.driver import BITE, CHECKPOINT_EVERY_S, MOVES_A_QUESTION, OUTCOMES_A_PART
 from replay.simulation.feedback import Feedback
 from replay.simulation.horizon import FAR_S, HORIZON, over_long
 from replay.simulation.latency import Latency
@@ -108,11 +108,19 @@ class ClusterDriver:
     def finished(self) -> bool:
         return int(self.controller.state.world[0].done) == len(self.hosting.trace)
 
-    def run(self, writer: RunWriter | None, watch: Watch | None) -> bool:
-        """Go on until the end, or until `watch` says stop. True when finished; nothing is written without a writer."""
-        more = True
+    def run(self, writer: RunWriter | None, watch: Watch | None, save: Callable[[], None] | None = None) -> bool:
+        """Go on until the end, or until `watch` says stop. True when finished; nothing is written without a writer.
+
+        `save` is called when it is stopped, and now and then, with all written that there is.
+        """
+        more, saved = True, time.monotonic()
         while more:
-            if watch is not None and watch.stopped():
+            stopped = watch is not None and watch.stopped()
+            if writer is not None and save is not None and (stopped or time.monotonic() - saved > CHECKPOINT_EVERY_S):
+                self._write(writer, at_least=1)
+                save()
+                saved = time.monotonic()
+            if stopped:
                 return False
             began = time.thread_time()
             more = self._advance(writer)

@@ -1,6 +1,6 @@
 """From a cluster's spec and a trace to numbers: replicas, who serves which request, bytes, latency tables, facts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +15,7 @@ from replay.simulation.costs import service_costs
 from replay.simulation.hardware import gpu_preset
 from replay.simulation.latency import Latency
 from replay.simulation.lowering import lower
-from replay.simulation.setup import Limits
+from replay.simulation.setup import Limits, bounded
 from replay.simulation.state import F64, I32
 from toolkit.errors import InputFailure, SettingFailure, nearest
 from toolkit.protocols import LatencyModel, ServiceCosts
@@ -74,8 +74,10 @@ class Hosting:
 
     @cached_property
     def limits(self) -> list[Limits]:
-        """[m] what an engine of it could do with the largest GPU for itself."""
-        return [self._limits_of(m) for m in range(len(self.replicas))]
+        """[m] what an engine of it could do with the largest GPU for itself; as many places for all."""
+        each = [self._limits_of(m) for m in range(len(self.replicas))]
+        places = max(bounded(limits).max_num_seqs for limits in each)
+        return [replace(limits, max_num_seqs=places) for limits in each]
 
     def _limits_of(self, m: int) -> Limits:
         given, hosted = self.cluster.limits, self.replicas[m].hosted
@@ -152,8 +154,8 @@ class Hosting:
         model = each[0] if len(each) == 1 else Slowest(each)
         if resident < 1.0:
             model = self._offloaded(model, m, resident)
-        given = self.cluster.limits
-        return lower(model, given.max_num_batched_tokens, given.max_num_seqs, max(x.max_model_len for x in self.limits))
+        mine, longest = self.limits[m], max(x.max_model_len for x in self.limits)
+        return lower(model, mine.max_num_batched_tokens, mine.max_num_seqs, longest)
 
     def _latency_model(self, m: int, gpu: str) -> LatencyModel:
         hosted = self.replicas[m].hosted

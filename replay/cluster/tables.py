@@ -16,13 +16,18 @@ class TableBook:
         self._rows: dict[tuple[int, tuple[str, ...], float], int] = {}
         self._same: dict[tuple[object, ...], int] = {}
         self._made: list[Latency] = []
+        self.asked: list[tuple[int, tuple[str, ...], float]] = []  # for what a row was made, in this order
         self.stacked: Latency
 
     def row(self, m: int, gpus: Sequence[int], resident: float) -> int:
         """The row of a model on `gpus`; made when first asked for."""
-        types = tuple(sorted({self._hosting.gpu_types[g] for g in gpus}))
+        return self.row_of(m, tuple(sorted({self._hosting.gpu_types[g] for g in gpus})), resident)
+
+    def row_of(self, m: int, types: tuple[str, ...], resident: float) -> int:
+        """The row of a model on GPUs of these types."""
         key = (m, types, round(resident, 6))
         if key not in self._rows:
+            self.asked.append((m, types, resident))
             hosted = self._hosting.replicas[m].hosted
             same = (hosted.preset, hosted.tensor_parallel, hosted.latency, *key[1:])
             if same not in self._same:

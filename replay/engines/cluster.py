@@ -9,7 +9,9 @@ from typing import Any
 
 import polars as pl
 
+from replay.cluster.checkpoint import Checkpoint, save
 from replay.cluster.driver import ClusterDriver
+from replay.cluster.hindsight import best_in_hindsight, placement_of
 from replay.cluster.hosting import Hosting
 from replay.cluster.load import baselines, utilisation, with_objectives
 from replay.cluster.mapping import mapped
@@ -18,6 +20,7 @@ from replay.session import replayable
 from replay.shaping import ramped
 from replay.simulation.sensitivity import SCALES, quantile_rows
 from toolkit import plugins
+from toolkit.placing import Placement
 from toolkit.protocols import Scheduler, Watch
 from toolkit.runs import RunWriter
 from toolkit.trace_options import open_trace
@@ -34,7 +37,7 @@ class ClusterEngine:
     those that are replayed.
     """
 
-    starts_over = "a placement's memory is not saved, and a simulated replay is soon done"
+    starts_over = "it left no checkpoint, as where a policy in a file has a memory, or a scheduler is asked again"
 
     def __init__(
         self,
@@ -67,31 +70,43 @@ class ClusterEngine:
     def replay(
         self, trace: pl.DataFrame, info: TraceInfo, scheduler: Scheduler, writer: RunWriter, watch: Watch
     ) -> bool:
-        """Replay `trace` into the run folder. True when finished."""
+        """Replay `trace` into the run folder, from its checkpoint where it has one. True when finished."""
         served, left_out = mapped(self.cluster, trace)
         if self.slo_scale is not None:
             alone, about = self.unscaled() if self.unscaled else (trace, info)
             found = baselines(self.cluster, mapped(self.cluster, alone)[0], about)
             served = with_objectives(self.cluster, served, found, *self.slo_scale)
         hosting, untouched = Hosting(self.cluster, served), copy.deepcopy(scheduler)
-        writer.truncate({})
-        driver = self._driver(hosting, info, scheduler)
-        if not driver.run(writer, watch):
+        saved = Checkpoint.of(writer.path)
+
+        def prepare(placement: Placement, policy: Scheduler | None = None, scale: float = 1.0) -> ClusterDriver:
+            return self._driver(hosting, info, policy or copy.deepcopy(untouched), placement, scale)
+
+        follows = best_in_hindsight(self.placement, prepare, watch) if saved is None else saved.follows
+        driver = prepare(placement_of(self.placement, follows), scheduler)
+        if saved is not None:
+            saved.restore(driver, writer)
+        elif watch.stopped():  # perhaps before all alternatives were tried
+            return False
+        else:
+            writer.truncate({})
+        if not driver.run(writer, watch, partial(save, driver, follows, writer)):
             return False
         summary = driver.summary()
         if self.band:
             rows = [quantile_rows(driver.controller.state, 1.0)]
             for scale in SCALES:
-                again = self._driver(hosting, info, copy.deepcopy(untouched), scale)
+                again = prepare(placement_of(self.placement, follows), scale=scale)
                 if not again.run(None, watch):
                     return False
                 rows.append(quantile_rows(again.controller.state, scale))
             writer.append("sensitivity", pl.concat(rows))
-        writer.finish(**summary, **utilisation(hosting, info), left_out=left_out)
+        writer.finish(**summary, **utilisation(hosting, info), left_out=left_out, follows=follows)
         return True
 
-    def _driver(self, hosting: Hosting, info: TraceInfo, scheduler: Scheduler, scale: float = 1.0) -> ClusterDriver:
-        placement = plugins.create("placement", self.placement)
+    def _driver(
+        self, hosting: Hosting, info: TraceInfo, scheduler: Scheduler, placement: Placement, scale: float
+    ) -> ClusterDriver:
         who = plugins.split_spec(self.placement)[0]
         return ClusterDriver.prepare(
             hosting, info, scheduler, placement, who, closed=self.closed, jump=self.jump, scale=scale

@@ -12,7 +12,7 @@ from replay.simulation.driver import Driver
 from replay.simulation.latency import Latency
 from replay.simulation.lowering import lower
 from replay.simulation.sensitivity import SCALES, quantile_rows, scaled
-from replay.simulation.setup import Limits
+from replay.simulation.setup import Limits, bounded
 from replay.simulation.state import I64
 from toolkit.protocols import LatencyModel, Scheduler, Watch
 from toolkit.runs import RunWriter
@@ -30,6 +30,7 @@ class Simulated:
         self, latency: LatencyModel, limits: Limits, closed: bool = True, jump: bool = True, band: bool = True
     ):
         self.model, self.limits, self.closed, self.jump, self.band = latency, limits, closed, jump, band
+        self._bounded = bounded(limits)
         self._latency: Latency | None = None
         self._saturated: tuple[pl.DataFrame, float] | None = None
         self._lowering_lock, self._saturation_lock = threading.Lock(), threading.Lock()
@@ -61,7 +62,7 @@ class Simulated:
 
     def explain(self, trace: pl.DataFrame, info: TraceInfo, scheduler: Scheduler, request: int) -> I64:
         """What happens to one request, as notes (simulation.notes)."""
-        latency, limits = self._lowered(), self.limits
+        latency, limits = self._lowered(), self._bounded
         driver = Driver.prepare(trace, info, scheduler, limits, latency, closed=self.closed, watch=request)
         return driver.story()
 
@@ -74,7 +75,7 @@ class Simulated:
         return quantile_rows(driver.state, scale)
 
     def _driver(self, trace: pl.DataFrame, info: TraceInfo, scheduler: Scheduler, latency: Latency) -> Driver:
-        return Driver.prepare(trace, info, scheduler, self.limits, latency, closed=self.closed, jump=self.jump)
+        return Driver.prepare(trace, info, scheduler, self._bounded, latency, closed=self.closed, jump=self.jump)
 
     def _load(self, trace: pl.DataFrame, info: TraceInfo) -> dict[str, float | None]:
         """The offered rate, and ρ: the time the same requests take when all are offered at once, over their span.
@@ -92,7 +93,7 @@ class Simulated:
             known = self._saturated
             if known is None or known[0] is not trace:
                 at_once = trace.with_columns(arrival_s=pl.lit(0.0))
-                driver = Driver.prepare(at_once, info, FCFS(), self.limits, self._lowered(), closed=False)
+                driver = Driver.prepare(at_once, info, FCFS(), self._bounded, self._lowered(), closed=False)
                 driver.exhaust()
                 known = self._saturated = (trace, driver.makespan_s)
             return known[1]
@@ -100,7 +101,7 @@ class Simulated:
     def _lowered(self) -> Latency:
         with self._lowering_lock:
             if self._latency is None:
-                limits = self.limits
+                limits = self._bounded
                 tokens, sequences = limits.max_num_batched_tokens, limits.max_num_seqs
                 together = limits.instances if limits.lockstep else 1
                 self._latency = lower(self.model, tokens, sequences, limits.max_model_len, together)

@@ -7,6 +7,7 @@ import heapq
 from dataclasses import dataclass, field
 
 from replay.http.exchange import Exchange
+from replay.planning.turns import Turns
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,9 @@ class Ranked:
     """Lanes of exchanges by rank, ties by request_id."""
 
     def __init__(self, rule: LaneRule | None = None):
-        self._rule = rule or LaneRule()
-        self._lanes: list[list[tuple[float, int, Exchange]]] = [[] for _ in range(self._rule.count)]
-        self._served = [0.0] * self._rule.count
-        self._turn = self._last = 0
+        self._rule = rule = rule or LaneRule()
+        self._lanes: list[list[tuple[float, int, Exchange]]] = [[] for _ in range(rule.count)]
+        self._turns = Turns(rule.count, rule.cycle, rule.prompt_weight, rule.output_weight)
         self._patience: list[tuple[float, int, Exchange]] = []  # when a rank changes
         self._count = 0
 
@@ -35,8 +35,7 @@ class Ranked:
 
     def put(self, exchange: Exchange) -> None:
         self._count += 1
-        if self._rule.count > 1 and not self._lanes[exchange.row.lane]:
-            self._lift(exchange.row.lane)
+        self._turns.join(exchange.row.lane, self._lanes)
         self._push(exchange, rank(exchange))
         if exchange.row.after_s is not None:
             heapq.heappush(self._patience, (exchange.arrival_s + exchange.row.after_s, exchange.row.id, exchange))
@@ -44,16 +43,16 @@ class Ranked:
     def take(self, now_s: float) -> Exchange:
         """Who is next; somebody must be waiting."""
         self._lose_patience(now_s)
-        lane = self._next_lane()
-        _, _, exchange = heapq.heappop(self._lanes[lane])
+        lane = self._turns.next(self._lanes)
+        exchange = self._lanes[lane][0][2]
+        self._turns.take(lane, exchange.row.prompt or 0, self._lanes)
+        heapq.heappop(self._lanes[lane])
         self._count -= 1
-        self._last = lane
-        self._served[lane] += self._rule.prompt_weight * (exchange.row.prompt or 0)
         return exchange
 
     def ended(self, exchange: Exchange, output_tokens: int | None) -> None:
         """Somebody who was let in has ended."""
-        self._served[exchange.row.lane] += self._rule.output_weight * (output_tokens or 0)
+        self._turns.served(exchange.row.lane, output_tokens or 0)
 
     def tick(self, now_s: float) -> None:
         """Called a few times a second."""
@@ -63,22 +62,6 @@ class Ranked:
 
     def _push(self, exchange: Exchange, by: float) -> None:
         heapq.heappush(self._lanes[exchange.row.lane], (by, exchange.row.id, exchange))
-
-    def _next_lane(self) -> int:
-        if self._rule.count == 1:
-            return 0
-        if not self._rule.cycle:
-            return min((n for n, lane in enumerate(self._lanes) if lane), key=lambda n: (self._served[n], n))
-        while not self._lanes[self._rule.cycle[self._turn]]:
-            self._turn = (self._turn + 1) % len(self._rule.cycle)
-        lane = self._rule.cycle[self._turn]
-        self._turn = (self._turn + 1) % len(self._rule.cycle)
-        return lane
-
-    def _lift(self, lane: int) -> None:
-        """A lane that nobody waited in has no claim from before: level it with the least served of the others."""
-        busy = [self._served[n] for n, waiting in enumerate(self._lanes) if waiting] or [self._served[self._last]]
-        self._served[lane] = max(self._served[lane], min(busy))
 
     def _lose_patience(self, now_s: float) -> None:
         """Move those who have waited long enough for their rank to change."""

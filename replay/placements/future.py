@@ -1,4 +1,4 @@
-"""What is to come, by model: only an oracle may look at it."""
+"""What is to come, by model: only one that plans with hindsight may look at it."""
 
 import numpy as np
 

@@ -50,17 +50,16 @@ def rebalanced(plan: Plan, demand: Floats, tau: float, after: bool) -> dict[int,
     either: a part of it cannot move.
     """
     facts, moves = plan.facts, {}
-    shared, load = facts.memory_bytes.tolist(), [0.0] * len(plan.weights)
+    shared, load = facts.memory_bytes.copy(), np.zeros(len(plan.weights))
     settled = np.flatnonzero(plan.evictable & (demand > 0))
     for m in settled[np.argsort(-demand[settled], kind="stable")].tolist():
         weight, mine = float(facts.weight_bytes[m]), float(demand[m])
-        with_it = (mine, weight) if after else (0.0, 0.0)
-        pressure = [_ratio(w + with_it[0], s - with_it[1]) for w, s in zip(load, shared, strict=True)]
+        pressure = _pressures(load + mine, shared - weight) if after else _pressures(load, shared)
         target, worst = plan.gpus[m], max(pressure[g] for g in plan.gpus[m])
-        if worst - min(pressure) > tau:
-            elsewhere = plan.fits(m) & (np.array(shared) > weight)
+        if worst - pressure.min() > tau:
+            elsewhere = plan.fits(m) & (shared > weight)
             elsewhere[list(target)] = False
-            best = plan.choose(m, np.array(pressure), elsewhere)
+            best = plan.choose(m, pressure, elsewhere)
             if best is not None and worst - max(pressure[g] for g in best) > tau:
                 target = moves[m] = best
         for g in target:
@@ -69,5 +68,6 @@ def rebalanced(plan: Plan, demand: Floats, tau: float, after: bool) -> dict[int,
     return moves
 
 
-def _ratio(load: float, shared: float) -> float:
-    return load / shared if shared > 1 else 1e300
+def _pressures(load: Floats, shared: Floats) -> Floats:
+    found: Floats = np.where(shared > 1, load / np.maximum(shared, 1.0), 1e300)
+    return found

@@ -58,6 +58,7 @@ class Plan:
         pairs = [(g, m) for m, places in enumerate(self.gpus) for g in places]
         if pairs:
             self.here[tuple(zip(*pairs, strict=True))] = True
+        self._kept = (self.here * self.floor).max(axis=1)  # [g] for the longest request of those there
 
     @property
     def evictable(self) -> Mask:
@@ -68,12 +69,12 @@ class Plan:
     def fits(self, m: int, resident: float = 1.0, without: Mask | None = None) -> Mask:
         """[g] where there is room for a share of a model's layers, once those in `without` ([m]) are gone."""
         need = self.facts.weight_bytes[m] * resident + SLACK_BYTES
-        weights, stay = self.weights, self.here
+        weights, kept = self.weights, self._kept
         if without is not None:
             gone = np.flatnonzero(without)
             weights = weights - self.here[:, gone] @ (self.facts.weight_bytes[gone] * self.resident[gone])
-            stay = self.here & ~without
-        floor = np.maximum((stay * self.floor).max(axis=1), self.floor[m])
+            kept = ((self.here & ~without) * self.floor).max(axis=1)
+        floor = np.maximum(kept, self.floor[m])
         fitting: Mask = need <= np.minimum(self.most_bytes, self.facts.memory_bytes - floor) - weights
         return fitting
 
@@ -91,6 +92,7 @@ class Plan:
         self.actions.append(Evict(m))
         self.weights[list(self.gpus[m])] -= self.facts.weight_bytes[m] * self.resident[m]
         self.here[:, m] = False
+        self._kept = (self.here * self.floor).max(axis=1)
         self.state[m], self.gpus[m], self.resident[m] = ABSENT, (), 0.0
 
     def migrate(self, m: int, gpus: Places) -> None:
@@ -112,6 +114,7 @@ class Plan:
     def _weigh(self, m: int, gpus: Places, resident: float) -> None:
         self.weights[list(gpus)] += self.facts.weight_bytes[m] * resident
         self.here[list(gpus), m] = True
+        self._kept[list(gpus)] = np.maximum(self._kept[list(gpus)], self.floor[m])
 
 
 def together(gpus: NDArray[np.int64], cost: Floats, host: NDArray[np.int64], width: int) -> Places | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from replay.planning.jobs import INFINITE, Job
 from replay.planning.rules import Rules
+from replay.planning.turns import Turns
 from toolkit.errors import SettingFailure
 
 Entry = tuple[float, int, Job]
@@ -17,8 +18,8 @@ class Line:
     def __init__(self, rules: Rules):
         self._rules = rules
         self._lanes: list[list[Entry]] = [[] for _ in range(rules.lanes)]
-        self._served = [0.0] * rules.lanes
-        self._turn = self._last = self._count = 0
+        self._turns = Turns(rules.lanes, rules.cycle, rules.prompt_weight, rules.output_weight)
+        self._count = 0
         self._due: list[tuple[float, int, Job]] = []
         self._asked: list[Job] | None = None  # who is next last; null once the queue has changed
 
@@ -30,8 +31,8 @@ class Line:
 
     def put(self, job: Job, now_s: float) -> None:
         rules = self._rules
-        if rules.lanes > 1 and not self._lanes[job.lane] and job.start_s is None:
-            self._lift(job.lane)
+        if job.start_s is None:
+            self._turns.join(job.lane, self._lanes)
         since_s = now_s if rules.since_place else job.arrival_s
         job.turned = job.turned and not rules.since_place
         if job.after_s < INFINITE and not job.turned:
@@ -65,26 +66,22 @@ class Line:
         self._lose_patience(now_s)
         if self._rules.order is not None:
             return self._ordered(now_s)[-1]
-        return self._lanes[self._lane()][0][2]
+        return self._lanes[self._turns.next(self._lanes)][0][2]
 
     def take(self, job: Job) -> None:
         """It gets a place, or ends."""
         asked = self._asked
-        if self._rules.cycle:
-            self._turn = (self._next_turn() + 1) % len(self._rules.cycle)
+        self._turns.take(job.lane, job.prompt if job.start_s is None else 0, self._lanes)
         self._remove(job)
         if asked and asked[-1] is job:
             self._asked = asked[:-1] or None  # the others stand as they were told
         self._count -= 1
-        self._last = job.lane
         if self._rules.since_place:
             job.due_s = INFINITE
-        if job.start_s is None:
-            self._served[job.lane] += self._rules.prompt_weight * job.prompt
 
     def served(self, job: Job, tokens: int) -> None:
         """A request has produced tokens."""
-        self._served[job.lane] += self._rules.output_weight * tokens
+        self._turns.served(job.lane, tokens)
 
     def _ordered(self, now_s: float) -> list[Job]:
         if self._asked is None:
@@ -96,23 +93,6 @@ class Line:
                 raise SettingFailure(f"order() gave no permutation of {window} requests", where="--scheduler")
             self._asked = [*(jobs[n] for n in answer), *jobs[window:]][::-1]
         return self._asked
-
-    def _lane(self) -> int:
-        if self._rules.lanes == 1:
-            return 0
-        if self._rules.cycle:
-            return self._rules.cycle[self._next_turn()]
-        return min((n for n, lane in enumerate(self._lanes) if lane), key=lambda n: (self._served[n], n))
-
-    def _next_turn(self) -> int:
-        """Where in the cycle the next lane with anybody in it stands."""
-        cycle = self._rules.cycle
-        return next(t for k in range(len(cycle)) if self._lanes[cycle[t := (self._turn + k) % len(cycle)]])
-
-    def _lift(self, lane: int) -> None:
-        """A lane that nobody waited in has no claim from before: level it with the least served of the others."""
-        busy = [self._served[n] for n, waiting in enumerate(self._lanes) if waiting] or [self._served[self._last]]
-        self._served[lane] = max(self._served[lane], min(busy))
 
     def _lose_patience(self, now_s: float) -> None:
         while self._due and self._due[0][0] <= now_s:

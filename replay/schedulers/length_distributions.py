@@ -78,7 +78,7 @@ class LengthDistributions:
 def _read(path: Path) -> NDArray[np.int64]:
     reader = pl.read_parquet if path.suffix == ".parquet" else pl.read_csv
     try:
-        column = reader(path, columns=["output_tokens"])["output_tokens"]
+        column = reader(path, columns=["output_tokens"], glob=False)["output_tokens"]
         lengths: NDArray[np.int64] = column.drop_nulls().cast(pl.Int64).to_numpy()
     except (OSError, pl.exceptions.PolarsError) as error:
         hint = "give a Parquet or CSV file with a column output_tokens, or trace, train or online"

@@ -40,19 +40,16 @@ class MooreHodgson:
 
     def patience(self, requests: pl.DataFrame) -> Patience:
         model = requests["model"].rank("dense").fill_null(1).to_numpy().astype(np.int64) - 1
-        takes_s = self._takes_s(requests["prompt_tokens"].fill_null(0).to_numpy(), model)
+        alphas = self._alphas if len(self._alphas) == 1 else self._alphas[model]
+        takes_s = alphas * requests["prompt_tokens"].fill_null(0).to_numpy()
         return Patience(np.maximum(ttft_slo_s(requests, self.slo_ttft_s) - takes_s, 0.0), AFTER_ALL_S)
 
     def order(self, waiting: Waiting, now_s: float) -> NDArray[np.int64]:
-        slo_s = waiting["slo_ttft_s"]
-        due_s = waiting["arrival_s"] + np.where(np.isnan(slo_s), self.slo_ttft_s, slo_s)
-        model = waiting["model"] if len(self._alphas) > 1 else np.zeros(len(waiting), np.int64)
-        return in_time(due_s, self._takes_s(waiting["prompt_tokens"], model), now_s)
-
-    def _takes_s(self, tokens: NDArray[np.int32], model: NDArray[np.int64]) -> NDArray[np.float64]:
-        alphas = self._alphas if len(self._alphas) == 1 else self._alphas[model]
-        result: NDArray[np.float64] = alphas * tokens.astype(np.float64)
-        return result
+        tokens = waiting["prompt_tokens"]
+        model = waiting["model"] if len(self._alphas) > 1 else np.zeros(len(tokens), np.int64)
+        slo_s, otherwise_s = waiting["slo_ttft_s"], self.slo_ttft_s
+        # In one call, as a queue is ordered for every request that leaves it.
+        return _order(waiting["arrival_s"], slo_s, otherwise_s, tokens, self._alphas, model, now_s)
 
 
 @numba.njit(cache=True)
@@ -73,3 +70,17 @@ def in_time(due_s: NDArray[np.float64], takes_s: NDArray[np.float64], now_s: flo
             end_s += time
             left_out[worst] = True
     return np.concatenate((np.flatnonzero(~left_out), np.flatnonzero(left_out)))
+
+
+@numba.njit(cache=True)
+def _order(
+    arrival_s: NDArray[np.float64],
+    slo_s: NDArray[np.float64],
+    otherwise_s: float,
+    tokens: NDArray[np.int32],
+    alphas: NDArray[np.float64],
+    model: NDArray[np.int64],
+    now_s: float,
+) -> NDArray[np.int64]:
+    due_s = arrival_s + np.where(np.isnan(slo_s), otherwise_s, slo_s)
+    return in_time(due_s, alphas[model] * tokens, now_s)

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from replay.lean_numba import numba
 from replay.simulation.kept import kept
-from replay.simulation.parts import PartCompiler
+from replay.simulation.parts import PartCompiler, whatever_constants
 from toolkit import placing
 
 Function = Callable[..., Any]
@@ -27,14 +27,12 @@ MARKS = (b"simulation.compiled import", b"np.dtype(")  # of files that the compi
 
 def compiled(function: Function) -> Function:
     """Compile `function` into the entries that call it."""
-    made: Function = numba.njit(**COMMON, **PART, forceinline=True)(function)
-    return made
+    return _part(function, forceinline=True)
 
 
 def called(function: Function) -> Function:
     """Compile `function` once, to be called: for what is large, has several callers and is not in an inner loop."""
-    made: Function = numba.njit(**COMMON, **PART, forceinline=False)(function)
-    return made
+    return _part(function, forceinline=False)
 
 
 def entry(function: Function) -> Function:
@@ -42,6 +40,13 @@ def entry(function: Function) -> Function:
     made: Any = numba.njit(**COMMON)(function)
     if hasattr(made, "_cache"):  # not where NUMBA_DISABLE_JIT is set
         made._cache = kept(function, _sources())
+    return cast(Function, made)
+
+
+def _part(function: Function, *, forceinline: bool) -> Function:
+    made: Any = numba.njit(**COMMON, **PART, forceinline=forceinline)(function)
+    if hasattr(made, "_compiler"):  # not where NUMBA_DISABLE_JIT is set
+        whatever_constants(made)
     return cast(Function, made)
 
 

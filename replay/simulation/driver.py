@@ -17,6 +17,7 @@ import polars as pl
 
 from replay.simulation import core, setup
 from replay.simulation.calling import bound
+from replay.simulation.checkpoints import NAME, misfit, read_checkpoint
 from replay.simulation.costs import service_costs
 from replay.simulation.feedback import Feedback
 from replay.simulation.horizon import HORIZON, over_long
@@ -28,7 +29,6 @@ from replay.simulation.sessions import think_times
 from replay.simulation.setup import Limits
 from replay.simulation.state import ASKS, I64, MORE, NEVER, NONE, NOTE_ROWS, PAUSED, PS, Records, State
 from replay.simulation.warming import announced
-from toolkit.errors import RunFailure
 from toolkit.protocols import Scheduler, Watch
 from toolkit.runs import RunWriter
 from toolkit.traces import TraceInfo
@@ -182,23 +182,20 @@ class Driver:
         saved |= {"cpu_s": np.array(self.cpu_s), **_arrays(self.state)}
         file = io.BytesIO()
         np.savez(file, **saved)
-        writer.write_bytes("checkpoint.npz", file.getvalue())
+        writer.write_bytes(NAME, file.getvalue())
 
     def restore(self, path: Path, writer: RunWriter) -> None:
         """Continue from the checkpoint in the run folder at `path`; from the start where there is none."""
-        file = path / "checkpoint.npz"
-        if not file.exists():
+        saved = read_checkpoint(path)
+        if saved is None:
             writer.truncate({})
             return
-        with np.load(file) as saved:
-            for name, array in _arrays(self.state).items():
-                if name not in saved or saved[name].shape != array.shape:
-                    raise RunFailure(
-                        "checkpoint does not fit the trace", where=str(file), hint="delete it to start over"
-                    )
-                array[...] = saved[name]
-            self.cpu_s = float(saved["cpu_s"])
-            writer.truncate({name: int(saved[f"part_{name}"]) for name in writer.part_counts()})
+        for name, array in _arrays(self.state).items():
+            if name not in saved or saved[name].shape != array.shape:
+                raise misfit(path)
+            array[...] = saved[name]
+        self.cpu_s = float(saved["cpu_s"])
+        writer.truncate({name: int(saved[f"part_{name}"]) for name in writer.part_counts()})
 
 
 def _arrays(state: State) -> dict[str, Any]:

@@ -119,7 +119,15 @@ def decode_attention(latency, sequences, kv):
 
 @compiled
 def _cell(edges, value):
-    return min(max(np.searchsorted(edges, value, side="right") - 1, 0), edges.size - 2)
+    """The cell of a table that holds `value`, or the nearest. NumPy's search takes a second to compile."""
+    low, high = 0, edges.size - 2
+    while low < high:
+        middle = (low + high + 1) // 2
+        if edges[middle] <= value:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 @compiled
@@ -164,7 +172,9 @@ def mixed_attention(latency, chunks, priors, sequences, kv, shortest, longest):
         more = _together(latency, chunks, prior, sequences, mean)
     if share != 0:
         high = decode_attention(latency, sequences, longest * sequences) - time
-        extra = _together(latency, chunks, prior, sequences, longest) - more if latency.mixed.size > 0 else 0.0
+        extra = 0.0
+        if latency.mixed.size > 0:
+            extra = _together(latency, chunks, prior, sequences, np.float64(longest)) - more
         more += share * (high + extra) / SHARES
     return time + np.int64(np.rint(more))
 

@@ -6,7 +6,7 @@ of the time of a first compile. A part is lowered to LLVM's code, and the rest i
 
 from typing import Any
 
-from numba import _dynfunc
+from numba import _dynfunc, types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
@@ -54,3 +54,17 @@ class PartCompiler(CompilerBase):
         made.passes = [(_Lowering, why) if one is NativeLowering else (one, why) for one, why in made.passes]
         made.finalize()
         return [made]
+
+
+def whatever_constants(part: Any) -> None:
+    """Let calls of `part` with different constants be of one compilation, where Numba would make one for each.
+
+    Where it is compiled into its callers, LLVM sees the constants all the same.
+    """
+    folded = part._compiler.fold_argument_types
+
+    def fold(arguments: Any, named: Any) -> Any:
+        signature, given = folded(arguments, named)
+        return signature, tuple(map(types.unliteral, given))
+
+    part._compiler.fold_argument_types = fold

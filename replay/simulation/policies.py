@@ -13,7 +13,7 @@ from toolkit.errors import SettingFailure, nearest
 from toolkit.protocols import Curve, Lanes, Patience, Preemption, Scheduler, ServiceCosts
 
 NO_LIMIT = np.iinfo(np.int32).max
-FAR_S = 2.0**20  # 12 days: a slope taken over this is exact enough for ranks far from 0
+SLOPE_S = 2.0**20  # 12 days: a slope taken over this is exact enough for ranks far from 0
 
 
 class Turns(NamedTuple):
@@ -73,8 +73,8 @@ class Policy:
         if self.settings["window"] < 1 or self.settings["hysteresis"] < 0:
             said = f"window={self.settings['window']}, hysteresis={self.settings['hysteresis']:g}"
             raise SettingFailure(said, where=name, hint="a window is at least 1, a hysteresis at least 0")
-        unserved = np.setdiff1d(self.lane, self.cycle)
-        if len(self.cycle) and len(unserved):
+        unserved = np.setdiff1d(self.lane, self.cycle) if len(self.cycle) else self.cycle
+        if len(unserved):
             what = f"puts requests into lane {unserved[0]}, which has no turn in its cycle {self.cycle.tolist()}"
             raise SettingFailure(what, where=name, hint="name every lane in the cycle; else its requests never run")
         if self.settings["latest"] and self.settings["displace"]:
@@ -175,8 +175,8 @@ def _ranks(scheduler: Scheduler, trace: pl.DataFrame, think: I64) -> tuple[F64, 
     waits = think >= 0
     if waits.any():
         turns = trace.filter(pl.Series(waits))
-        at = [checked_ranks(scheduler, turns.with_columns(arrival_s=pl.lit(s * FAR_S)), 0.0) for s in range(3)]
-        rise[waits] = (at[1] - at[0]) / FAR_S
+        at = [checked_ranks(scheduler, turns.with_columns(arrival_s=pl.lit(s * SLOPE_S)), 0.0) for s in range(3)]
+        rise[waits] = (at[1] - at[0]) / SLOPE_S
         rank[waits] = at[0]
         if not np.allclose(at[2] - at[1], at[1] - at[0], rtol=1e-6):
             raise SettingFailure(

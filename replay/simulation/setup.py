@@ -1,6 +1,6 @@
 """From a trace and a policy to the simulation's first state."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,13 @@ class Limits:
             )
         if self.lockstep and self.instances == 1:
             raise SettingFailure("one instance has none to step with", where="lockstep", hint="give --instances")
+
+
+def bounded(limits: Limits) -> Limits:
+    """The same with no more places than requests could fill, each with a block of KV memory at least, and one to spare:
+    step times are tables of every number of sequences.
+    """
+    return replace(limits, max_num_seqs=min(limits.max_num_seqs, limits.kv_blocks + 1))
 
 
 def settings_of(

@@ -5,32 +5,31 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from replay.cluster.attaining import attainments, met
 from replay.cluster.driver import ClusterDriver
 from replay.simulation.state import F64, FINISHED, PS
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 P999_FROM = 10_000  # requests; below, P99.9 is a handful of values
 
-Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
-
 
 def measured(driver: ClusterDriver) -> dict[str, Any]:
     """What became of the requests, and what that took."""
     q = driver.controller.state.requests.view(np.ndarray)
-    ok: Flags = q["status"] == FINISHED
+    ok = q["status"] == FINISHED
     arrival, first, finish = q["arrival"] / PS, q["first"] / PS, q["finish"] / PS
     several = ok & (q["output"] > 1)
     ttft, tpot = first - arrival, (finish - first) / np.maximum(q["output"] - 1, 1)
     end_s = max(float(arrival.max(initial=0.0)), float(finish[ok].max(initial=0.0)))
     span_s = end_s - float(arrival.min(initial=end_s))
-    slo = {name: driver.hosting.trace[f"slo_{name}_s"].cast(pl.Float64).fill_null(np.nan) for name in ("ttft", "tpot")}
-    met = {"ttft": ok & (ttft <= slo["ttft"].to_numpy()), "tpot": ok & (~several | (tpot <= slo["tpot"].to_numpy()))}
-    has = {name: ~np.isnan(values.to_numpy()) for name, values in slo.items()}
+    asked, all_met = met(driver)["joint"]
     return {
         "requests": len(q),
         "ok": int(ok.sum()),
         "rejected": int((~ok).sum()),
-        **_attainments(met, has, span_s),
+        "with_slo": int(asked.sum()),
+        **attainments(driver),
+        "goodput_per_s": float(all_met.sum()) / span_s if asked.any() and span_s else None,
         "output_tokens_per_s": float(q["produced"][ok].sum()) / span_s if span_s else None,
         **_quantiles("ttft", ttft[ok]),
         **_quantiles("tpot", tpot[several]),
@@ -39,22 +38,6 @@ def measured(driver: ClusterDriver) -> dict[str, Any]:
         **_moves(driver),
         "simulation_cpu_s": round(driver.cpu_s, 6),
     }
-
-
-def _attainments(met: dict[str, Flags], has: dict[str, Flags], span_s: float) -> dict[str, Any]:
-    """Shares of all that have the objective; what was refused missed."""
-    asked = has["ttft"] | has["tpot"]
-    all_met = asked & (met["ttft"] | ~has["ttft"]) & (met["tpot"] | ~has["tpot"])
-    return {
-        "with_slo": int(asked.sum()),
-        **{f"attainment_{name}": _share(met[name], has[name]) for name in met},
-        "attainment": _share(all_met, asked),
-        "goodput_per_s": float(all_met.sum()) / span_s if asked.any() and span_s else None,
-    }
-
-
-def _share(met: Flags, has: Flags) -> float | None:
-    return float(met[has].mean()) if has.any() else None
 
 
 def _quantiles(metric: str, values: F64) -> dict[str, float | None]:

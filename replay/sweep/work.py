@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 
 from replay.cluster.driver import ClusterDriver
+from replay.cluster.hindsight import best_in_hindsight, placement_of
 from replay.cluster.hosting import Hosting
 from replay.cluster.load import baselines, demand, with_objectives
 from replay.cluster.spec import Cluster
@@ -13,6 +14,7 @@ from replay.sweep.measuring import measured
 from replay.sweep.points import Point
 from replay.sweep.source import Requests, Source, requests
 from toolkit import plugins
+from toolkit.placing import Placement
 from toolkit.schema import TRACE, conform
 from toolkit.traces import TraceInfo
 
@@ -68,8 +70,12 @@ def compile_core(source: Source) -> None:
 
 def _replayed(point: Point, cluster: Cluster, requests: Requests, *, closed: bool) -> ClusterDriver:
     frame, info = requests
-    scheduler, placement = plugins.create("scheduler", point.scheduler), plugins.create("placement", point.placement)
-    who = plugins.split_spec(point.placement)[0]
-    driver = ClusterDriver.prepare(Hosting(cluster, frame), info, scheduler, placement, who, closed=closed)
+    hosting, who = Hosting(cluster, frame), plugins.split_spec(point.placement)[0]
+
+    def prepare(placement: Placement) -> ClusterDriver:
+        scheduler = plugins.create("scheduler", point.scheduler)
+        return ClusterDriver.prepare(hosting, info, scheduler, placement, who, closed=closed)
+
+    driver = prepare(placement_of(point.placement, best_in_hindsight(point.placement, prepare, None)))
     driver.run(None, None)
     return driver

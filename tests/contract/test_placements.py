@@ -14,7 +14,7 @@ VARIANTS = (
     "lru:hold_s=0,start=empty",
     "qlm:group=2,start=empty",
     "serverlessllm:keep_s=0,start=empty",
-    "oracle:hold_s=0,horizon_s=2",
+    "foresight:hold_s=0,horizon_s=2",
     "cost-aware:park=false,relief=0",
 )
 

@@ -141,7 +141,7 @@ class Restless:
         return getattr(self.inside, name)
 
 
-@pytest.mark.parametrize("name", ["serverlessllm", "qlm", "lru", "muxserve++", "prism", "cost-aware", "oracle"])
+@pytest.mark.parametrize("name", ["serverlessllm", "qlm", "lru", "muxserve++", "prism", "cost-aware", "foresight"])
 def test_ticks_that_are_left_out_change_nothing(name: str) -> None:
     cluster = cluster_of(list("abc"), gpus=2 if name == "muxserve++" else 1, weight_bytes=30 * 2**30)
     trace = several(list("abc"), 30, 0.1, seed=3)

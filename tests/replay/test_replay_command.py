@@ -116,7 +116,7 @@ def test_a_replay_on_a_cluster_that_is_resumed_says_that_it_starts_over(trace_fi
     monkeypatch.undo()
     resumed = run("--resume", tmp_path / "cut")
     assert resumed.exit_code == 0, resumed.output
-    assert "static-fcfs: starts over: a placement's memory is not saved" in resumed.output
+    assert "static-fcfs: starts over: it left no checkpoint" in resumed.output
     assert Run.open(tmp_path / "cut" / "static-fcfs").finished
 
 
@@ -125,6 +125,14 @@ def test_what_was_not_served_is_said_with_the_commonest_reason(trace_file, tmp_p
     refused = next(iter(find_runs([tmp_path]))).table("outcomes").filter(pl.col("status") == "rejected").collect()
     assert refused.height
     assert f"; {refused.height:,} not served, such as: rejected, {refused['error'].mode().sort()[-1]}" in done.output
+
+
+def test_a_run_may_lie_in_a_folder_whose_name_looks_like_a_pattern(trace_file, tmp_path):
+    folder = tmp_path / "at [7] o'clock*"
+    assert run(trace_file, "--no-band", "--out", folder).exit_code == 0
+    assert Run.open(folder / "fcfs").table("outcomes").collect().height == 200
+    reported = CliRunner().invoke(main, ["report", str(folder / "fcfs"), "--out", str(folder / "report.html")])
+    assert reported.exit_code == 0, reported.output
 
 
 def test_a_second_run_in_the_same_folder_is_refused(trace_file, tmp_path):
@@ -287,13 +295,27 @@ def test_a_policy_file_that_does_not_load_is_one_line(trace_file, tmp_path, text
 def test_rows_that_were_dropped_are_said(tmp_path):
     (tmp_path / "t.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0,9,2\nnan,9,2\n1,-9,2\n2,9,2\n")
     done = run(tmp_path / "t.csv", "--out", tmp_path / "r", "--no-band", "--limit", 1)
-    assert "t: rows dropped when it was read: 1 no arrival time, 1 negative tokens" in done.stderr
+    assert "t: rows dropped when it was read: 1 negative tokens, 1 no arrival time" in done.stderr
     assert "not selected" not in done.stderr
 
 
 def test_nothing_is_left_to_resume(trace_file, tmp_path):
     assert run(trace_file, "--out", tmp_path / "r", "--no-band", "--limit", 3).exit_code == 0
     assert "every run is finished already" in run("--resume", tmp_path / "r").output
+
+
+@pytest.mark.parametrize("on_cluster", [False, True])
+@pytest.mark.parametrize("damage", [b"", b"garbage", b"PK\x03\x04garbage"])
+def test_a_damaged_checkpoint_is_one_line(trace_file, cluster, tmp_path, on_cluster, damage):
+    where = ["--cluster", cluster] if on_cluster else []
+    assert run(trace_file, *where, "--limit", 3, "--no-band", "--out", tmp_path).exit_code == 0
+    (folder,) = (found.path for found in find_runs([tmp_path]))
+    info = json.loads((folder / "run.json").read_text()) | {"state": "running"}
+    (folder / "run.json").write_text(json.dumps(info))
+    (folder / "checkpoint.npz").write_bytes(damage)
+    again = run("--resume", folder)
+    assert again.exit_code == 1
+    assert again.output == f"trace: {folder / 'checkpoint.npz'}: is damaged; delete it to start over\n"
 
 
 def test_a_changed_trace_is_not_resumed(trace_file, tmp_path):

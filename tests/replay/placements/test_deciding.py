@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from replay.placements.cost_aware import CostAware
+from replay.placements.foresight import Foresight
 from replay.placements.kvpr import rebalanced
 from replay.placements.lru import LRU
 from replay.placements.muxserve import MuxServe, divided
-from replay.placements.oracle import Oracle
 from replay.placements.plan import Plan, make_room, relieve
 from replay.placements.prism import Prism
 from replay.placements.prism_code import PrismCode
@@ -33,7 +33,8 @@ from toolkit.placing import LOADING, READY, Evict, Load, Migrate, Offload, Resiz
         ("qlm:group=0", "qlm:group: 0 is not above 0"),
         ("serverlessllm:keep_s=-1", "serverlessllm:keep_s: -1 is below 0"),
         ("cost-aware:short_s=0", "cost-aware:short_s: 0 is not above 0"),
-        ("oracle:horizon_s=0", "oracle:horizon_s: 0 is not above 0"),
+        ("foresight:horizon_s=0", "foresight:horizon_s: 0 is not above 0"),
+        ("oracle:of=tpt", "oracle:of: 'tpt' is nothing to be best at; did you mean 'tpot'?"),
         ("muxserve++:headroom=-1", "muxserve++:headroom: -1 is not above 0"),
     ],
 )
@@ -188,31 +189,31 @@ def test_serverlessllm_keeps_gpus_to_one_model() -> None:
     assert placement.decide(replace(view, now_s=106.0)) == [Evict(0), Load(1, (0,))]
 
 
-def test_the_oracle_evicts_the_farthest_and_loads_before_the_next() -> None:
+def test_foresight_evicts_the_farthest_and_loads_before_the_next() -> None:
     future = (np.array([500.0]), np.array([100.4]), np.array([100.9]), np.array([600.0]))
     facts = facts_of([30, 30, 30, 30], gpus=2, future=future)
-    placement = Oracle()
+    placement = Foresight()
     placement.begin(facts)
     view = view_of(facts, {0: (0,), 1: (1,)})
     assert placement.decide(view) == [Evict(0), Load(2, (0,))]
 
 
-def test_the_oracle_moves_who_will_be_asked_together_with_a_neighbour() -> None:
+def test_foresight_moves_who_will_be_asked_together_with_a_neighbour() -> None:
     together = np.arange(100.2, 130.0, 0.5)
     facts = facts_of([5, 5, 5], gpus=2, future=(together, together, np.array([700.0])))
-    placement = Oracle()
+    placement = Foresight()
     placement.begin(facts)
     busy = {"running": np.array([1, 1, 0]), "arrived": np.array([0, 0, 0])}
     assert placement.decide(view_of(facts, {0: (0,), 1: (0,), 2: (1,)}, **busy)) == [Migrate(0, (1,))]
     assert placement.decide(view_of(facts, {0: (0,), 1: (1,), 2: (1,)}, **busy)) == []
 
 
-def test_the_oracle_takes_off_a_busy_model_for_whom_it_costs_less() -> None:
+def test_foresight_takes_off_a_busy_model_for_whom_it_costs_less() -> None:
     future = (np.array([99.0, 101.0]), np.array([99.0]))
     facts = facts_of([30, 30], gpus=1, future=future)
     busy = {"running": np.array([4, 0]), "arrived": np.array([1, 1]), "output_tokens": np.array([900, 0])}
     for since_s, answer in ((99.5, []), (60.0, [Evict(0), Load(1, (0,))])):
-        placement = Oracle()
+        placement = Foresight()
         placement.begin(facts)
         placement.decide(view_of(facts, {0: (0,)}, now_s=50.0))
         assert placement.decide(view_of(facts, {0: (0,)}, **asked(2, {1: 1}, since_s), **busy)) == answer
