@@ -1,8 +1,10 @@
 """The `trace` command: a table of subcommands, each loaded when it is used."""
 
+import atexit
 import errno
 import gc
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -26,6 +28,9 @@ COMMANDS = {
     "plugins": "toolkit.commands.plugins:plugins",
 }
 
+# Before numpy is loaded: OpenBLAS' threads wait by spinning, on cores that analyses share already, and sum in an order
+# of their own, so that last digits would depend on the number of cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 OBJECTS_A_COLLECTION = 100_000  # importing makes as many lasting ones; looking through them takes a tenth of a second
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, one's share of it, or the largest file there may be
 DAMAGED = "parquet: File out of specification"  # polars' words, when it comes to a damaged page
@@ -81,6 +86,16 @@ def _expected(error: Exception) -> Failure | None:
 def _target(error: OSError) -> str:
     """What could not be written; the system names no file for what was open already, as the output is."""
     return "output" if error.filename is None else str(error.filename)
+
+
+@atexit.register
+def _leave() -> None:
+    """Spare Python a last look through all that was imported, which takes a tenth of a second.
+
+    DuckDB needs it: what is not collected then, it takes for leaked and says so.
+    """
+    if "duckdb" not in sys.modules:
+        gc.freeze()
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -4,7 +4,7 @@ An engine that ignores a field takes any value of it, one that knows the field r
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,7 +35,7 @@ class Found:
 
 def served_models(target: Endpoint, dial: Dial) -> list[dict[str, Any]]:
     """What `/v1/models` lists; nothing where the endpoint has no such list. SettingFailure where it refuses."""
-    exchange = asking.get(target, dial, "/v1/models")
+    exchange = _persistently(lambda: asking.get(target, dial, "/v1/models"), lambda found: not _of_the_moment(found))
     if exchange.failure is not None or exchange.status_code in (401, 403):
         what = replies.settle(exchange).error or "refused"
         raise SettingFailure(redacted(what, secrets()) or "", where=target.url, hint="see TRACE_API_KEY, --ca")
@@ -126,18 +126,27 @@ class Probe:
             body["stream_options"] = {"include_usage": True}
         if recipe.user:
             body["user"] = "probe"
-        exchange = self._post(PATHS[recipe.api], body)
-        for _ in range(TRIES - 1):
-            if _is_answer(exchange):
-                break
-            time.sleep(PAUSE_S)
-            exchange = self._post(PATHS[recipe.api], body)
+        path = PATHS[recipe.api]
+        exchange = _persistently(lambda: asking.post(self._target, self._dial, path, body), _is_answer)
         reply = replies.settle(exchange)
         reply.error = redacted(reply.error, secrets())
         return reply
 
-    def _post(self, path: str, body: dict[str, Any]) -> Exchange:
-        return asking.post(self._target, self._dial, path, body)
+
+def _persistently(ask: Callable[[], Exchange], answers: Callable[[Exchange], bool]) -> Exchange:
+    """What is said in the end: asked again, a few times, until it `answers`."""
+    for _ in range(TRIES - 1):
+        if answers(found := ask()):
+            return found
+        time.sleep(PAUSE_S)
+    return ask()
+
+
+def _of_the_moment(exchange: Exchange) -> bool:
+    """Whether it tells of the moment it was asked in; a timeout takes too long to ask again."""
+    if exchange.failure is not None:
+        return exchange.failure[0] != "timeout"
+    return exchange.status_code >= 500 or exchange.status_code in BUSY
 
 
 def _is_answer(exchange: Exchange) -> bool:
@@ -145,10 +154,9 @@ def _is_answer(exchange: Exchange) -> bool:
 
     Some refuse with a 500 what others refuse with a 400: who says so whenever asked, means it.
     """
-    if exchange.failure is not None:
-        return exchange.failure[0] == "timeout"  # too long to ask again
-    refused = 400 <= exchange.status_code < 500 and exchange.status_code not in BUSY
-    return refused or replies.settle(exchange).status == "ok"
+    if _of_the_moment(exchange):
+        return False
+    return exchange.failure is not None or exchange.status_code >= 400 or replies.settle(exchange).status == "ok"
 
 
 def _message(prompt: Any) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class Worker:
         from toolkit import plugins
 
         scheduler = plugins.create("scheduler", settings["scheduler"])
-        return Asked(scheduler, pl.read_parquet(settings["trace"]), lambda: self.sender.origin_s)
+        return Asked(scheduler, pl.read_parquet(settings["trace"], glob=False), lambda: self.sender.origin_s)
 
     async def run(self) -> None:
         self._loop.set_exception_handler(self._broken)

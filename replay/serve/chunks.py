@@ -12,6 +12,7 @@ STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n"
 )
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 DONE, END = b"data: [DONE]\n\n", b"0\r\n\r\n"
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 413: "Content Too Large"}
 
@@ -74,6 +75,11 @@ def answer(code: int, value: Any, headers: str = "", kind: str = "application/js
     reason = REASONS.get(code, "Error")
     head = f"HTTP/1.1 {code} {reason}\r\nContent-Type: {kind}\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
+
+
+def head(answered: bytes) -> bytes:
+    """A reply without its body."""
+    return b"".join(answered.partition(b"\r\n\r\n")[:2])
 
 
 def error(code: int, message: str, headers: str = "") -> bytes:

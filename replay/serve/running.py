@@ -22,7 +22,7 @@ from replay.serve.server import Connection, House
 from replay.serve.step_time import StepTime
 from replay.simulation.hardware import gpu_preset, kv_blocks, model_preset
 from replay.simulation.lowering import lower
-from replay.simulation.setup import Limits
+from replay.simulation.setup import Limits, bounded
 from toolkit.errors import SettingFailure
 
 
@@ -66,6 +66,7 @@ def engine(settings: Settings) -> Batching:
         prefix_caching=settings.prefix_caching,
     )
     latency = served_by(settings.latency, settings.gpu, settings.model_preset, settings.tensor_parallel)
+    limits = bounded(limits)
     tables = lower(latency, limits.max_num_batched_tokens, limits.max_num_seqs, limits.max_model_len)
     return Batching(limits, StepTime(tables))
 

@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
         self._house = house
         self._parser = httptools.HttpRequestParser(self)
         self._transport: Any = None
-        self._url, self._body = b"", bytearray()
+        self._url, self._body, self._expects = b"", bytearray(), False
         self._waiting: list[tuple[bytes, bytes, bytes, bool]] = []
         self._job: Job | None = None
         self._asked: Asked | None = None
@@ -128,6 +128,13 @@ class Connection(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         self._url += url
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._expects |= name.lower() == b"expect" and value.lower() == b"100-continue"
+
+    def on_headers_complete(self) -> None:
+        if self._expects:  # curl waits a second for this before it sends a large body
+            self._write(chunks.CONTINUE)
+
     def on_body(self, body: bytes) -> None:
         self._body += body
         if len(self._body) > MOST_BYTES:
@@ -136,7 +143,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         request = (self._parser.get_method(), self._url, bytes(self._body), self._parser.should_keep_alive())
-        self._url, self._body = b"", bytearray()
+        self._url, self._body, self._expects = b"", bytearray(), False
         self._waiting.append(request)
         if len(self._waiting) == 1 and self._job is None:
             self._next()
@@ -151,14 +158,15 @@ class Connection(asyncio.Protocol):
     def _handle(self, method: bytes, path: bytes, body: bytes) -> None:
         if path in PATHS and method == b"POST":
             self._complete(body, chat=PATHS[path])
-        elif path in PATHS:
-            self._reply(chunks.error(405, "use POST"))
-        elif path == b"/metrics":
-            self._reply(chunks.answer(200, self._house.page(), kind="text/plain; version=0.0.4"))
         else:
-            self._reply(self._other(path))
+            told = self._other(path)
+            self._reply(chunks.head(told) if method == b"HEAD" else told)
 
     def _other(self, path: bytes) -> bytes:
+        if path in PATHS:
+            return chunks.error(405, "use POST")
+        if path == b"/metrics":
+            return chunks.answer(200, self._house.page(), kind="text/plain; version=0.0.4")
         if path == b"/v1/models":
             return chunks.answer(200, self._house.models())
         if path in (b"/health", b"/ping"):

@@ -1,5 +1,8 @@
 """The command itself: what it says of a command that does not exist."""
 
+import subprocess
+import sys
+
 import pytest
 from click.testing import CliRunner
 
@@ -34,3 +37,9 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_hint_does_not_list_hundreds_of_names() -> None:
     hint = nearest("quite else", [f"file-{n:03}.csv" for n in range(400)])
     assert hint.endswith("file-059.csv and 340 more")
+
+
+def test_a_command_leaves_without_a_word() -> None:
+    call = "from toolkit.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", call, "query", "SELECT 1"], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

@@ -88,6 +88,33 @@ def test_who_asks_for_another_protocol_is_answered_in_this_one(url):
     assert said.startswith(b"HTTP/1.1 200 OK")
 
 
+def spoken(url, *said):
+    """What comes back on one connection for what is said on it, each after the answer before."""
+    heard = []
+    with socket.create_connection(("127.0.0.1", port_of(url)), timeout=10) as client:
+        for each in said:
+            client.sendall(each)
+            heard.append(client.recv(65_536))
+    return heard
+
+
+def test_who_asks_for_the_head_alone_gets_no_body(url):
+    head, get = spoken(url, *(f"{method} /health HTTP/1.1\r\nHost: x\r\n\r\n".encode() for method in ("HEAD", "GET")))
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    assert head.endswith(b"\r\n\r\n")
+    assert get.startswith(head)
+    assert get.endswith(b'{"status":"ok"}')
+
+
+def test_who_waits_for_leave_to_send_a_body_gets_it(url):
+    body = b'{"prompt": [1, 2], "max_tokens": 1}'
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
+    leave, reply = spoken(url, head, body)
+    assert leave == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert reply.startswith(b"HTTP/1.1 200 OK")
+    assert b'"prompt_tokens":2' in reply
+
+
 @pytest.mark.parametrize(
     ("body", "code", "said"),
     [
