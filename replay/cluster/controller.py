@@ -15,12 +15,13 @@ import numpy as np
 
 from replay.cluster.changes import CLEAR, MAKE_ROOM, MOVE_QUEUE, ROUSE, SQUEEZE, change
 from replay.cluster.events import EventLog
+from replay.cluster.glance import Glance
 from replay.cluster.hosting import Hosting
 from replay.cluster.machine import Method
 from replay.cluster.state import Pool
 from replay.cluster.tables import TableBook
 from replay.simulation.calling import bound
-from replay.simulation.state import F64, FINISHED, I64, NEVER, PS, REJECTED, Records, State
+from replay.simulation.state import F64, NEVER, PS, Records, State
 from toolkit.errors import SettingFailure
 from toolkit.placing import ABSENT, LEAVING, LOADING, READY, Action, Evict, Load, Migrate, Offload, Resize
 
@@ -61,25 +62,11 @@ class Controller:
         self.kv_limit = np.full(engines, np.inf)
         self.link_free = np.zeros(gpus, np.int64)  # when the last load to a GPU ends
         self.stays: list[Stay] = []
-        models = len(self.hosting.replicas)
-        self._requests = [np.flatnonzero(self.hosting.model_of == m) for m in range(models)]
-        self._ended = [0] * models  # how many of them, from the first on, have ended
+        self.glance = Glance(self.state, self.hosting.model_of, len(self.hosting.replicas))
 
     @property
     def next_event(self) -> int:
         return self.pending[0][0] if self.pending else int(NEVER)
-
-    def live(self, m: int) -> I64:
-        """A model's requests that may wait: but for the first that have ended, and where all arrive by the trace's
-        clock for those to come.
-        """
-        status, ids = self.state.requests.view(np.ndarray)["status"], self._requests[m]
-        at = self._ended[m]
-        while at < len(ids) and status[ids[at]] in (FINISHED, REJECTED):
-            at += 1
-        self._ended[m] = at
-        come = len(ids) if self.settings["closed"][0] else int(self.models["arrived"][m])
-        return ids[at:come]
 
     def gpus_of(self, e: int) -> tuple[int, ...]:
         return tuple(self.pool.places[e, : self.engines["width"][e]].tolist())

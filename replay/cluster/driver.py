@@ -136,6 +136,7 @@ class ClusterDriver:
         with announced():
             self._move(c.tables.stacked)(NEVER, 0)
             c.change(ROUSE, 0, 0, 0)
+            c.glance()
             self.feedback.compile()
 
     def _advance(self, writer: RunWriter | None) -> bool:

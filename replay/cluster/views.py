@@ -8,7 +8,7 @@ from replay.cluster.controller import Controller
 from replay.cluster.hosting import Hosting
 from replay.cluster.machine import Method
 from replay.cluster.setup import SLOTS
-from replay.simulation.state import F64, I64, PS, WAITING
+from replay.simulation.state import F64, PS
 from toolkit.placing import ABSENT, READY, Facts, View, Why
 from toolkit.protocols import ServiceCosts
 
@@ -61,44 +61,33 @@ def _objective(hosting: Hosting, name: str) -> F64:
 
 def view_of(controller: Controller, now: int, why: Why, model: int) -> View:
     """What stands at `now`."""
-    engines, instances, models = controller.engines, controller.instances, controller.models
+    engines, models = controller.engines, controller.models
     at = models["engine"].copy()
     status = np.minimum(engines["status"][at], READY)
     moving = engines["status"][at ^ 1] != ABSENT
-    counts = ("waiting", "running", "prefilled", "emitted")
-    both = {name: instances[name].reshape(-1, SLOTS).sum(axis=1) for name in counts}
+    seen = controller.glance()
+    there = controller.pool.places[at].tolist(), engines["width"][at].tolist()
     free = controller.gpus["free"] * float(controller.hosting.cluster.sharing.page_bytes)
     active = models["active"]
-    busy = both["waiting"] + both["running"] > 0
+    busy = seen.waiting + seen.running > 0
     return View(
         now_s=now / PS,
         why=why,
         model=model,
         state=status,
-        gpus=tuple(controller.gpus_of(e) for e in at.tolist()),
+        gpus=tuple(tuple(places[:width]) for places, width in zip(*there, strict=True)),
         resident=controller.resident[at],
         moving=moving,
-        waiting=both["waiting"],
-        running=both["running"],
-        oldest_s=_oldest(controller, both["waiting"]),
+        waiting=seen.waiting,
+        running=seen.running,
+        oldest_s=seen.oldest_s,
         last_active_s=np.where(busy, now / PS, np.where(active < 0, -np.inf, np.minimum(active, now) / PS)),
         ready_s=controller.ready[at],
         kv_bytes=controller.kv_bytes().reshape(-1, SLOTS).sum(axis=1),
         kv_limit=controller.kv_limit[at],
         arrived=models["arrived"].copy(),
-        prompt_tokens=both["prefilled"],
-        output_tokens=both["emitted"],
+        prompt_tokens=seen.prefilled,
+        output_tokens=seen.emitted,
         weight_bytes=controller.weights.copy(),
         free_bytes=free,
     )
-
-
-def _oldest(controller: Controller, waiting: I64) -> F64:
-    """[m] arrival of the request that waits longest."""
-    oldest = np.full(len(waiting), np.nan)
-    requests = controller.state.requests.view(np.ndarray)
-    for m in np.flatnonzero(waiting):
-        ids = controller.live(int(m))
-        waits = ids[requests["status"][ids] == WAITING]
-        oldest[m] = requests["arrival"][waits].min() / PS
-    return oldest

@@ -57,6 +57,7 @@ class CostAware:
         self.expecting = Expecting(facts, self.short_s, self.long_s)
         self.load_s = facts.load_s.min(axis=1)
         self.parks = self.park & (facts.restore_s < 0.9 * self.load_s)
+        self.back_s = np.where(self.parks, facts.restore_s, self.load_s)
         self.link_s = np.zeros(len(facts.gpus))  # when what it has ordered to move over a GPU's link is through
         self.asked_s = np.full(len(facts.models), np.nan)  # since when its requests wait for its weights
         plan = Plan(facts, least_kv_share=self.least_kv_share)
@@ -67,7 +68,9 @@ class CostAware:
     def decide(self, view: View) -> Sequence[Action]:
         plan = Plan(self.facts, view, self.least_kv_share)
         self.expecting.note(view)
-        had_a_turn = self.stays.had_a_turn(view, self._swap_s(plan, view) / self.swap_share)
+        self.again_s = self._again_s(view)
+        # Taking a model off and bringing it back takes that much of its GPUs' time.
+        had_a_turn = self.stays.had_a_turn(view, (self.back_s + self.again_s) / self.swap_share)
         if view.why == "memory":
             relieve(plan, view)
             return plan.actions
@@ -128,8 +131,10 @@ class CostAware:
         possible = plan.fits(m, need, without=may_go)
         each = np.where(may_go, loss_s / self.facts.weight_bytes, np.inf)
         least = np.where(plan.fits(m, need), 0.0, np.where(plan.here, each, np.inf).min(axis=1))
-        places = [gpus for gpus in self._targets(plan, m) if possible[list(gpus)].all()]
-        return sorted(places, key=lambda gpus: (least[list(gpus)].max(), crowd[list(gpus)].max(), gpus))[:TRIED]
+        could, loses, beside = possible.tolist(), least.tolist(), crowd.tolist()
+        places = [gpus for gpus in self._targets(plan, m) if all(could[g] for g in gpus)]
+        places.sort(key=lambda gpus: (max(loses[g] for g in gpus), max(beside[g] for g in gpus), gpus))
+        return places[:TRIED]
 
     def _targets(self, plan: Plan, m: int) -> list[Places]:
         """Where a model could go: where its engine is; else any GPU, or the best GPUs around each."""
@@ -183,10 +188,9 @@ class CostAware:
 
     def _loss_s(self, plan: Plan, view: View, m: int) -> Floats:
         """[m] delay of requests, all together, if a model makes room for `m`."""
-        e, facts = self.expecting, self.facts
-        back_s = np.where(self.parks, facts.restore_s, self.load_s)
-        out_s = self._bring_s(plan)[m] + e.stay_s[m]
-        now = (view.waiting + view.running) * (out_s + back_s) + self._again_s(view)
+        e = self.expecting
+        back_s, out_s = self.back_s, self._bring_s(plan)[m] + e.stay_s[m]
+        now = (view.waiting + view.running) * (out_s + back_s) + self.again_s
         to_come = e.rate * out_s * (out_s / 2 + back_s) + np.minimum(1.0, e.rate * self.long_s) * back_s * 0.5
         loss: Floats = now + to_come
         return loss
@@ -196,11 +200,6 @@ class CostAware:
         tokens = np.where(view.running > 0, view.kv_bytes / self.facts.kv_bytes_per_token, 0.0)
         again: Floats = tokens * self.facts.prefill_s_per_token
         return again
-
-    def _swap_s(self, plan: Plan, view: View) -> Floats:
-        """[m] that taking it off and bringing it back takes of its GPUs' time."""
-        swap: Floats = np.where(self.parks, self.facts.restore_s, self.load_s) + self._again_s(view)
-        return swap
 
     def _crowd(self, plan: Plan, view: View) -> Floats:
         """[g] models expected to run beside."""

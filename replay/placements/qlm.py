@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from replay.placements.plan import Plan, asked_for
+from replay.placements.plan import Mask, Plan, asked_for
 from replay.placements.starting import above_zero, checked, not_negative, refuse_misfits, start
-from toolkit.placing import READY, Action, Facts, View
+from toolkit.placing import READY, Action, Facts, Floats, View
 
 
 class QLM:
@@ -57,18 +57,22 @@ class QLM:
         next_due_s = np.fmin(view.oldest_s, view.now_s) + self.objective_s
         for m in np.flatnonzero(over).tolist():
             self._begin_turn(m, float(next_due_s[m]), view)
-        asked = asked_for(view)
-        for m in sorted(asked, key=lambda m: (next_due_s[m], m)):
-            giving = [o for o in np.flatnonzero(plan.evictable).tolist() if self._gives(o, m, next_due_s[m], view)]
-            mask = np.isin(np.arange(len(here)), giving)
-            free = ~(plan.here & ~mask).any(axis=1)
-            left_s = plan.here @ (here * self.request_s)
-            chosen = plan.choose(m, left_s, free & plan.fits(m, without=mask))
+        asked = sorted(asked_for(view), key=lambda m: (next_due_s[m], m))
+        gives = self._gives(asked, next_due_s[asked], view)
+        giving = gives & plan.evictable
+        free = _free(plan, giving)
+        for at, m in enumerate(asked):
+            chosen = None
+            if free[at].any():
+                left_s = plan.here @ (here * self.request_s)
+                chosen = plan.choose(m, left_s, free[at] & plan.fits(m, without=giving[at]))
             if chosen is not None:
                 for o in np.flatnonzero(plan.here[list(chosen)].any(axis=0)).tolist():
                     plan.evict(o)
                 plan.load(m, chosen)
                 self._begin_turn(m, float(next_due_s[m]), view)
+                giving = gives & plan.evictable
+                free = _free(plan, giving)
             elif self.facts.width[m] > 1:
                 break
         return plan.actions
@@ -77,14 +81,13 @@ class QLM:
         """Until somebody is asked for."""
         return np.inf
 
-    def _gives(self, o: int, m: int, due_s: float, view: View) -> bool:
-        """Whether the model `o`, whose turn it is, gives its GPUs to `m`."""
-        left = int(view.waiting[o] + view.running[o])
-        if left == 0:
-            return True
-        slack_s = due_s - view.now_s - self.least_load_s[m]
-        group = min(left, int(self.until[o] - (view.arrived[o] - left)))
-        return bool(due_s < self.due_s[o] and slack_s < group * self.request_s[o])
+    def _gives(self, asked: list[int], due_s: Floats, view: View) -> Mask:
+        """[a, o] whether a model whose turn it is would give its GPUs to one that is asked for."""
+        left = view.waiting + view.running
+        slack_s = due_s - view.now_s - self.least_load_s[asked]
+        work_s = np.minimum(left, self.until - (view.arrived - left)) * self.request_s
+        gives: Mask = (left == 0) | ((due_s[:, None] < self.due_s) & (slack_s[:, None] < work_s))
+        return gives
 
     def _begin_turn(self, m: int, due_s: float, view: View) -> None:
         here = int(view.waiting[m] + view.running[m])
@@ -92,3 +95,10 @@ class QLM:
 
     def _plan(self, view: View | None) -> Plan:
         return Plan(self.facts, view, self.least_kv_share, but_long=True)
+
+
+def _free(plan: Plan, giving: Mask) -> Mask:
+    """[a, g] where nobody lives but who gives."""
+    keeps: Mask = plan.here[None, :, :] & ~giving[:, None, :]
+    free: Mask = np.logical_not(keeps.any(axis=2))
+    return free

@@ -35,12 +35,14 @@ class ServerlessLLM:
 
     def decide(self, view: View) -> Sequence[Action]:
         plan = self._plan(view)
-        kept_since = np.maximum(np.nan_to_num(view.ready_s, nan=np.inf), view.last_active_s)
+        kept_since = np.maximum(view.ready_s, view.last_active_s)
         for m in np.flatnonzero(idle(plan, view) & (kept_since + self.keep_s <= view.now_s)).tolist():
             plan.evict(m)
         for m in asked_for(view):
-            free = plan.fits(m) & (plan.weights < 1.0)
-            chosen = plan.choose(m, self.facts.load_s[m], free)
+            empty = plan.weights < 1.0
+            if not empty.any():
+                break
+            chosen = plan.choose(m, self.facts.load_s[m], empty & plan.fits(m))
             if chosen is not None:
                 plan.load(m, chosen)
             elif self.facts.width[m] > 1:

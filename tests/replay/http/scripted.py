@@ -182,7 +182,7 @@ class Sent:
 def send(port: int, plan: Iterable[Row], *, api: str = "completions", stop_after_s: float | None = None,
          **settings: Any) -> Sent:  # fmt: skip
     """Send `plan` to a port of this machine; what the sender wrote down."""
-    limits = settings.pop("limits", Timeouts(connect=2.0, first=2.0, gap=2.0, total=5.0))
+    limits = settings.pop("limits", Timeouts(connect=10.0, first=10.0, gap=10.0, total=20.0))
     turns = settings.pop("turns", [])
     recipe = settings.pop("recipe", Recipe(api=api))
     loop = asyncio.new_event_loop()
@@ -203,7 +203,7 @@ def send(port: int, plan: Iterable[Row], *, api: str = "completions", stop_after
         sender.start(loop.time() + 0.02, 0.0)
         if stop_after_s is not None:
             loop.call_later(stop_after_s, sender.stop, 0.2)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             await sender.done
 
     loop.set_exception_handler(broken)

@@ -207,9 +207,10 @@ def test_an_alarm_rings_at_its_instant_and_only_at_the_last_one_set(kind):
     made.set(pacing.NEVER_S)
     made.set(now_s + 0.05)
     loop.run_until_complete(asyncio.sleep(0.15))
+    (first_s,) = rang
+    assert first_s > now_s + 0.049
     made.set(now_s)  # past: at once
     loop.run_until_complete(asyncio.sleep(0.05))
+    assert len(rang) == 2
     made.close()
     loop.close()
-    assert len(rang) == 2
-    assert now_s + 0.049 < rang[0] < now_s + 0.12
