@@ -104,8 +104,8 @@ class RayTasks:
         self._ray = connect(on)
         self._workers = workers
         self._prepare = self._ray.put((prepare, versions()))
-        self._piece = self._ray.remote(num_cpus=1, max_retries=0)(_work)
-        self._kept = self._ray.remote(num_cpus=1, max_retries=TRIES)(_work_kept)
+        self._piece = self._ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_work)
+        self._kept = self._ray.remote(num_cpus=1, max_retries=TRIES, scheduling_strategy="SPREAD")(_work_kept)
         self._running: dict[Any, _Piece] = {}
         self._begun: list[Any] = []  # what each piece that was begun says it has spent
         self._works: dict[int, tuple[Any, Any]] = {}

@@ -93,8 +93,8 @@ class MakingOnRay:
         streams = len(workload.streams)
         makers = min(max(1, int(self._ray.cluster_resources().get("CPU", 1))), streams)
         self._numbers = [list(range(k, streams, makers)) for k in range(makers)]
-        self._maker = self._ray.remote(num_cpus=SHARE, max_restarts=0)(Maker)
-        task = partial(self._ray.remote, num_cpus=SHARE, max_retries=TRIES)
+        self._maker = self._ray.remote(num_cpus=SHARE, max_restarts=0, scheduling_strategy="SPREAD")(Maker)
+        task = partial(self._ray.remote, num_cpus=SHARE, max_retries=TRIES, scheduling_strategy="SPREAD")
         self._together, self._finished, self._at_once = (
             task(num_returns=n)(work) for n, work in ((2, brought_together), (1, finished), (1, finished_at_once))
         )
