@@ -62,7 +62,7 @@ class Case:
 
 
 def case(models: int, gpus: int, requests: int, folder: Path, presets: Sequence[str] = AMPLE) -> Case:
-    """About so many requests to so many models: the load a GPU is the same in all cases."""
+    """So many requests to so many models: the load a GPU is the same in all cases."""
     memory = "ample" if presets is AMPLE else "scarce"
     made = folder / f"{memory}-{models}-{gpus}-{requests}"
     made.mkdir()
@@ -70,7 +70,7 @@ def case(models: int, gpus: int, requests: int, folder: Path, presets: Sequence[
     rate = PER_GPU_S * gpus
     written = {
         "cluster.yaml": {"gpus": [{"type": "h100", "count": gpus}], "models": hosted},
-        "workload.yaml": prism_studies.bursty(models, requests / rate, rate),
+        "workload.yaml": prism_studies.bursty(models, 2 * requests / rate, rate) | {"requests": requests},
     }
     for name, content in written.items():
         (made / name).write_text(yaml.safe_dump(content, sort_keys=False))
@@ -134,7 +134,7 @@ def measured(requests: int, folder: Path) -> Iterable[Row]:
 def main() -> None:
     """Print the table; with --save also write it beside this file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.clusters", description=__doc__)
-    parser.add_argument("--requests", type=int, default=1_000_000, help="requests of each replay, about")
+    parser.add_argument("--requests", type=int, default=1_000_000, help="requests of each replay")
     parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name}/clusters.md and .json")
     options = parser.parse_args()
     machine, rows = facts(), []

@@ -16,18 +16,19 @@ def results(study: Study, folder: Path, arena: Path | None, *, quick: bool = Fal
     if study.workload is None and arena is None:
         return None
     axes = study.axes | (study.quick if quick else {})
-    tables = [_table(study, folder / study.name, axes, arena)]
+    tables = [table(study, folder / study.name, axes, arena)]
     if "schedulers" not in axes:
         for placement, scheduler in ARBITER.items():
             if placement in axes["placements"]:
                 only = {**axes, "placements": [placement], "schedulers": [scheduler]}
-                tables.append(_table(study, folder / f"{study.name}-{placement}", only, arena))
+                tables.append(table(study, folder / f"{study.name}-{placement}", only, arena))
     return pl.concat(tables).unique(
         ["placement", "scheduler", "gpus", "load", "slo_scale_ttft", "seed"], keep="first", maintain_order=True
     )
 
 
-def _table(study: Study, folder: Path, axes: dict[str, Any], arena: Path | None) -> pl.DataFrame:
+def table(study: Study, folder: Path, axes: dict[str, Any], arena: Path | None) -> pl.DataFrame:
+    """SWEEP rows of one sweep of a study, over `axes`."""
     folder.mkdir(parents=True, exist_ok=True)
     sweep = {"cluster": str(folder / "cluster.yaml"), **axes}
     _write(folder / "cluster.yaml", study.cluster)

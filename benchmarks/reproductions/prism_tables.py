@@ -41,11 +41,12 @@ def _line(name: str, ttft: dict[float, Estimate], tpot: dict[float, Estimate], l
     row: Row = {"policy": name}
     for value in at:
         known = value in ttft
-        row[f"{label} {value:g}"] = f"{_percent(ttft[value])} / {_percent(tpot[value])}" if known else "not tried"
+        row[f"{label} {value:g}"] = f"{attained(ttft[value])} / {attained(tpot[value])}" if known else "not tried"
     return row
 
 
-def _percent(found: Estimate) -> str:
+def attained(found: Estimate) -> str:
+    """A share in per cent, with half its interval."""
     half = "" if np.isnan(found.low) else f"±{100 * (found.mean - found.low):.1f}"
     return f"{100 * found.mean:.1f}{half}"
 

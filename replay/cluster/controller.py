@@ -55,14 +55,14 @@ class Controller:
         # The same memory as plain arrays: a record array's columns take ten times as long to reach.
         self.engines, self.models = self.pool.engines.view(np.ndarray), self.pool.models.view(np.ndarray)
         self.gpus, self.cluster = self.pool.gpus.view(np.ndarray), self.pool.cluster.view(np.ndarray)
-        self.instances = self.state.instances.view(np.ndarray)
+        self.instances, self.world = self.state.instances.view(np.ndarray), self.state.world.view(np.ndarray)
         self.weights = np.zeros(gpus)  # bytes on each GPU, those that are coming included
         self.resident = np.zeros(engines)  # share of its layers on its GPUs
         self.ready = np.full(engines, np.nan)  # when it became so, in seconds
         self.kv_limit = np.full(engines, np.inf)
         self.link_free = np.zeros(gpus, np.int64)  # when the last load to a GPU ends
         self.stays: list[Stay] = []
-        self.glance = Glance(self.state, self.hosting.model_of, len(self.hosting.replicas))
+        self.glance = Glance(self.settings, self.state, self.hosting.model_of, len(self.hosting.replicas))
 
     @property
     def next_event(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from replay.cluster import setup
 from replay.cluster.changes import GIVE_UP, ROUSE
@@ -106,7 +107,7 @@ class ClusterDriver:
 
     @property
     def finished(self) -> bool:
-        return int(self.controller.state.world[0].done) == len(self.hosting.trace)
+        return int(self.controller.world["done"][0]) == len(self.hosting.trace)
 
     def run(self, writer: RunWriter | None, watch: Watch | None, save: Callable[[], None] | None = None) -> bool:
         """Go on until the end, or until `watch` says stop. True when finished; nothing is written without a writer.
@@ -175,7 +176,7 @@ class ClusterDriver:
             self._emptied(int(c.cluster["notice"][0]))
         elif why == PAUSED and pause < HORIZON:
             self._paused(pause)
-        elif c.cluster["awake"][0] or c.state.world[0].released != NONE:
+        elif c.cluster["awake"][0] or c.world["released"][0] != NONE:
             raise over_long()
         else:
             return self._starved()
@@ -276,14 +277,18 @@ class ClusterDriver:
 
     def _starving(self) -> list[int]:
         """Models that have requests and are neither on a GPU nor on their way."""
-        c = self.controller
-        at = c.models["engine"]
-        nowhere = (c.engines["status"][at] == ABSENT) & (c.instances["waiting"][at] > 0)
-        return [int(m) for m in np.flatnonzero(nowhere)]
+        starving: list[int] = np.flatnonzero(self._nowhere()).tolist()
+        return starving
 
     def _note_starving(self) -> None:
+        self.controller.cluster["starving"][0] = self._nowhere().any()
+
+    def _nowhere(self) -> NDArray[np.bool_]:
+        """[m] models that have requests and are neither on a GPU nor on their way."""
         c = self.controller
-        c.cluster["starving"][0] = bool(self._starving())
+        at = c.models["engine"]
+        nowhere: NDArray[np.bool_] = (c.engines["status"][at] == ABSENT) & (c.instances["waiting"][at] > 0)
+        return nowhere
 
     def _give_up_all(self, now: int) -> None:
         c = self.controller
@@ -294,7 +299,7 @@ class ClusterDriver:
 
     def _make_space(self, writer: RunWriter | None) -> None:
         """Keep room in the buffers for what the next decision may leave."""
-        if self.controller.state.world[0].events > EVENT_ROWS // 2:
+        if self.controller.world["events"][0] > EVENT_ROWS // 2:
             self._empty(writer)
 
     def _empty(self, writer: RunWriter | None) -> None:

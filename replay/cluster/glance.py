@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from replay.cluster.setup import SLOTS
 from replay.simulation.calling import bound
 from replay.simulation.compiled import entry
-from replay.simulation.state import F64, FINISHED, I64, NEVER, PS, REJECTED, WAITING, State
+from replay.simulation.state import F64, FINISHED, I64, NEVER, PS, REJECTED, WAITING, Records, State
 
 
 class Seen(NamedTuple):
@@ -24,9 +24,9 @@ class Seen(NamedTuple):
 
 
 @entry
-def look(state, ids, ends, ended, seen):
+def look(settings, state, ids, ends, ended, seen):
     """Fill `seen`. Model m's requests are `ids` up to ends[m], of which the first, up to ended[m], have ended and are
-    never looked at again.
+    never looked at again. They are in the order of arrival, but for turns that wait for another.
     """
     begin = np.int64(0)
     for m in range(ends.size):
@@ -46,7 +46,7 @@ def look(state, ids, ends, ended, seen):
             request = state.requests[ids[at]]
             if request.status == WAITING:
                 first = min(first, request.arrival)
-                left -= 1
+                left = left - 1 if settings[0].closed else np.int64(0)
             at += 1
         seen.oldest_s[m] = first / PS if seen.waiting[m] > 0 else np.nan
 
@@ -54,8 +54,8 @@ def look(state, ids, ends, ended, seen):
 class Glance:
     """Looks at `models` models, of which model_of[request] is asked."""
 
-    def __init__(self, state: State, model_of: NDArray[np.integer[Any]], models: int):
-        self._state = state
+    def __init__(self, settings: Records, state: State, model_of: NDArray[np.integer[Any]], models: int):
+        self._settings, self._state = settings, state
         self._ids = np.argsort(model_of, kind="stable")
         self._ends = np.cumsum(np.bincount(model_of, minlength=models))
         self._ended = np.zeros(models, np.int64)
@@ -70,4 +70,4 @@ class Glance:
 
     @cached_property
     def _look(self) -> Callable[[], None]:
-        return bound(look, self._state, self._ids, self._ends, self._ended, self._seen, like=())
+        return bound(look, self._settings, self._state, self._ids, self._ends, self._ended, self._seen, like=())

@@ -223,8 +223,9 @@ class CostAware:
         busy = self.expecting.busy
         crowd = plan.here @ busy
         best: tuple[float, int, Places] | None = None
+        beside, emptiest = crowd.tolist(), float(crowd.min())
         for m in np.flatnonzero(plan.evictable & (plan.resident > 0.999) & (busy > 0.2)).tolist():
-            if crowd[list(plan.gpus[m])].max() - busy[m] - crowd.min() <= self.relief:
+            if max(beside[g] for g in plan.gpus[m]) - busy[m] - emptiest <= self.relief:
                 continue
             fitting = plan.fits(m)
             fitting[list(plan.gpus[m])] = False

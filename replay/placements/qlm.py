@@ -61,9 +61,10 @@ class QLM:
         gives = self._gives(asked, next_due_s[asked], view)
         giving = gives & plan.evictable
         free = _free(plan, giving)
+        somewhere: list[bool] = np.any(free, axis=1).tolist()
         for at, m in enumerate(asked):
             chosen = None
-            if free[at].any():
+            if somewhere[at]:
                 left_s = plan.here @ (here * self.request_s)
                 chosen = plan.choose(m, left_s, free[at] & plan.fits(m, without=giving[at]))
             if chosen is not None:
@@ -73,6 +74,7 @@ class QLM:
                 self._begin_turn(m, float(next_due_s[m]), view)
                 giving = gives & plan.evictable
                 free = _free(plan, giving)
+                somewhere = np.any(free, axis=1).tolist()
             elif self.facts.width[m] > 1:
                 break
         return plan.actions

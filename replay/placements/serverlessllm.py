@@ -38,11 +38,10 @@ class ServerlessLLM:
         kept_since = np.maximum(view.ready_s, view.last_active_s)
         for m in np.flatnonzero(idle(plan, view) & (kept_since + self.keep_s <= view.now_s)).tolist():
             plan.evict(m)
+        if not (plan.weights < 1.0).any():
+            return plan.actions
         for m in asked_for(view):
-            empty = plan.weights < 1.0
-            if not empty.any():
-                break
-            chosen = plan.choose(m, self.facts.load_s[m], empty & plan.fits(m))
+            chosen = plan.choose(m, self.facts.load_s[m], (plan.weights < 1.0) & plan.fits(m))
             if chosen is not None:
                 plan.load(m, chosen)
             elif self.facts.width[m] > 1:
