@@ -123,6 +123,7 @@ class Feedback:
         """Let what is needed between two moves be compiled, or loaded, now."""
         if self._every != NEVER:
             _ = self._rerank
+            observed_frame(self._state, self._state.done[:0])
 
     @cached_property
     def _rerank(self) -> Callable[[I64, F64, bool], None]:
