@@ -54,7 +54,7 @@ class Foresight:
         each = facts.tokens_per_s / np.maximum(facts.requests_per_s, 1e-12)
         self.request_bytes = np.maximum(each * facts.kv_bytes_per_token, 1.0)
         none = np.zeros(len(facts.models), np.int64)
-        self.there = self.future.present(0.0, none, self.expecting.stay_s)
+        self._look_ahead(0.0, none)
         next_s = self.future.next_s(0.0, none)
         plan = Plan(facts, least_kv_share=self.least_kv_share)
         for m in np.argsort(next_s, kind="stable").tolist():
@@ -71,8 +71,7 @@ class Foresight:
             relieve(plan, view)
             return plan.actions
         here = view.waiting + view.running
-        stay_s, none = self.expecting.stay_s, np.zeros_like(here)
-        self.there, self.coming = (self.future.present(view.now_s, n, stay_s) for n in (here, none))
+        self._look_ahead(view.now_s, here)
         next_s = self.future.next_s(view.now_s, view.arrived)
         for m in asked_for(view):
             busy = self._giving(plan, view, m, here, had_a_turn)
@@ -94,6 +93,12 @@ class Foresight:
         load_s = np.where(np.isfinite(self.facts.load_s), self.facts.load_s, 0.0).max(axis=1)
         lead: Floats = 2 * load_s + self.interval_s
         return lead
+
+    def _look_ahead(self, now_s: float, here: Ints) -> None:
+        """Who will be there, of those who are and of those to come, and with how much KV memory."""
+        stay_s = self.expecting.stay_s
+        self.there, self.coming = (self.future.present(now_s, n, stay_s) for n in (here, np.zeros_like(here)))
+        self.busy, self.kv_bytes = self.there > 0, self.there * self.request_bytes
 
     def _load_ahead(self, plan: Plan, view: View, next_s: Floats) -> None:
         soon = (plan.state == ABSENT) & (view.waiting == 0) & (next_s <= view.now_s + self._lead_s())
@@ -143,9 +148,9 @@ class Foresight:
         here = plan.here.copy()
         here[:, m] = False
         mine = self.there[:, m] if mine is None else mine
-        beside = (mine @ (self.there > 0) + (mine > 0) @ self.there) @ here.T
+        beside = (mine @ self.busy + (mine > 0) @ self.there) @ here.T
         weights = np.where(plan.here[:, m], plan.weights, plan.weights + self.facts.weight_bytes[m])
-        wanted = (self.there * self.request_bytes) @ here.T + (mine * self.request_bytes[m])[:, None]
+        wanted = self.kv_bytes @ here.T + (mine * self.request_bytes[m])[:, None]
         lacking = np.maximum(wanted - np.maximum(self.facts.memory_bytes - weights, 0.0), 0.0).sum(axis=0)
         seconds: Floats = (beside + lacking / self.request_bytes[m]) * self.future.bin_s
         return seconds + 1e-15 * plan.weights

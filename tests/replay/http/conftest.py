@@ -1,4 +1,4 @@
-"""The tests here measure real time, on a machine that may stand still for a moment: what fails is asked again, and shown."""
+"""The tests here measure real time, on a machine that may stand still for a moment: what fails is asked again."""
 
 from pathlib import Path
 
