@@ -71,11 +71,11 @@ class Counted:
         """How many are at or below each value."""
         return np.cumsum(self.counts)
 
-    @property
+    @cached_property
     def mean(self) -> float:
         return float(self.values @ self.counts / self.n)
 
-    @property
+    @cached_property
     def std(self) -> float | None:
         """With n − 1 in the denominator; null for one value."""
         if self.n < 2:

@@ -1,5 +1,7 @@
 """KV pressure: how fast KV memory is asked for, for each byte of it that a GPU has beside weights (Prism)."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from replay.placements.plan import Places, Plan
@@ -31,14 +33,24 @@ class Demand:
         return self._tokens.settled
 
 
-def ratios(plan: Plan, demand: Floats, m: int | None = None) -> Floats:
-    """[g] demand of the models there for each byte that weights leave; with `m`, as if it were there too."""
-    left = plan.facts.memory_bytes - plan.weights
-    load = plan.here @ demand
-    if m is not None:
-        left, load = left - plan.facts.weight_bytes[m], load + demand[m]
-    against: Floats = np.where(left > 0, load / np.maximum(left, 1.0), np.inf)
-    return np.minimum(against, 1e300) + TIE * plan.weights / plan.facts.memory_bytes
+@dataclass(frozen=True)
+class Pressed:
+    """What stands on the GPUs of a plan: demand ([g]), and the bytes that weights leave to it ([g])."""
+
+    load: Floats
+    left: Floats
+    tie: Floats
+
+    @classmethod
+    def of(cls, plan: Plan, demand: Floats) -> "Pressed":
+        memory = plan.facts.memory_bytes
+        return cls(plan.here @ demand, memory - plan.weights, TIE * plan.weights / memory)
+
+    def ratios(self, demand: float = 0.0, weight_bytes: float = 0.0) -> Floats:
+        """[g] demand for each byte left, as if one more model were there, with its demand and weights."""
+        load, left = self.load + demand, self.left - weight_bytes
+        against: Floats = np.where(left > 0, load / np.maximum(left, 1.0), np.inf)
+        return np.minimum(against, 1e300) + self.tie
 
 
 def rebalanced(plan: Plan, demand: Floats, tau: float, after: bool) -> dict[int, Places]:

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from replay.placements.kvpr import Demand, ratios, rebalanced
+from replay.placements.kvpr import Demand, Pressed, rebalanced
 from replay.placements.plan import Plan, asked_for, idle, make_room, relieve, short
 from replay.placements.starting import above_zero, checked, not_negative, refuse_misfits, start
 from toolkit.errors import SettingFailure
@@ -65,10 +65,14 @@ class Prism:
             relieve(plan, view)
             return plan.actions
         victims = self._idle_long(plan, view)
+        pressed, may_go = Pressed.of(plan, demand), victims
         for m in asked_for(view):
-            chosen = make_room(plan, m, [v for v in victims if plan.evictable[v]], self._cost(plan, demand, m))
+            mine = (float(demand[m]), float(self.facts.weight_bytes[m])) if self.after else ()
+            chosen = make_room(plan, m, may_go, pressed.ratios(*mine))
             if chosen is not None:
                 plan.load(m, chosen)
+                pressed, evictable = Pressed.of(plan, demand), plan.evictable
+                may_go = [v for v in may_go if evictable[v]]
         if view.why == "tick":
             self._evict_idle(plan, view, victims)
             self._migrate(plan, demand)
@@ -78,9 +82,6 @@ class Prism:
         """Until somebody is asked for, once no demand is left that could move anybody."""
         resting = self.demand.settled and not self.demand.now(view).any()
         return np.inf if resting else view.now_s
-
-    def _cost(self, plan: Plan, demand: Floats, m: int) -> Floats:
-        return ratios(plan, demand, m if self.after else None)
 
     def _idle_long(self, plan: Plan, view: View) -> list[int]:
         """Who had no request for `idle_s`, the longest idle first."""

@@ -6,7 +6,6 @@ unknown sizes, the Gittins policy with a negative discount rate (Harlev, Yu and 
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 Seconds = NDArray[np.float64]
 FULLEST = 0.98  # of a server: the decay rate is 0 at 1
@@ -27,6 +26,8 @@ def decay_rate(sizes_s: Seconds, per_s: float) -> float:
 
     There is none at a load of 1 or more; then the rate at load FULLEST is meant.
     """
+    from scipy.optimize import brentq  # here: it takes a third of a second to load
+
     mean_s = float(sizes_s.mean())
     per_s = min(per_s, FULLEST / mean_s)
     largest_s = float(sizes_s.max())
