@@ -101,6 +101,6 @@ class QLM:
 
 def _free(plan: Plan, giving: Mask) -> Mask:
     """[a, g] where nobody lives but who gives."""
-    keeps: Mask = plan.here[None, :, :] & ~giving[:, None, :]
-    free: Mask = np.logical_not(keeps.any(axis=2))
+    keeping = np.logical_not(giving).astype(np.float32) @ plan.here.T.astype(np.float32)  # how many: whole numbers
+    free: Mask = keeping == 0
     return free
