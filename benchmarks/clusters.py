@@ -4,9 +4,9 @@
 
 18 models of 3 to 32B on 8 H100, asked for in groups that burst together (prism_studies.bursty), under every placement:
 with weights that leave a quarter of the memory, and with weights that do not all fit, under those that load on demand.
-Then as many requests to fewer and to more models and GPUs. CPU seconds of `trace replay --cluster`, of which `core` is
-run.json's simulation_cpu_s: simulating, and all that the placement and the scheduler are asked; `decisions` is how
-often the placement was.
+Then a tenth of the requests, to fewer and to more models and GPUs. CPU seconds of `trace replay --cluster`, of which
+`core` is run.json's simulation_cpu_s: simulating, and all that the placement and the scheduler are asked; `decisions`
+is how often the placement was.
 """
 
 import argparse
@@ -118,17 +118,15 @@ def line(row: Row) -> str:
 
 
 def measured(requests: int, folder: Path) -> Iterable[Row]:
-    """Every placement, then what grows: requests tenfold, models and GPUs from few to a thousand and two hundred."""
-    cases = {at: case(*at, requests, folder) for at in LARGE}
+    """Every placement; then, with a tenth of the requests, few to a thousand models."""
     all_but_one = [name for name in plugins.BUILTIN["placement"] if name != TRIES_ALL]
-    yield from (measure(cases[18, 8], placement) for placement in all_but_one)
+    ample = case(18, 8, requests, folder)
+    yield from (measure(ample, placement) for placement in all_but_one)
     scarce = case(18, 8, requests, folder, SCARCE)
     yield from (measure(scarce, placement) for placement in all_but_one if placement not in OFFLINE)
-    tenth = case(18, 8, requests // 10, folder)
-    yield from (measure(tenth, placement) for placement in GROWING)
-    for at, large in cases.items():
-        if at != (18, 8):
-            yield from (measure(large, placement) for placement in GROWING)
+    for at in LARGE:
+        large = case(*at, requests // 10, folder)
+        yield from (measure(large, placement) for placement in GROWING)
 
 
 def main() -> None:
