@@ -30,6 +30,8 @@ class MooreHodgson:
         self._alphas = np.array([alpha_prefill or 0.0])  # by model in alphabetical order; one: all alike
 
     def serve_on(self, costs: ServiceCosts) -> None:
+        none = np.zeros(0)
+        _order(none, none, 0.0, none.astype(np.int32), none, none.astype(np.int64), 0.0)  # compiled or loaded now
         if self.alpha_prefill is not None:
             return
         each = [costs.models[name].prefill_s_per_token for name in sorted(costs.models)]

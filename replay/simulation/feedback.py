@@ -1,7 +1,7 @@
 """Where a scheduler is asked during a replay: to observe what has ended, and to order a queue as a whole."""
 
 from collections.abc import Callable
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 
 from replay.simulation.calling import bound
 from replay.simulation.horizon import LONGEST_S
-from replay.simulation.outcomes import observed_frame
 from replay.simulation.policies import checked_ranks, curve_of, observes, offsets_of, orders, predictions
 from replay.simulation.reorder import rerank
-from replay.simulation.state import F64, FINISHED, I64, NEVER, NONE, PENDING, PS, REJECTED, Records, State
+from replay.simulation.shown import Shown
+from replay.simulation.state import F64, FINISHED, I64, NEVER, NONE, PS, REJECTED, Records, State
 from toolkit.errors import SettingFailure
 from toolkit.protocols import Scheduler
-
-FEW = 8  # so many slices put together take less time than gathering rows, for which polars wakes its threads
 
 
 class Queue:
@@ -54,16 +52,6 @@ class Columns:
         return self._made[name]
 
 
-def _rows(table: pl.DataFrame, ascending: I64) -> pl.DataFrame:
-    """The rows of `table` with these numbers, at least one."""
-    ends = [*np.flatnonzero(np.diff(ascending) != 1).tolist(), len(ascending) - 1]
-    if len(ends) > FEW:
-        return table[ascending]
-    begins = [0, *(end + 1 for end in ends)]
-    pieces = [table.slice(int(ascending[a]), b - a + 1) for a, b in zip(begins, ends, strict=False)]
-    return reduce(pl.DataFrame.vstack, pieces)
-
-
 def _permutes(chosen: NDArray[Any], count: int) -> bool:
     """Whether `chosen` holds each of the numbers below `count` once."""
     if chosen.shape != (count,) or chosen.dtype.kind not in "iu":
@@ -87,12 +75,12 @@ class Feedback:
 
     def __init__(self, scheduler: Scheduler, trace: pl.DataFrame, settings: Records, state: State):
         self.scheduler = cast(Any, scheduler)  # it may have members that the protocol leaves optional
-        self.trace, self._arrival_at = trace, trace.get_column_index("arrival_s")
         # Plain views of the records: reading a record array's field costs more than the rest of a question.
         self._requests, self._instances, self._world = (
             records.view(np.ndarray) for records in (state.requests, state.instances, state.world)
         )
         self._settings, self._state = settings, state
+        self._shown = Shown(trace, state)
         self._queue, self._columns = state.queue, Columns(trace, self._requests)
         self._every = _interval(self.scheduler)
         self._seen = self._oldest = self._near = self._ranked = 0
@@ -109,9 +97,8 @@ class Feedback:
 
     def order(self) -> None:
         """Ask for the order of the queue the core has stopped at."""
-        world = self._world[0]
-        ids = self._queue[: world["asked"]].copy()
-        now_s = self._instances["clock"][world["asking"]] / PS
+        ids = self._queue[: self._world["asked"][0]].copy()
+        now_s = self._instances["clock"][self._world["asking"][0]] / PS
         chosen = np.asarray(self.scheduler.order(Queue(self._columns, ids), now_s))
         if not _permutes(chosen, len(ids)):
             raise SettingFailure(
@@ -123,7 +110,7 @@ class Feedback:
         """Let what is needed between two moves be compiled, or loaded, now."""
         if self._every != NEVER:
             _ = self._rerank
-            observed_frame(self._state, self._state.done[:0])
+            self._shown.compile()
 
     @cached_property
     def _rerank(self) -> Callable[[I64, F64, bool], None]:
@@ -134,22 +121,18 @@ class Feedback:
 
         When nothing has ended only what is new is ranked, by what has been learnt since the replay began.
         """
-        state, done = self._state, int(self._world[0]["done"])
-        ended = state.done[self._seen : done]
+        done = int(self._world["done"][0])
+        ended = self._state.done[self._seen : done]
         now_s, self.pause = self.pause / PS, self._next_time()
         everything = False
         if len(ended):
-            everything = self.scheduler.observe(observed_frame(state, ended), now_s) is not False
+            everything = self.scheduler.observe(self._shown.ended(ended), now_s) is not False
             self._seen = done
         if everything:
             self._take_offsets()
-        live = self._live(everything)
+        live, rows = self._shown.live(self._by_clock_from(everything), self._turns)
         if len(live):
-            self._rerank(live, checked_ranks(self.scheduler, self._shown(live), now_s), everything)
-
-    def _shown(self, live: I64) -> pl.DataFrame:
-        """The trace's rows of `live`, with when they arrive."""
-        return _rows(self.trace, live).replace_column(self._arrival_at, pl.Series("arrival_s", self._arrival_s(live)))
+            self._rerank(live, checked_ranks(self.scheduler, rows, now_s), everything)
 
     def _next_time(self) -> int:
         """The next time to observe; while nobody is served or waits, the last such time before somebody comes."""
@@ -164,12 +147,6 @@ class Feedback:
 
     def _arrival(self, request: int) -> int:
         return int(NEVER) if request == NONE else int(self._requests["arrival"][request])
-
-    def _arrival_s(self, live: I64) -> F64:
-        """When requests arrive; 0 for turns that have not come yet: what a later arrival adds is added when they do."""
-        # A field first: gathering whole records took longer than all else.
-        think, status, arrival = (self._requests[name][live] for name in ("think", "status", "arrival"))
-        return np.where((think >= 0) & (status == PENDING), 0.0, arrival / PS)
 
     def _take_offsets(self) -> None:
         offsets = offsets_of(curve_of(self.scheduler))
@@ -189,17 +166,15 @@ class Feedback:
         rounded = pl.Series(np.clip(expected, 0, np.iinfo(np.int32).max).round(), nan_to_null=True)
         return outcomes.with_columns(predicted_output_tokens=rounded.cast(pl.Int32))
 
-    def _live(self, everything: bool) -> I64:
-        """What waits or runs (or of that, what has come since the last time), what arrives before the next pause, and
-        every turn that still waits for its parent.
+    def _by_clock_from(self, everything: bool) -> I64:
+        """What arrives by the trace's clock before the next pause and may not have ended; unless `everything`, only
+        what has come since the last time.
         """
-        status = self._requests["status"]
-        while self._oldest < len(status) and status[self._oldest] in (FINISHED, REJECTED):
-            self._oldest += 1
         before, self._near = self._near, int(np.searchsorted(self._by_clock_ps, self.pause))
-        first = np.searchsorted(self._by_clock, self._oldest) if everything else self._ranked
-        self._ranked = before
-        live = np.concatenate([self._by_clock[first : self._near], self._turns])
-        ended = (status[live] == FINISHED) | (status[live] == REJECTED)
-        alive: I64 = np.sort(live[~ended]).astype(np.int64)
-        return alive
+        first, self._ranked = self._ranked, before
+        if everything:
+            status = self._requests["status"]
+            while self._oldest < len(status) and status[self._oldest] in (FINISHED, REJECTED):
+                self._oldest += 1
+            first = int(np.searchsorted(self._by_clock, self._oldest))
+        return self._by_clock[first : self._near]

@@ -50,27 +50,6 @@ def outcomes_frame(trace: pl.DataFrame, state: State, ended: I32, limits: Limits
     ).with_columns(trace.select(CARRIED)[ended], engine=pl.lit("simulated"))
 
 
-def observed_frame(state: State, ended: I32) -> pl.DataFrame:
-    """What a scheduler is shown of the requests in `ended`: OUTCOMES' times, lengths, preemptions and status.
-
-    It is shown them often and a few at a time, so this is quick to make: times of a rejected request are NaN.
-    """
-    import pyarrow as pa  # here, since few replays need it
-
-    requests = state.requests.view(np.ndarray)
-    # A field at a time: gathering whole records takes longer than all else.
-    finished = requests["status"][ended] == FINISHED
-    columns = {"request_id": ended.astype(np.int64), "arrival_s": requests["arrival"][ended] / PS}
-    for name, field in (("start_s", "start"), ("first_token_s", "first"), ("finish_s", "finish")):
-        columns[name] = np.where(finished, requests[field][ended] / PS, np.nan)
-    for name, field in (("prompt_tokens", "prompt"), ("output_tokens", "produced"), ("preemptions", "preemptions")):
-        columns[name] = requests[field][ended]
-    arrays = {name: pa.array(values) for name, values in columns.items()}
-    arrays["status"] = pa.array(np.where(finished, "ok", "rejected").tolist())
-    # Column by column, or from NumPy's arrays, it takes three times as long.
-    return pl.DataFrame(pa.record_batch(arrays))
-
-
 def timeline_frame(rows: I64, limits: Limits) -> pl.DataFrame:
     """TIMELINE rows from the core's samples."""
     return pl.DataFrame(
