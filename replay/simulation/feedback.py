@@ -9,11 +9,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from replay.simulation.calling import bound
+from replay.simulation.ended import Ended
 from replay.simulation.horizon import LONGEST_S
 from replay.simulation.policies import checked_ranks, curve_of, observes, offsets_of, orders, predictions
 from replay.simulation.reorder import rerank
-from replay.simulation.shown import Shown
-from replay.simulation.state import F64, FINISHED, I64, NEVER, NONE, PS, REJECTED, Records, State
+from replay.simulation.state import F64, I64, NEVER, NONE, PS, Records, State
+from replay.simulation.upcoming import Upcoming
 from toolkit.errors import SettingFailure
 from toolkit.protocols import Scheduler
 
@@ -79,15 +80,9 @@ class Feedback:
         self._requests, self._instances, self._world = (
             records.view(np.ndarray) for records in (state.requests, state.instances, state.world)
         )
-        self._settings, self._state = settings, state
-        self._shown = Shown(trace, state)
+        self._settings, self._state, self._trace = settings, state, trace
         self._queue, self._columns = state.queue, Columns(trace, self._requests)
-        self._every = _interval(self.scheduler)
-        self._seen = self._oldest = self._near = self._ranked = 0
-        looked_through = self._requests["think"] if observes(self.scheduler) else np.zeros(0, np.int64)
-        waits = looked_through >= 0
-        self._turns, self._by_clock = np.flatnonzero(waits), np.flatnonzero(~waits)
-        self._by_clock_ps = self._requests["arrival"][self._by_clock]
+        self._every, self._seen = _interval(self.scheduler), 0
         self.pause = self._every
 
     @property
@@ -110,7 +105,16 @@ class Feedback:
         """Let what is needed between two moves be compiled, or loaded, now."""
         if self._every != NEVER:
             _ = self._rerank
-            self._shown.compile()
+            self._ended.compile()
+            self._upcoming.compile()
+
+    @cached_property
+    def _ended(self) -> Ended:
+        return Ended(self._state)
+
+    @cached_property
+    def _upcoming(self) -> Upcoming:
+        return Upcoming(self._trace, self._state)
 
     @cached_property
     def _rerank(self) -> Callable[[I64, F64, bool], None]:
@@ -121,28 +125,25 @@ class Feedback:
 
         When nothing has ended only what is new is ranked, by what has been learnt since the replay began.
         """
-        done = int(self._world["done"][0])
-        ended = self._state.done[self._seen : done]
-        now_s, self.pause = self.pause / PS, self._next_time()
+        ended = self._state.done[self._seen : int(self._world["done"][0])]
+        self._seen += len(ended)
+        now, self.pause = self.pause, self._next_time()
         everything = False
         if len(ended):
-            everything = self.scheduler.observe(self._shown.ended(ended), now_s) is not False
-            self._seen = done
+            everything = self.scheduler.observe(self._ended(ended), now / PS) is not False
         if everything:
             self._take_offsets()
-        live, rows = self._shown.live(self._by_clock_from(everything), self._turns)
-        if len(live):
-            self._rerank(live, checked_ranks(self.scheduler, rows, now_s), everything)
+        upcoming, rows = self._upcoming(ended, now, self.pause, everything=everything)
+        if len(upcoming):
+            self._rerank(upcoming, checked_ranks(self.scheduler, rows, now / PS), everything)
 
     def _next_time(self) -> int:
         """The next time to observe; while nobody is served or waits, the last such time before somebody comes."""
         following = self.pause + self._every
         if (self._instances["running"] + self._instances["waiting"]).any():
             return following
-        at = int(np.searchsorted(self._by_clock_ps, self.pause))
-        nearest = self._arrival(self._world["released"][0])
-        if at < len(self._by_clock_ps):
-            nearest = min(nearest, int(self._by_clock_ps[at]))
+        released, by_clock = self._arrival(self._world["released"][0]), self._upcoming.next_by_clock(self.pause)
+        nearest = min(released, by_clock)
         return following if nearest == NEVER else following + max(0, nearest - following) // self._every * self._every
 
     def _arrival(self, request: int) -> int:
@@ -165,16 +166,3 @@ class Feedback:
         expected = predictions(self.scheduler, outcomes["request_id"].to_numpy())
         rounded = pl.Series(np.clip(expected, 0, np.iinfo(np.int32).max).round(), nan_to_null=True)
         return outcomes.with_columns(predicted_output_tokens=rounded.cast(pl.Int32))
-
-    def _by_clock_from(self, everything: bool) -> I64:
-        """What arrives by the trace's clock before the next pause and may not have ended; unless `everything`, only
-        what has come since the last time.
-        """
-        before, self._near = self._near, int(np.searchsorted(self._by_clock_ps, self.pause))
-        first, self._ranked = self._ranked, before
-        if everything:
-            status = self._requests["status"]
-            while self._oldest < len(status) and status[self._oldest] in (FINISHED, REJECTED):
-                self._oldest += 1
-            first = int(np.searchsorted(self._by_clock, self._oldest))
-        return self._by_clock[first : self._near]

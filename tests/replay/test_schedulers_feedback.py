@@ -177,18 +177,79 @@ SPARSE = make_trace(
 
 @pytest.mark.parametrize("spec", ["driftsched-sjf", "uniboost"])
 def test_silences_are_passed_over_and_change_nothing(monkeypatch: pytest.MonkeyPatch, spec: str):
-    asked: list[float] = []
+    times: list[int] = []
     limits = Limits(kv_blocks=200, max_num_seqs=2, max_num_batched_tokens=256)
+    observe = Feedback.observe
+    monkeypatch.setattr(Feedback, "observe", lambda self: (times.append(self.pause), observe(self))[1])
 
     def replayed() -> pl.DataFrame:
-        scheduler = plugins.create("scheduler", spec)
-        rank = scheduler.rank
-        scheduler.rank = lambda requests, now_s: (asked.append(now_s), rank(requests, now_s))[1]
-        asked.clear()
-        return simulate(SPARSE, scheduler, limits).outcomes
+        times.clear()
+        return simulate(SPARSE, plugins.create("scheduler", spec), limits).outcomes
 
     skipping = replayed()
-    few = len(asked)
+    few = len(times)
     monkeypatch.setattr(Feedback, "_next_time", lambda self: self.pause + self._every)
     assert replayed().equals(skipping)
-    assert len(asked) > 4 * few
+    assert len(times) > 4 * few
+
+
+class Recording:
+    """FCFS that notes whom it is asked to rank, and when."""
+
+    observe_every_s = 1.0
+
+    def __init__(self, everything: bool):
+        self.everything = everything
+        self.asked: list[tuple[float, dict[int, float]]] = []
+
+    def rank(self, requests: pl.DataFrame, now_s: float) -> np.ndarray:
+        self.asked.append((now_s, dict(zip(requests["request_id"], requests["arrival_s"], strict=True))))
+        return requests["arrival_s"].to_numpy()
+
+    def observe(self, outcomes: pl.DataFrame, now_s: float) -> bool:
+        return self.everything
+
+
+def sessions_of(turns: int, think_s: float, count: int = 40) -> pl.DataFrame:
+    """Sessions of so many turns, a new one every two seconds, none at a time of observing."""
+    rows = [
+        {
+            "arrival_s": 2.0 * session + 0.3, "prompt_tokens": 50, "output_tokens": 20,
+            "parent_id": turns * session + turn - 1 if turn else None, "think_s": think_s if turn else None,
+        }
+        for session in range(count) for turn in range(turns)
+    ]  # fmt: skip
+    return make_trace(rows)
+
+
+@pytest.mark.parametrize("everything", [True, False])
+@pytest.mark.parametrize("think_s", [0.0, 0.2, 5.0])
+def test_a_turn_is_ranked_before_it_comes_and_not_before_it_can(everything, think_s, monkeypatch):
+    observations: list[float] = []
+    observe = Feedback.observe
+    monkeypatch.setattr(Feedback, "observe", lambda self: (observations.append(self.pause / 1e12), observe(self))[1])
+    trace, policy = sessions_of(4, think_s), Recording(everything)
+    found = simulate(trace, policy, Limits(kv_blocks=10_000), closed=True).outcomes
+    times = {row["request_id"]: (row["arrival_s"], row["finish_s"]) for row in found.iter_rows(named=True)}
+    during = [(now_s, asked) for now_s, asked in policy.asked if now_s > 0]
+    for request in range(len(trace)):
+        arrival_s, finish_s = times[request]
+        told = {now_s: asked[request] for now_s, asked in during if request in asked}
+        observed = [now_s for now_s in observations if now_s < arrival_s]
+        assert not observed or observed[-1] in told  # in time
+        assert all(now_s < finish_s for now_s in told)
+        for now_s, said_s in told.items():
+            came = arrival_s < now_s or request % 4 == 0
+            assert said_s == (pytest.approx(arrival_s) if came else 0.0)
+        if request % 4 and think_s > 1:
+            assert all(now_s + 1.0 > arrival_s for now_s in told)
+        if not everything:
+            assert len(told) <= 3
+
+
+def test_sessions_that_have_not_begun_are_not_looked_at():
+    few, many = Recording(everything=False), Recording(everything=False)
+    for policy, count in ((few, 40), (many, 160)):
+        simulate(sessions_of(4, 5.0, count), policy, Limits(kv_blocks=10_000), closed=True)
+    asked = [sum(len(asked) for now_s, asked in policy.asked if now_s > 0) for policy in (few, many)]
+    assert asked[1] < 4.5 * asked[0]
