@@ -21,7 +21,7 @@ REPEATS = 2
 SCAN = """
 import sys, polars as pl
 columns = ["request_id", "arrival_s", "model", "tenant", "prompt_tokens", "output_tokens"]
-texts = [pl.col(c).str.len_bytes().sum() for c in ("model", "tenant")]
+texts = [pl.col(c).to_physical().sum() for c in ("model", "tenant")]
 numbers = [pl.col(c).sum() for c in columns if c not in ("model", "tenant")]
 print(pl.scan_parquet(sys.argv[1]).select(*texts, *numbers).collect(engine="streaming"))
 """

@@ -1,8 +1,10 @@
 """Ask every analysis about a trace that is read once, and keep the answers."""
 
+import sys
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +15,7 @@ import polars as pl
 from toolkit import plugins
 from toolkit.analysis.whole import Whole
 from toolkit.errors import InputFailure, SettingFailure, nearest
-from toolkit.gathering import gathered
+from toolkit.gathering import gathered, without_the_empty
 from toolkit.protocols import Analysis
 from toolkit.schema import OUTCOMES, TABLES
 from toolkit.traces import Trace, TraceInfo
@@ -21,6 +23,7 @@ from toolkit.traces import Trace, TraceInfo
 Tables = dict[str, dict[str, pl.DataFrame]]  # analysis -> table -> frame, as docs/analyses.md lists them
 CATEGORIES = ("model", "tenant", "tier", "kind", "status")  # few distinct values: grouped by number instead of by text
 TOGETHER_ROWS = 20_000_000  # from here on memory counts more than time: what needs all rows runs one after the other
+TURN_S = 0.0002
 SLICE_ROWS = 2**21  # requests that an analysis is asked about at once
 FITS = "scipy.special"  # what they are computed by: a fifth of a second to load, free while a trace is read
 LONGEST_S = 100 * 365.25 * 86_400  # what is counted in hours and minutes, empty ones too, has an end
@@ -53,9 +56,20 @@ def analyse(trace: Trace, asking: Callable[[str], None] = lambda name: None, ask
     answers = {name: answer(name) for name in alone}
     in_turn = dict.fromkeys([*LONGEST, *questions])
     others = [name for name in in_turn if name in questions and name not in answers]
-    with ThreadPoolExecutor(2) as crew:
+    with ThreadPoolExecutor(2) as crew, _short_turns():
         answers |= zip(others, crew.map(answer, others), strict=True)
     return {name: answers[name] for name in questions}
+
+
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    """NumPy lets go of the interpreter at every step: who wants it back does not wait long for the other thread."""
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(TURN_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual_s)
 
 
 def answered(question: Any, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
@@ -114,7 +128,9 @@ def installed(asked: Collection[str] = ()) -> dict[str, Callable[..., Analysis]]
 
 def collect(trace: Trace, questions: Mapping[str, Analysis]) -> dict[str, pl.DataFrame]:
     """The columns that the questions read, of the trace and of what its source measured, from one pass."""
-    narrow = {"trace": _narrow(trace.frame, wanted(questions, "trace"))}
+    columns = wanted(questions, "trace")
+    frame = trace.frame if trace.numbered is None else without_the_empty(trace.numbered, columns, trace.info.rows_kept)
+    narrow = {"trace": _narrow(frame, columns)}
     if trace.outcomes is not None:
         narrow["outcomes"] = _narrow(trace.outcomes, wanted(questions, "outcomes"))
     return {"outcomes": OUTCOMES.to_frame()} | gathered(narrow)

@@ -57,10 +57,11 @@ class Counted:
         if len(samples) == 1:
             return samples[0]
         values = np.concatenate([np.zeros(0), *(s.values for s in samples)])
-        distinct, place = np.unique(values, return_inverse=True)
-        counts = np.zeros(len(distinct), dtype=np.int64)
-        np.add.at(counts, place, np.concatenate([np.zeros(0, dtype=np.int64), *(s.counts for s in samples)]))
-        return cls(distinct, counts)
+        counts = np.concatenate([np.zeros(0, dtype=np.int64), *(s.counts for s in samples)])
+        order = np.argsort(values, kind="stable")  # which merges what is in order already
+        ordered = values[order]
+        first = np.flatnonzero(np.append([True], ordered[1:] != ordered[:-1])[: len(ordered)])
+        return cls(ordered[first], np.add.reduceat(counts[order], first) if len(first) else counts)
 
     @cached_property
     def n(self) -> int:

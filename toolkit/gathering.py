@@ -1,9 +1,11 @@
 """Tables read batch by batch, which keeps what is empty from taking memory."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
+
+MANY = 1_000_000  # rows, from which reading a column that holds nothing takes longer than finding out
 
 
 def gathered(frames: Mapping[str, pl.LazyFrame]) -> dict[str, pl.DataFrame]:
@@ -11,6 +13,20 @@ def gathered(frames: Mapping[str, pl.LazyFrame]) -> dict[str, pl.DataFrame]:
     found = {name: _Gathered(frame.collect_schema()) for name, frame in frames.items()}
     pl.collect_all([frame.sink_batches(found[n].add, lazy=True) for n, frame in frames.items()], engine="streaming")
     return {name: each.frame() for name, each in found.items()}
+
+
+def without_the_empty(stored: pl.LazyFrame, columns: Collection[str], rows: int) -> pl.LazyFrame:
+    """Parquet without what need not be read: those of `columns` that hold nothing, which are null instead.
+
+    A file's statistics tell, without reading a page; those of lists are not looked at.
+    """
+    if rows < MANY:
+        return stored
+    schema = stored.collect_schema()
+    flat = [name for name in columns if not schema[name].is_nested()]
+    known = [stored.filter(pl.col(name).is_not_null()).select(name).head(1) for name in flat]
+    found = zip(flat, pl.collect_all(known), strict=True)
+    return stored.with_columns(pl.lit(None, schema[name]).alias(name) for name, one in found if one.is_empty())
 
 
 class _Gathered:

@@ -63,7 +63,7 @@ def grouped_few(numbers: NDArray[np.unsignedinteger]) -> Groups:
         return grouped(numbers.astype(np.uint64))
     small = numbers.astype(np.min_scalar_type(most))
     order = np.argsort(small, kind="stable")
-    return Groups(order.astype(np.int32) if len(order) < 2**31 else order, _changes(small[order]))
+    return Groups(order, _changes(small.take(order)))
 
 
 def _told_apart(ordered: Keys, order: Ints, high: Keys) -> Groups:

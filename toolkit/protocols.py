@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from toolkit.analysis.whole import Whole
 from toolkit.runs import RunWriter
-from toolkit.traces import TraceInfo
+from toolkit.traces import Trace, TraceInfo
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Scan:
     engine: str = "unknown"  # what produced the measured latencies, where there are any
     dropped: Mapping[str, int] = field(default_factory=dict)  # rows by reason that never reach `frame`
     reread: "Callable[[], Scan] | None" = None  # when `frame` cannot be parsed: the scan that can, or InputFailure
-    restored: TraceInfo | None = None  # `frame` is a trace already, and this is what is known about it
+    restored: Trace | None = None  # the source is a trace already
 
 
 class Loader(Protocol):

@@ -42,7 +42,11 @@ class Selection:
         chosen = chosen.head(self.limit) if self.limit is not None else chosen
         frame = self._sped(_renumbered(chosen))
         return replace(
-            trace, frame=frame, info=self._described(trace.info, frame), outcomes=self._outcomes(trace, chosen)
+            trace,
+            frame=frame,
+            info=self._described(trace.info, frame),
+            outcomes=self._outcomes(trace, chosen),
+            numbered=None,
         )
 
     def describe(self) -> str:

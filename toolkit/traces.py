@@ -11,6 +11,7 @@ from toolkit import plugins
 from toolkit.errors import InputFailure
 
 FOOTER_KEY = "trace_toolkit"
+NAMES = ("model", "tenant", "tier", "adapter", "kind")  # stored as categories: who groups by them reads numbers
 LISTS_A_ROW_GROUP = 8_192  # prefix blocks can be thousands a row, and a row group is held in memory
 
 
@@ -48,11 +49,15 @@ class TraceInfo:
 
 @dataclass(frozen=True)
 class Trace:
-    """`frame` has TRACE's columns, sorted by request_id. `outcomes` is OUTCOMES where the source measured latencies."""
+    """`frame` has TRACE's columns, sorted by request_id. `outcomes` is OUTCOMES where the source measured latencies.
+
+    `numbered` has the same rows, with NAMES as categories, where the trace lies in a canonical file.
+    """
 
     frame: pl.LazyFrame
     info: TraceInfo
     outcomes: pl.LazyFrame | None = None
+    numbered: pl.LazyFrame | None = None
 
 
 def read_trace(
@@ -77,12 +82,19 @@ def footer(info: TraceInfo) -> dict[str, str]:
     return {FOOTER_KEY: orjson.dumps(info.to_dict()).decode()}
 
 
+def scan_canonical(path: Path, info: TraceInfo) -> Trace:
+    """The trace in a canonical Parquet file, of which this is known."""
+    stored = pl.scan_parquet(path, glob=False)
+    return Trace(stored.with_columns(pl.col(pl.Categorical).cast(pl.String)), info, numbered=stored)
+
+
 def write_trace(trace: Trace, path: Path) -> None:
     """Stream `trace` to canonical Parquet with its info in the footer; the file appears whole or not at all."""
     part = path.with_name(path.name + ".partial")
     rows = LISTS_A_ROW_GROUP if trace.info.block_tokens else None
     try:
-        trace.frame.sink_parquet(
+        named = trace.frame if trace.numbered is None else trace.numbered
+        named.with_columns(pl.col(NAMES).cast(pl.Categorical)).sink_parquet(
             part,
             metadata=footer(trace.info),
             compression="zstd",

@@ -5,9 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import polars as pl
-
-from toolkit.traces import Trace
+from toolkit.traces import Trace, scan_canonical
 from workloads.generate import generate
 from workloads.generate_spec import Workload, read_spec
 from workloads.generators.rhythm import RateChange
@@ -18,7 +16,7 @@ def generated(spec: Path, *, seed: int, load: float = 1.0) -> Trace:
     with TemporaryDirectory(prefix="trace-generate-") as scratch:
         target = Path(scratch) / "trace.parquet"
         info = generate(_loaded(read_spec(spec), load), target, seed).info
-        return Trace(pl.read_parquet(target, glob=False).lazy(), info)
+        return Trace(scan_canonical(target, info).frame.collect().lazy(), info)
 
 
 def _loaded(workload: Workload, load: float) -> Workload:

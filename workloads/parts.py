@@ -16,7 +16,7 @@ from toolkit.errors import InputFailure
 from toolkit.executors import Executor, result_of
 from toolkit.parts import Parted
 from toolkit.protocols import LoadOptions, Scan
-from toolkit.traces import Trace, TraceInfo
+from toolkit.traces import Trace, TraceInfo, scan_canonical
 from workloads.clock import STAMPS_JUDGED
 from workloads.counting import Count, count
 from workloads.detection import detect
@@ -78,7 +78,10 @@ class Slice:
     info: TraceInfo
 
     def read(self) -> Trace:
-        return Trace(pl.scan_parquet(in_passing(self.file), glob=False).slice(self.start, self.rows), self.info)
+        whole = scan_canonical(in_passing(self.file), self.info)
+        assert whole.numbered is not None
+        rows = (whole.frame.slice(self.start, self.rows), whole.numbered.slice(self.start, self.rows))
+        return replace(whole, frame=rows[0], numbered=rows[1])
 
 
 @dataclass(frozen=True)
@@ -162,9 +165,10 @@ def _sliced(file: Path | Object, format: str, options: LoadOptions) -> Parted:
     arrival = pl.col("arrival_s")
     ends = scan.frame.select(arrival.count().alias("n"), arrival.min().alias("first"), arrival.max().alias("last"))
     timed, first_s, last_s = ends.collect(engine="streaming").row(0)
-    rows = scan.restored.rows_kept
-    parts = [Slice(file, at, min(SLICES_ROWS, rows - at), scan.restored) for at in range(0, rows, SLICES_ROWS)]
-    return Parted(scan.restored, timed, first_s or 0.0, last_s or 0.0, parts)
+    info = scan.restored.info
+    rows = info.rows_kept
+    parts = [Slice(file, at, min(SLICES_ROWS, rows - at), info) for at in range(0, rows, SLICES_ROWS)]
+    return Parted(info, timed, first_s or 0.0, last_s or 0.0, parts)
 
 
 def _check_parquet(file: Path | Object) -> None:

@@ -25,7 +25,7 @@ def read(paths: list[str], *, format: str | None, columns: dict[str, str], time_
     try:
         scan = _scan(sources, found, LoadOptions(columns, time_unit))
         if scan.restored is not None:
-            return Trace(scan.frame, scan.restored)
+            return scan.restored
         with ThreadPoolExecutor(1) as beside:
             digest = beside.submit(sha256, [file.path for file in here])
             return normalise(scan, Named(name_of(paths, files), found, digest.result), time_unit)

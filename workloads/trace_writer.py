@@ -9,7 +9,7 @@ import pyarrow.parquet as parquet
 
 from toolkit.errors import InputFailure
 from toolkit.schema import TRACE
-from toolkit.traces import LISTS_A_ROW_GROUP, TraceInfo, footer
+from toolkit.traces import LISTS_A_ROW_GROUP, NAMES, TraceInfo, footer
 
 # Columns whose values are all different: no dictionary helps them.
 DISTINCT = {"request_id": "DELTA_BINARY_PACKED", "arrival_s": "BYTE_STREAM_SPLIT", "parent_id": "DELTA_BINARY_PACKED"}
@@ -21,13 +21,13 @@ class TraceWriter:
     def __init__(self, target: Path, *, lists: bool = False):
         self.target, self.part = target, target.with_name(target.name + ".partial")
         self.group_rows = LISTS_A_ROW_GROUP if lists else None
-        self.schema = pl.DataFrame(schema=TRACE).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+        self.schema = _arrow(pl.DataFrame(schema=TRACE)).schema
         self.rows, self.first_s, self.last_s = 0, 0.0, 0.0
 
     def __enter__(self) -> "TraceWriter":
         try:
             self.writer = parquet.ParquetWriter(
-                self.part, self.schema, compression="zstd", compression_level=1, store_schema=False,
+                self.part, self.schema, compression="zstd", compression_level=1,
                 use_dictionary=[name for name in TRACE if name not in DISTINCT], column_encoding=DISTINCT,
             )  # fmt: skip
         except OSError as error:
@@ -41,7 +41,7 @@ class TraceWriter:
         if self.rows == 0:
             self.first_s = window["arrival_s"][0]
         self.rows, self.last_s = self.rows + len(window), window["arrival_s"][-1]
-        have = window.to_arrow(compat_level=pl.CompatLevel.oldest())
+        have = _arrow(window)
         columns = [
             have[field.name].cast(field.type) if field.name in window.columns else pa.nulls(len(window), field.type)
             for field in self.schema
@@ -65,6 +65,12 @@ class TraceWriter:
     ) -> None:
         self.writer.close()
         self.part.unlink(missing_ok=True)
+
+
+def _arrow(frame: pl.DataFrame) -> pa.Table:
+    """The frame with its NAMES as dictionaries."""
+    names = [name for name in NAMES if name in frame.columns]
+    return frame.with_columns(pl.col(names).cast(pl.Categorical)).to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def _unwritable(path: Path, error: OSError) -> InputFailure:

@@ -9,7 +9,8 @@ import pytest
 
 from toolkit.errors import InputFailure, SettingFailure
 from toolkit.schema import OUTCOMES, TRACE
-from toolkit.traces import Trace, read_trace, write_trace
+from toolkit.selection import Selection
+from toolkit.traces import NAMES, Trace, read_trace, write_trace
 
 FRAME = pl.DataFrame(
     {
@@ -299,3 +300,24 @@ def test_a_damaged_footer_is_one_line(tmp_path: Path, found: bytes):
         (tmp_path / "t.parquet").write_bytes(whole.replace(found, damaged))
         with pytest.raises(InputFailure, match=r"what its footer says of the trace cannot be read"):
             read_trace([tmp_path / "t.parquet"])
+
+
+def test_names_are_stored_as_categories_and_read_as_texts(tmp_path: Path):
+    table = pl.DataFrame({"arrival_s": [0.0, 1.0, 2.0], "model": ["b", None, "a"], "tenant": ["x", "x", "<y>"]})
+    trace = read(write(table, tmp_path / "t.csv"))
+    write_trace(trace, tmp_path / "t.parquet")
+    again = read(tmp_path / "t.parquet")
+    assert again.frame.collect().equals(trace.frame.collect())
+    assert again.numbered is not None
+    stored = again.numbered.collect()
+    assert stored.schema == {**TRACE, **dict.fromkeys(NAMES, pl.Categorical())}
+    assert stored.cast(TRACE).equals(trace.frame.collect())
+    assert Selection(models=("a",)).apply(again).numbered is None  # what was selected is in `frame`
+    write_trace(again, tmp_path / "again.parquet")
+    assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "t.parquet").read_bytes()
+
+
+def test_parquet_with_dictionaries_is_read_as_texts(tmp_path: Path):
+    table = pl.DataFrame({"arrival_s": [0.0, 1.0], "model": ["b", "a"], "prompt_tokens": [1, 2]})
+    write(table.with_columns(pl.col("model").cast(pl.Categorical)), tmp_path / "t.parquet")
+    assert read(tmp_path / "t.parquet").frame.collect()["model"].to_list() == ["b", "a"]

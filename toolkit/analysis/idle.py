@@ -155,7 +155,7 @@ class Lanes:
     @classmethod
     def of(cls, model: pl.Series, arrival_s: Floats) -> "Lanes":
         groups = grouped_few(Categories(model).numbers)
-        time_s = arrival_s[groups.order]
+        time_s = arrival_s.take(groups.order)
         gap_s = np.empty_like(time_s)
         np.subtract(time_s[1:], time_s[:-1], out=gap_s[1:])
         gap_s[groups.starts[:-1]] = np.nan

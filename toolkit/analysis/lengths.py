@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import atanh, sqrt, tanh
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -25,6 +25,7 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 BINS_A_DECADE = 10
 BUSIEST = 50
 HALF = 16  # bits
+EMPTY = Counted(np.zeros(0), np.zeros(0, dtype=np.int64))
 
 _f, _i, _s = pl.Float64(), pl.Int64(), pl.String()
 SUMMARY = pl.Schema(
@@ -57,6 +58,9 @@ class Lengths:
     table: ClassVar[Literal["trace", "outcomes"]] = "trace"
     columns: ClassVar[tuple[str, ...]] = (*TOKENS, "model")
 
+    def __init__(self) -> None:
+        self._paired: tuple[Sequence[Any] | None, tuple[Counted, Counted]] = None, (EMPTY, EMPTY)
+
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
         whole = Whole(info, len(frame))
@@ -70,7 +74,7 @@ class Lengths:
 
     def partial(self, frame: pl.DataFrame, whole: Whole) -> Counts:
         """A part's counts and sums."""
-        products, rank_products = products_of(_pairs(frame), paired(whole))
+        products, rank_products = products_of(_pairs(frame), self._paired_in(whole))
         model = Categories(frame["model"])
         lengths = {name: LengthCounts.of(model, frame[name]) for name in TOKENS}
         return Counts(frame.height, lengths, counts(model, "model"), products, rank_products)
@@ -85,10 +89,16 @@ class Lengths:
                 [_summary(name, sample, rows) for name, sample in known.items()], schema=SUMMARY, orient="row"
             ),
             "fits": pl.concat([FITS.to_frame(), *(_fits(name, sample) for name, sample in known.items())]),
-            "correlation": correlation(parts, paired(whole), known),
+            "correlation": correlation(parts, self._paired_in(whole), known),
             "histogram": pl.concat([HISTOGRAM.to_frame(), *(histogram(name, s) for name, s in known.items())]),
             "models": by_model(pl.concat([part.models for part in parts]), lengths),
         }
+
+    def _paired_in(self, whole: Whole) -> tuple[Counted, Counted]:
+        """`paired`, put together once for all parts."""
+        if self._paired[0] is not whole.seen:
+            self._paired = whole.seen, paired(whole)
+        return self._paired[1]
 
 
 def paired(whole: Whole) -> tuple[Counted, Counted]:

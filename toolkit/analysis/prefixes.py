@@ -51,7 +51,8 @@ class Prefixes:
 
     def partial(self, frame: pl.DataFrame, whole: Whole) -> Stretch | None:
         """A part's blocks; null where it has none."""
-        hashed = frame.filter(pl.col("prefix_blocks").list.len() > 0)
+        known = frame["prefix_blocks"].null_count() < frame.height
+        hashed = frame.filter(pl.col("prefix_blocks").list.len() > 0) if known else frame.clear()
         if not hashed.height:
             return None
         by_session = whole.info.block_scope == "session"

@@ -67,7 +67,8 @@ class Sessions:
 
     def shares(self, frame: pl.DataFrame, whole: Whole, n: int) -> list[pl.DataFrame]:
         """What is asked of rows with a session, those of a session in the same of `n` frames."""
-        inside = frame.filter(pl.col("session_id").is_not_null())
+        known = frame["session_id"].null_count() < frame.height
+        inside = frame.filter(pl.col("session_id").is_not_null()) if known else frame.clear()
         rows = inside.select(
             inside["session_id"].hash().alias("session"),
             *("arrival_s", "think_s"),

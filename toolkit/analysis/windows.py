@@ -39,8 +39,9 @@ def occupied(time_s: Floats, window_s: float, windows: int) -> tuple[Ints, Ints]
     if last - first < len(time_s) // MANY:
         number = np.arange(first, min(last + 1, windows))
         edges = (number + 1 - EDGE) * window_s
-        before, after = (np.searchsorted(time_s, edges * (1 + rounding)) for rounding in (-ROUNDING, ROUNDING))
-        if np.array_equal(before, after):  # no time is so close to an edge that rounding decides
+        before = np.searchsorted(time_s, edges * (1 - ROUNDING))
+        following = time_s[np.minimum(before, len(time_s) - 1)]
+        if ((following >= edges * (1 + ROUNDING)) | (before == len(time_s))).all():  # rounding decides for no time
             counts = np.diff(before, prepend=0)
             return number[counts > 0], counts[counts > 0]
     index = window_of(time_s, window_s)

@@ -9,7 +9,7 @@ import polars as pl
 from toolkit.errors import InputFailure, SettingFailure
 from toolkit.protocols import LoadOptions, Scan
 from toolkit.schema import TRACE
-from toolkit.traces import FOOTER_KEY, TraceInfo
+from toolkit.traces import FOOTER_KEY, Trace, TraceInfo, scan_canonical
 from workloads.loaders.columns import PARQUET, Columns
 
 COUNTED = ("block_tokens", "block_scope", "token_unit")  # what a footer says that holds whatever rows are there
@@ -27,7 +27,7 @@ class Canonical:
             return table(paths, options)
         if options.time_unit not in (None, "s"):
             raise SettingFailure("a canonical trace is in seconds", where="--time-unit", hint="leave it out")
-        return Scan(pl.scan_parquet(paths, glob=False), "s", "canonical", restored=restored)
+        return Scan(restored.frame, "s", "canonical", restored=restored)
 
 
 def table(paths: list[Path], options: LoadOptions) -> Scan:
@@ -36,21 +36,21 @@ def table(paths: list[Path], options: LoadOptions) -> Scan:
     Raises InputFailure where parts do not count alike.
     """
     scan = Columns().scan(paths, options)
-    said = {tuple(getattr(info, name) for name in COUNTED) for info in map(_said, paths) if info is not None}
+    said = {tuple(getattr(trace.info, name) for name in COUNTED) for trace in map(_said, paths) if trace is not None}
     if len(said) > 1:
         what = "it and the files beside it count prefix blocks or lengths in different units"
         raise InputFailure(what, where=str(paths[0]), hint="read them one by one")
     return replace(scan, **dict(zip(COUNTED, said.pop(), strict=True))) if said else scan
 
 
-def _restored(path: Path) -> TraceInfo | None:
-    """The footer's TraceInfo, where there is one and it fits the rows that are there."""
-    info = _said(path)
-    return info if info is not None and info.rows_kept == _rows(path) else None
+def _restored(path: Path) -> Trace | None:
+    """The trace as its footer describes it, where it does and that fits the rows that are there."""
+    trace = _said(path)
+    return trace if trace is not None and trace.info.rows_kept == _rows(path) else None
 
 
-def _said(path: Path) -> TraceInfo | None:
-    """The footer's TraceInfo, where there is one and the columns are a trace's."""
+def _said(path: Path) -> Trace | None:
+    """The trace as its footer describes it, where it does and the columns are a trace's."""
     try:
         entry = pl.read_parquet_metadata(path).get(FOOTER_KEY)
         columns = pl.scan_parquet(path, glob=False).collect_schema()
@@ -59,7 +59,7 @@ def _said(path: Path) -> TraceInfo | None:
     if entry is None or tuple(columns) != tuple(TRACE):
         return None
     try:
-        return TraceInfo.from_dict(orjson.loads(entry))
+        return scan_canonical(path, TraceInfo.from_dict(orjson.loads(entry)))
     except (ValueError, TypeError) as error:
         what = f"what its footer says of the trace cannot be read ({error})"
         raise InputFailure(what, where=str(path), hint="the file is damaged; make or fetch it again") from error

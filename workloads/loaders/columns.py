@@ -116,7 +116,7 @@ def _lists(frame: pl.LazyFrame, written: Mapping[str, pl.DataType]) -> pl.LazyFr
 
 def _parquet(paths: list[Path], options: LoadOptions) -> Scan:
     try:
-        frame = pl.scan_parquet(paths, glob=False)
+        frame = pl.scan_parquet(paths, glob=False).with_columns(pl.col(pl.Categorical).cast(pl.String))
         schema = frame.collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputFailure(f"cannot be read ({str(error).splitlines()[0]})", where=str(paths[0])) from error
