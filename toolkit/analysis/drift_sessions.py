@@ -9,6 +9,7 @@ import polars as pl
 
 from toolkit.analysis.drift_bins import Binned
 
+UNIT = 2**24  # of a score: sums of whole numbers do not depend on the order in which threads add them up
 LOCAL = 32  # parts of the trace whose own mean is taken out first: a drift is no resemblance
 
 
@@ -28,6 +29,8 @@ def session_variance(binned: Binned, sessions: pl.Series) -> float:
     apart = (
         sessions.hash().fill_null(pl.Series(binned.request_id).cast(pl.UInt64)) if sessions.null_count() else sessions
     )
-    sums = pl.DataFrame({"session": apart, "score": score}).group_by("session").agg(pl.col("score").sum())["score"]
+    whole = np.rint(score * UNIT).astype(np.int64)
+    sums = pl.DataFrame({"session": apart, "score": whole}).group_by("session").agg(pl.col("score").sum())["score"]
     own = float(score @ score)
-    return float((sums**2).sum()) / own if own else 0.0
+    together = np.sort(sums.to_numpy()) / UNIT
+    return float(together @ together) / own if own else 0.0
