@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.drift import large
-from benchmarks.machine import TRACE, Spent, facts, spent
+from benchmarks.machine import TRACE, Spent, facts, made_apart, spent
 
 RESULTS = Path(__file__).parent / "results"
 REPEATS = 2
@@ -90,7 +90,7 @@ def main() -> None:
     about = facts()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.parquet"
-        large(path, given.rows)
+        made_apart(large, path, given.rows)
         size, found = path.stat().st_size, measure(path, given.repeats)
     models = "100 models, 200 tenants, a day, outputs that grow by half at noon"
     head = f"# Analysing {given.rows:,} requests\n\n{str(__doc__).split(chr(10), 4)[4].strip()}\n\n"

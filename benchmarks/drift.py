@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from benchmarks.machine import TRACE, facts, spent
+from benchmarks.machine import TRACE, facts, made_apart, spent
 from toolkit.analysis import detectors
 from toolkit.analysis.change_points import BLOCKS, segment
 from toolkit.analysis.drift import LENGTHS, SEED, Drift
@@ -319,7 +319,7 @@ def speed(rows: int) -> list[dict[str, Any]]:
     """Wall and CPU seconds and memory of `trace analyze`, plain, with --drift, with --groups and with both."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.parquet"
-        large(path, rows)
+        made_apart(large, path, rows)
         found = []
         for options in ([], ["--drift"], ["--groups"], ["--groups", "--drift"]):
             runs = [spent([*TRACE, "analyze", path, *options, "--json"]) for _ in range(3)]

@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from benchmarks.machine import TRACE, facts, spent
+from benchmarks.machine import TRACE, facts, made_apart, spent
 from benchmarks.planted import Planted, Setting, group_free, planted
 from toolkit.analysis.groups import Groups
 from toolkit.traces import TraceInfo
@@ -114,7 +114,7 @@ def speed() -> dict[str, Any]:
     """`trace analyze` with and without --groups on ROWS rows of MODELS models over a week, as Parquet."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "week.parquet"
-        write_week(path)
+        made_apart(write_week, path)
         without = spent([*TRACE, "analyze", path, "--json"])
         asked = spent([*TRACE, "analyze", path, "--json", "--groups"])
     row = {"rows": ROWS, "models": MODELS, "without_s": without.wall_s, "with_s": asked.wall_s}

@@ -1,11 +1,13 @@
 """What was measured on: the machine's facts, its memory bandwidth, and what a process took."""
 
+import multiprocessing
 import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +43,12 @@ def spent(command: Sequence[object], **environment: str) -> Spent:
         raise subprocess.CalledProcessError(process.returncode, words, output)
     unit = 1 if sys.platform == "darwin" else 1024
     return Spent(time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss * unit, output)
+
+
+def made_apart(work: Callable[..., object], *arguments: object) -> None:
+    """Run `work` in a process of its own: what this one ever held would count as `spent` by those it starts."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        pool.submit(work, *arguments).result()
 
 
 def bandwidth_bytes_per_s(size: int = 2**28, repeats: int = 5) -> float:
