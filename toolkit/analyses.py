@@ -18,10 +18,10 @@ from toolkit.errors import InputFailure, SettingFailure, nearest
 from toolkit.gathering import gathered, without_the_empty
 from toolkit.protocols import Analysis
 from toolkit.schema import OUTCOMES, TABLES
-from toolkit.traces import Trace, TraceInfo
+from toolkit.traces import NAMES, Trace, TraceInfo
 
 Tables = dict[str, dict[str, pl.DataFrame]]  # analysis -> table -> frame, as docs/analyses.md lists them
-CATEGORIES = ("model", "tenant", "tier", "kind", "status")  # few distinct values: grouped by number instead of by text
+CATEGORIES = (*NAMES, "status")  # few distinct values: grouped by number instead of by text
 TOGETHER_ROWS = 20_000_000  # from here on memory counts more than time: what needs all rows runs one after the other
 TURN_S = 0.0002
 SLICE_ROWS = 2**21  # requests that an analysis is asked about at once

@@ -11,7 +11,7 @@ from toolkit import plugins
 from toolkit.errors import InputFailure
 
 FOOTER_KEY = "trace_toolkit"
-NAMES = ("model", "tenant", "tier", "adapter", "kind")  # stored as categories: who groups by them reads numbers
+NAMES = ("model", "tenant", "tier", "kind")  # stored as categories: who groups by them reads numbers
 LISTS_A_ROW_GROUP = 8_192  # prefix blocks can be thousands a row, and a row group is held in memory
 
 

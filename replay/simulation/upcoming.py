@@ -115,9 +115,11 @@ class Upcoming:
         while self._oldest < self._near and self._status[self._by_clock[self._oldest]] in (FINISHED, REJECTED):
             self._oldest += 1
         since, self._since = self._since, now
-        fresh, self._ranked = self._ranked - self._oldest, self._near
+        # Of who was ranked before, only the turns that follow are wanted: nobody is looked at where there are none.
+        first = self._oldest if everything or len(self._turns) else max(self._oldest, self._ranked)
+        fresh, self._ranked = self._ranked - first, self._near
         self._near = int(np.searchsorted(self._by_clock_ps, until))
-        by_clock, turns = self._by_clock[self._oldest : self._near], self._turns[: self._open]
+        by_clock, turns = self._by_clock[first : self._near], self._turns[: self._open]
         count = self._gather(by_clock, fresh, turns, since, now, until, everything, self._found, self._arrivals)
         found, arrivals = self._found[:count].copy(), self._arrivals[:count] / PS
         if len(self._turns):
