@@ -244,8 +244,8 @@ class Scheduler(Protocol):
     These are asked at decision points, and may keep a memory:
     - `observe(outcomes, now_s) -> bool | None`, called every `observe_every_s` seconds of the replay with what ended
       since the last call, if anything did (OUTCOMES' times, lengths, preemptions and status); then `rank` is asked
-      again for everything that has not ended, and the curve for its offsets. Where it returns False, only for what has
-      arrived since and what arrives next;
+      again for everything that waits, runs or may arrive before the next call, and the curve for its offsets. Where it
+      returns False, only for what has arrived since and what may arrive;
     - `order(waiting: Waiting, now_s) -> permutation`, called when somebody could be admitted from a queue that has
       changed: the positions of the waiting, first to run first. With `window`, an int, only so many that rank first are
       asked about, and the others come after. Ranks else only tell who loses its place;
