@@ -5,6 +5,7 @@ moves by α towards actual/base, clamped. The feedback knows neither the safety 
 """
 
 from bisect import bisect_right
+from math import floor, isfinite
 from typing import Any
 
 import numpy as np
@@ -73,17 +74,17 @@ class DriftEstimator:
 
     def learn(self, outcomes: pl.DataFrame) -> None:
         """Take in what has ended, in the order in which it ended."""
-        ids, finish_s = outcomes["request_id"].to_numpy(), outcomes["finish_s"].to_numpy()
-        ended = np.lexsort((ids, finish_s))[: int(np.isfinite(finish_s).sum())]  # what was rejected comes last
-        actual = np.floor(self.counted * outcomes["output_tokens"].to_numpy()[ended])
-        rows = zip(self._class[ids[ended]].tolist(), actual.tolist(), finish_s[ended].tolist(), strict=True)
-        for number, tokens, finish_s in rows:
-            own = self._calibrations[number]
-            if self.preset == "trace" and not own.ended:
+        # Lists, as a handful has ended: NumPy takes longer to sort ten than to be asked.
+        rows = zip(*(outcomes[name].to_list() for name in ("finish_s", "request_id", "output_tokens")), strict=True)
+        by_end = sorted(row for row in rows if row[0] is not None and isfinite(row[0]))  # what was rejected has none
+        of_trace = self.preset == "trace"
+        for finish_s, request_id, tokens in by_end:
+            actual, own = floor(self.counted * tokens), self._calibrations[self._class[request_id]]
+            if of_trace and not own.ended:
                 own.base = self._all.base
-            own.learn(tokens, finish_s, follow=self.adaptive, mean=self.preset == "trace")
-            if self.preset == "trace":
-                self._all.learn(tokens, finish_s, follow=False, mean=True)
+            own.learn(actual, finish_s, follow=self.adaptive, mean=of_trace)
+            if of_trace:
+                self._all.learn(actual, finish_s, follow=False, mean=True)
 
     def paths(self) -> dict[str, tuple[list[float], list[float]]]:
         """When each category's bias changed and what to, for `preset` paper."""
@@ -123,6 +124,8 @@ class Calibration:
 
     def at(self, time_s: float) -> float | None:
         """Base times bias at a time; None before anything had ended."""
+        if self.when and time_s >= self.when[-1]:
+            return self.scales[-1]
         place = bisect_right(self.when, time_s)
         return self.scales[place - 1] if place else None
 

@@ -111,12 +111,12 @@ class Upcoming:
         `ended` is what has ended since the last time. Unless `everything` is to be ranked, only who has arrived since
         then or may come before `until`.
         """
-        self._open = self._open_turns(ended, self._turns, self._open)
-        while self._oldest < self._near and self._status[self._by_clock[self._oldest]] in (FINISHED, REJECTED):
-            self._oldest += 1
         since, self._since = self._since, now
-        # Of who was ranked before, only the turns that follow are wanted: nobody is looked at where there are none.
-        first = self._oldest if everything or len(self._turns) else max(self._oldest, self._ranked)
+        first = self._ranked  # of who was ranked before, only the turns that follow are wanted
+        if len(self._turns):
+            self._open = self._open_turns(ended, self._turns, self._open)
+        if everything or len(self._turns):
+            first = self._oldest = self._unended()
         fresh, self._ranked = self._ranked - first, self._near
         self._near = int(np.searchsorted(self._by_clock_ps, until))
         by_clock, turns = self._by_clock[first : self._near], self._turns[: self._open]
@@ -128,6 +128,13 @@ class Upcoming:
         if not count:
             return found, self._trace[:0]
         return found, _rows(self._trace, found).replace_column(self._arrival_at, pl.Series("arrival_s", arrivals))
+
+    def _unended(self) -> int:
+        """The first place of those that wait for no other whose request has not ended, of all that have been near."""
+        place = self._oldest
+        while place < self._near and self._status[self._by_clock[place]] in (FINISHED, REJECTED):
+            place += 1
+        return place
 
     @cached_property
     def _open_turns(self) -> Callable[[I32, I64, int], int]:

@@ -50,13 +50,13 @@ def test_words_are_counted_for_tokens_in_prompts_and_in_what_comes_back():
 
 def test_a_bias_follows_actual_over_base_within_its_clamp_in_order_of_ends():
     drift = policy()
-    trace = make_trace(FOUR)
+    trace = make_trace([*FOUR, {**FOUR[3], "arrival_s": 7.0}])
     drift.rank(trace, 0.0)
     drift.observe(ended((4, 3.0, 10_000), (0, 2.0, 10)), 5.0)  # clamped to 0.25, then to 3
     bias = 0.9 * (0.9 + 0.1 * 0.25) + 0.1 * 3
     assert drift.rank(trace, 5.0)[5] == 300 + int(256 * bias * 1.3)
-    drift.observe(ended((3, 5.5, 384)).with_columns(status=pl.lit("error")), 6.0)
-    assert drift.rank(trace, 6.0)[3] == 500 + int(384 * 1.5)  # what failed teaches nothing
+    drift.observe(ended((3, float("nan"), 10)).with_columns(status=pl.lit("rejected")), 6.0)
+    assert drift.rank(trace, 7.0)[6] == 500 + int(384 * 1.5)  # what failed teaches nothing
 
 
 def test_an_estimate_uses_nothing_that_ended_after_the_arrival():
