@@ -3,8 +3,9 @@
     python -m benchmarks analysis [--rows N] [--save]
 
 Each program runs in a process of its own, REPEATS times; the fastest counts. The limit is a scan by polars that sums
-every column the analysis reads. DuckDB and pandas do a part of the work: rate, gaps, counts a minute, quantiles of both
-lengths, requests of each model and tenant, their correlation; no fits, intervals, sessions, concurrency or idle times.
+every column the analysis reads, names by their numbers. DuckDB and pandas do a part of the work: rate, gaps, counts a
+minute, quantiles of both lengths, requests of each model and tenant, their correlation; no fits, intervals, sessions,
+concurrency or idle times.
 """
 
 import argparse
