@@ -1,8 +1,9 @@
 """The tables at rest: TRACE, OUTCOMES, TIMELINE, EVENTS, WIRE, SENSITIVITY, SWEEP, CAPACITY, TRUTH, and the one gate
 into them.
 
-Everything that is stored or handed from one package to another is a polars frame of one of these schemas.
-Unknown is null, never 0 or an empty string. Times are seconds (f64) from the start of the trace.
+Everything that is stored or handed from one package to another is a polars frame of one of these schemas; the file of a
+trace holds some of its texts as categories (traces.NAMES). Unknown is null, never 0 or an empty string. Times are seconds
+(f64) from the start of the trace.
 """
 
 from typing import TypeVar

@@ -84,8 +84,9 @@ def footer(info: TraceInfo) -> dict[str, str]:
 
 def scan_canonical(path: Path, info: TraceInfo) -> Trace:
     """The trace in a canonical Parquet file, of which this is known."""
-    stored = pl.scan_parquet(path, glob=False)
-    return Trace(stored.with_columns(pl.col(pl.Categorical).cast(pl.String)), info, numbered=stored)
+    stored, categories = pl.scan_parquet(path, glob=False), pl.col(pl.Categorical)
+    numbered = stored.with_columns(categories.exclude(NAMES).cast(pl.String))  # where another tool made more of them
+    return Trace(stored.with_columns(categories.cast(pl.String)), info, numbered=numbered)
 
 
 def write_trace(trace: Trace, path: Path) -> None:

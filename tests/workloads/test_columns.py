@@ -10,7 +10,7 @@ import pytest
 from toolkit.errors import InputFailure, SettingFailure
 from toolkit.schema import OUTCOMES, TRACE
 from toolkit.selection import Selection
-from toolkit.traces import NAMES, Trace, read_trace, write_trace
+from toolkit.traces import NAMES, Trace, footer, read_trace, write_trace
 
 FRAME = pl.DataFrame(
     {
@@ -313,6 +313,11 @@ def test_names_are_stored_as_categories_and_read_as_texts(tmp_path: Path):
     assert stored.schema == {**TRACE, **dict.fromkeys(NAMES, pl.Categorical())}
     assert stored.cast(TRACE).equals(trace.frame.collect())
     assert Selection(models=("a",)).apply(again).numbered is None  # what was selected is in `frame`
+    others = stored.with_columns(pl.col("session_id").cast(pl.Categorical))
+    others.write_parquet(tmp_path / "others.parquet", metadata=footer(again.info))
+    numbered = read(tmp_path / "others.parquet").numbered
+    assert numbered is not None
+    assert numbered.collect_schema() == stored.schema
     write_trace(again, tmp_path / "again.parquet")
     assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "t.parquet").read_bytes()
 
