@@ -74,7 +74,7 @@ class DriftEstimator:
 
     def learn(self, outcomes: pl.DataFrame) -> None:
         """Take in what has ended, in the order in which it ended."""
-        # Lists, as a handful has ended: NumPy takes longer to sort ten than to be asked.
+        # Lists: of a handful at a time NumPy's calls would take longer than the work.
         rows = zip(*(outcomes[name].to_list() for name in ("finish_s", "request_id", "output_tokens")), strict=True)
         by_end = sorted(row for row in rows if row[0] is not None and isfinite(row[0]))  # what was rejected has none
         of_trace = self.preset == "trace"
