@@ -2,8 +2,8 @@
 into them.
 
 Everything that is stored or handed from one package to another is a polars frame of one of these schemas; the file of a
-trace holds some of its texts as categories (traces.NAMES). Unknown is null, never 0 or an empty string. Times are seconds
-(f64) from the start of the trace.
+trace holds some of its texts as categories (traces.NAMES). Unknown is null, never 0 or an empty string. Times are
+seconds (f64) from the start of the trace.
 """
 
 from typing import TypeVar
