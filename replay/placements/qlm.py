@@ -101,6 +101,7 @@ class QLM:
 
 def _free(plan: Plan, giving: Mask) -> Mask:
     """[a, g] where nobody lives but who gives."""
-    keeping = np.logical_not(giving).astype(np.float32) @ plan.here.T.astype(np.float32)  # how many: whole numbers
+    with np.errstate(invalid="ignore"):  # of zeros and ones nothing is, but a BLAS has been seen to raise the flag
+        keeping = np.logical_not(giving).astype(np.float32) @ plan.here.T.astype(np.float32)  # how many: whole numbers
     free: Mask = keeping == 0
     return free
