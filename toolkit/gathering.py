@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import polars as pl
 
 MANY = 1_000_000  # rows, from which reading a column that holds nothing takes longer than finding out
+HEAD = 1_000  # rows that are looked at first: asking the statistics of a column that holds something reads much of it
 
 
 def gathered(frames: Mapping[str, pl.LazyFrame]) -> dict[str, pl.DataFrame]:
@@ -18,15 +19,17 @@ def gathered(frames: Mapping[str, pl.LazyFrame]) -> dict[str, pl.DataFrame]:
 def without_the_empty(stored: pl.LazyFrame, columns: Collection[str], rows: int) -> pl.LazyFrame:
     """Parquet without what need not be read: those of `columns` that hold nothing, which are null instead.
 
-    A file's statistics tell, without reading a page; those of lists are not looked at.
+    A file's statistics tell, without reading a page, of a column that begins with nothing; those of lists are not
+    looked at.
     """
     if rows < MANY:
         return stored
     schema = stored.collect_schema()
     flat = [name for name in columns if not schema[name].is_nested()]
-    known = [stored.filter(pl.col(name).is_not_null()).select(name).head(1) for name in flat]
-    found = zip(flat, pl.collect_all(known), strict=True)
-    return stored.with_columns(pl.lit(None, schema[name]).alias(name) for name, one in found if one.is_empty())
+    begin = stored.select(flat).head(HEAD).collect()
+    lacking = [column.name for column in begin if column.null_count() == begin.height]
+    found = {name: stored.filter(pl.col(name).is_not_null()).select(name).head(1).collect() for name in lacking}
+    return stored.with_columns(pl.lit(None, schema[name]).alias(name) for name, one in found.items() if one.is_empty())
 
 
 class _Gathered:
