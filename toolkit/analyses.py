@@ -1,34 +1,29 @@
 """Ask every analysis about a trace that is read once, and keep the answers."""
 
-import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
 from toolkit import plugins
 from toolkit.analysis.whole import Whole
-from toolkit.errors import InputFailure, SettingFailure, nearest
-from toolkit.gathering import gathered, without_the_empty
+from toolkit.errors import InputFailure
+from toolkit.gathering import gathered
 from toolkit.protocols import Analysis
-from toolkit.schema import OUTCOMES, TABLES
+from toolkit.schema import OUTCOMES
+from toolkit.survey import Survey, wanted
 from toolkit.traces import NAMES, Trace, TraceInfo
 
 Tables = dict[str, dict[str, pl.DataFrame]]  # analysis -> table -> frame, as docs/analyses.md lists them
 CATEGORIES = (*NAMES, "status")  # few distinct values: grouped by number instead of by text
-TOGETHER_ROWS = 20_000_000  # from here on memory counts more than time: what needs all rows runs one after the other
-TURN_S = 0.0002
-SLICE_ROWS = 2**21  # requests that an analysis is asked about at once
+MANY = 1_000_000  # requests of a stored trace, from which they are looked at while they are read
 FITS = "scipy.special"  # what they are computed by: a fifth of a second to load, free while a trace is read
 LONGEST_S = 100 * 365.25 * 86_400  # what is counted in hours and minutes, empty ones too, has an end
 ON_REQUEST = ("drift", "groups", "clients")  # cost more than all the others, so they run only when asked for
-LONGEST = (*ON_REQUEST, "lengths", "idle")  # are begun first, so that the last to end are short
 
 Asked = Mapping[str, Mapping[str, Any]]  # the analyses on request that were asked for -> their parameters
 
@@ -36,69 +31,35 @@ Asked = Mapping[str, Mapping[str, Any]]  # the analyses on request that were ask
 def analyse(trace: Trace, asking: Callable[[str], None] = lambda name: None, asked: Asked | None = None) -> Tables:
     """Every analysis' tables, those on request where `asked` names them.
 
-    `asking` is told each name before it runs, and "reading" first; it may be called from several threads.
+    `asking` is told "reading", and each name before it is answered; it may be called from several threads.
     """
     check_span(trace.info)
     wanted_too = asked or {}
     questions = {name: plugin(**wanted_too.get(name, {})) for name, plugin in installed(wanted_too).items()}
     asking("reading")
-    with ThreadPoolExecutor(1) as beside:
+    survey = Survey(questions, asking)
+    with ThreadPoolExecutor(1) as beside, survey.crew():
         beside.submit(import_module, FITS)
-        frames = collect(trace, questions)
-
-    def answer(name: str) -> dict[str, pl.DataFrame]:
-        asking(name)
-        question = questions[name]
-        frame = frames[question.table]
-        return answered(question, pl.DataFrame([frame[column] for column in question.columns]), trace.info)
-
-    alone = [name for name, question in questions.items() if _is_heavy(name, question, frames)]
-    answers = {name: answer(name) for name in alone}
-    in_turn = dict.fromkeys([*LONGEST, *questions])
-    others = [name for name in in_turn if name in questions and name not in answers]
-    with ThreadPoolExecutor(2) as crew, _short_turns():
-        answers |= zip(others, crew.map(answer, others), strict=True)
+        whole = _known(trace)
+        if whole is not None and trace.numbered is not None:
+            survey.of_stored(trace.numbered, whole)
+            survey.of_table("outcomes", OUTCOMES.to_frame(), Whole(trace.info, 0))
+        else:
+            for table, frame in collect(trace, questions).items():
+                survey.of_table(table, frame, Whole.of(frame, trace.info))
+        answers = survey.answers()
     return {name: answers[name] for name in questions}
 
 
-@contextmanager
-def _short_turns() -> Iterator[None]:
-    """NumPy lets go of the interpreter at every step: who wants it back does not wait long for the other thread."""
-    usual_s = sys.getswitchinterval()
-    sys.setswitchinterval(TURN_S)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(usual_s)
-
-
-def answered(question: Any, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
-    """Its tables; one that can be asked part by part is asked so, and needs memory for one part at a time."""
-    if not _in_slices(question) or frame.height <= SLICE_ROWS:
-        answer: dict[str, pl.DataFrame] = question.run(frame, info)
-        return answer
-    whole = Whole.of(frame["arrival_s"], info) if "arrival_s" in question.columns else Whole(info, frame.height)
-    parts = list(frame.iter_slices(SLICE_ROWS))
-    if hasattr(question, "glance"):
-        whole = replace(whole, seen=[question.glance(part, whole) for part in parts])
-    return finished(question, [question.partial(part, replace(whole, part=k)) for k, part in enumerate(parts)], whole)
-
-
-def finished(question: Any, parts: Sequence[Any], whole: Whole) -> dict[str, pl.DataFrame]:
-    """Its tables from what it said of each part."""
-    tables: dict[str, pl.DataFrame] = question.finish(parts, whole)
-    return tables
-
-
-def _in_slices(question: Any) -> bool:
-    """Whether it says what it finds in a part in little."""
-    return hasattr(question, "partial") and not hasattr(question, "joined") and not hasattr(question, "shares")
-
-
-def _is_heavy(name: str, question: Analysis, frames: Mapping[str, pl.DataFrame]) -> bool:
-    """Whether it may need so much memory that nothing should run beside it."""
-    in_slices = _in_slices(question) and name not in ON_REQUEST
-    return not in_slices and frames[question.table].height >= TOGETHER_ROWS
+def _known(trace: Trace) -> Whole | None:
+    """What parts have to know of all, where a long trace's file tells before it is read."""
+    if trace.numbered is None or trace.outcomes is not None or trace.info.rows_kept < MANY:
+        return None
+    arrival = trace.numbered.select("arrival_s")
+    if arrival.filter(pl.col("arrival_s").is_null()).head(1).collect().height:
+        return None
+    first_s, last_s = (end.collect().item() for end in (arrival.head(1), arrival.tail(1)))
+    return Whole(trace.info, trace.info.rows_kept, first_s, last_s)
 
 
 def check_span(info: TraceInfo) -> None:
@@ -129,24 +90,10 @@ def installed(asked: Collection[str] = ()) -> dict[str, Callable[..., Analysis]]
 def collect(trace: Trace, questions: Mapping[str, Analysis]) -> dict[str, pl.DataFrame]:
     """The columns that the questions read, of the trace and of what its source measured, from one pass."""
     columns = wanted(questions, "trace")
-    frame = trace.frame if trace.numbered is None else without_the_empty(trace.numbered, columns, trace.info.rows_kept)
-    narrow = {"trace": _narrow(frame, columns)}
+    narrow = {"trace": _narrow(trace.frame if trace.numbered is None else trace.numbered, columns)}
     if trace.outcomes is not None:
         narrow["outcomes"] = _narrow(trace.outcomes, wanted(questions, "outcomes"))
     return {"outcomes": OUTCOMES.to_frame()} | gathered(narrow)
-
-
-def wanted(questions: Mapping[str, Analysis], table: Literal["trace", "outcomes"]) -> list[str]:
-    """The columns of `table` that any question reads, in the table's order."""
-    read = set()
-    for name, question in questions.items():
-        for column in question.columns if question.table == table else ():
-            if column not in TABLES[table]:
-                raise SettingFailure(
-                    f"no column '{column}'", where=f"analysis {name}", hint=nearest(column, TABLES[table])
-                )
-            read.add(column)
-    return [column for column in TABLES[table] if column in read]
 
 
 def _narrow(frame: pl.LazyFrame, columns: list[str]) -> pl.LazyFrame:

@@ -5,20 +5,20 @@ what parts that follow each other hold is joined there two by two (`joined`), an
 together there (`shares`). An analysis that can do none of this is given its columns of all parts in one piece, there.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import polars as pl
 
-from toolkit.analyses import CATEGORIES, Asked, Tables, check_span, finished, installed
+from toolkit.analyses import Asked, Tables, check_span, collect, installed
+from toolkit.analysis.looks import finished, looks_again
 from toolkit.analysis.whole import Whole
 from toolkit.errors import SettingFailure
-from toolkit.executors import Executor, Keeping, result_of
+from toolkit.executors import Keeping
 from toolkit.parts import Part, Parted
 from toolkit.protocols import Analysis
-from toolkit.schema import OUTCOMES, TABLES
 from toolkit.traces import Trace
 
 ACROSS = "parent_id"  # a column that points from one part into another
@@ -28,23 +28,17 @@ Plugins = Mapping[str, Any]  # analyses
 
 @dataclass(frozen=True)
 class Questions:
-    """What a part is asked; `wholes` holds, by analysis, what each must know of all parts."""
+    """What a part is asked; `wholes` holds, by analysis, what each knows of all parts."""
 
     plugins: Plugins
+    wholes: Mapping[str, Whole]
     shares: int = 1  # into which rows are parted that belong together
-    wholes: Mapping[str, Whole] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, plugin in self.plugins.items():
             if ACROSS in plugin.columns:
                 hint = "analyse on one machine, with --on local"
                 raise SettingFailure(f"reads {ACROSS}, which leads out of a part", where=f"analysis {name}", hint=hint)
-
-    def glances(self, part: Part) -> dict[str, Any]:
-        """What the analyses want to know of all parts before they are asked."""
-        glancing = {name: plugin for name, plugin in self.plugins.items() if hasattr(plugin, "glance")}
-        frames = _frames(part.read(), glancing)
-        return {name: glancing[name].glance(frame, self.wholes[name]) for name, frame in frames.items()}
 
     @property
     def kept(self) -> list[str]:
@@ -62,12 +56,20 @@ class Questions:
             if hasattr(plugin, "shares"):
                 shared += plugin.shares(frames[name], whole, self.shares)
             elif _is_whole(plugin):
-                kept.append(_with_categories(frames[name]))
+                kept.append(frames[name])
             elif hasattr(plugin, "joined"):
                 kept.append(plugin.partial(frames[name], whole))
             else:
                 small[name] = plugin.partial(frames[name], whole)
         return [small, *kept, *shared]
+
+    def second_looks(self, number: int, part: Part) -> list[Any]:
+        """What those that look twice find when they know of all parts, by analysis."""
+        found = {}
+        for name, frame in _frames(part.read(), self.plugins).items():
+            plugin = self.plugins[name]
+            found[name] = plugin.second(plugin.again(frame), replace(self.wholes[name], part=number))
+        return [found]
 
 
 def analyse_parts(
@@ -76,21 +78,27 @@ def analyse_parts(
     """Every analysis' tables, as `analyse` gives them for the trace in one piece."""
     check_span(parted.info)
     wanted = asked or {}
-    plugins = {name: plugin(**wanted.get(name, {})) for name, plugin in installed(wanted).items()}
-    whole = Whole(parted.info, parted.requests, parted.first_s, parted.last_s)
-    asking("glancing")
-    seen: dict[str, list[Any]] = {}
-    for found in in_order(executor, Questions(plugins, wholes=dict.fromkeys(plugins, whole)).glances, parted.parts):
-        for name, glance in found.items():
-            seen.setdefault(name, []).append(glance)
-    wholes = {name: replace(whole, seen=seen.get(name)) for name in plugins}
+    plugins: dict[str, Any] = {name: plugin(**wanted.get(name, {})) for name, plugin in installed(wanted).items()}
+    wholes = dict.fromkeys(plugins, Whole(parted.info, parted.requests, parted.first_s, parted.last_s))
     asking("reading")
-    answers = _answers(Questions(plugins, 1 + parted.requests // SHARE_ROWS, wholes), parted.parts, executor)
+    answers = _answers(Questions(plugins, wholes, 1 + parted.requests // SHARE_ROWS), parted.parts, executor)
+    twice = {name: plugin for name, plugin in plugins.items() if looks_again(plugin)}
+    for name, plugin in twice.items():
+        wholes[name] = replace(wholes[name], seen=plugin.told(answers[name], wholes[name]))
+    asking("reading again")
+    second = _second_looks(Questions(twice, wholes), parted.parts, executor)
     tables = {}
     for name, plugin in plugins.items():
         asking(name)
-        tables[name] = _finished(plugin, answers.pop(name), wholes[name])
+        tables[name] = _finished(plugin, answers.pop(name), second.get(name, []), wholes[name])
     return tables
+
+
+def _second_looks(questions: Questions, parts: Sequence[Part], executor: Keeping) -> dict[str, list[Any]]:
+    """What each analysis that looks twice found in each part."""
+    begun = [executor.begin(questions.second_looks, number, part)[0] for number, part in enumerate(parts)]
+    found = [executor.end(one) for one in begun]
+    return {name: [of_part[name] for of_part in found] for name in questions.plugins}
 
 
 def _answers(questions: Questions, parts: Sequence[Part], executor: Keeping) -> dict[str, list[Any]]:
@@ -128,7 +136,7 @@ def _joined(plugin: Any, earlier: Any, later: Any) -> list[Any]:
 
 
 def _last(plugin: Any, whole: Whole, find: Any) -> list[Any]:
-    return [finished(plugin, [find], whole)]
+    return [finished(plugin, [find], [], whole)]
 
 
 def _gathered(plugin: Any, whole: Whole, *rows: pl.DataFrame) -> list[Any]:
@@ -144,45 +152,15 @@ def _is_whole(plugin: Analysis) -> bool:
     return not hasattr(plugin, "partial")
 
 
-def _with_categories(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.with_columns(pl.col(name).cast(pl.Categorical) for name in CATEGORIES if name in frame.columns)
-
-
-def _finished(plugin: Analysis, answers: list[Any], whole: Whole) -> dict[str, pl.DataFrame]:
+def _finished(plugin: Analysis, answers: list[Any], second: list[Any], whole: Whole) -> dict[str, pl.DataFrame]:
     """Its tables from what it found, where these are not all that came."""
     if hasattr(plugin, "joined") or _is_whole(plugin):
         tables: dict[str, pl.DataFrame] = answers[0]
         return tables
-    return finished(plugin, answers, whole)
-
-
-def in_order(executor: Executor, work: Callable[[Part], Any], parts: Sequence[Part]) -> Iterator[Any]:
-    """Each part's result, in order of time, as soon as those before it are there."""
-    numbered = list(enumerate(parts))
-    early: dict[int, Any] = {}
-    following = 0
-    for (number, _), result in executor.map(_Numbered(work), numbered):
-        early[number] = result_of(result)
-        while following in early:
-            yield early.pop(following)
-            following += 1
-
-
-@dataclass(frozen=True)
-class _Numbered:
-    work: Callable[[Part], Any]
-
-    def __call__(self, item: tuple[int, Part]) -> Any:
-        return self.work(item[1])
+    return finished(plugin, answers, second, whole)
 
 
 def _frames(trace: Trace, plugins: Plugins) -> dict[str, pl.DataFrame]:
     """The columns that each analysis reads."""
-    frames: dict[str, pl.DataFrame] = {}
-    outcomes = trace.outcomes if trace.outcomes is not None else OUTCOMES.to_frame().lazy()
-    for table, lazy in (("trace", trace.frame), ("outcomes", outcomes)):
-        mine = {name: plugin for name, plugin in plugins.items() if plugin.table == table}
-        columns = [c for c in TABLES[table] if any(c in plugin.columns for plugin in mine.values())]
-        frame = lazy.select(columns).collect(engine="streaming") if mine else pl.DataFrame()
-        frames |= {name: frame.select(plugin.columns) for name, plugin in mine.items()}
-    return {name: frames[name] for name in plugins}
+    tables = collect(trace, plugins)
+    return {name: tables[plugin.table].select(plugin.columns) for name, plugin in plugins.items()}

@@ -1,38 +1,55 @@
 """Tables read batch by batch, which keeps what is empty from taking memory."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 
 import polars as pl
 
-MANY = 1_000_000  # rows, from which reading a column that holds nothing takes longer than finding out
-HEAD = 1_000  # rows that are looked at first: asking the statistics of a column that holds something reads much of it
+HEAD = 1_000  # rows
 
 
 def gathered(frames: Mapping[str, pl.LazyFrame]) -> dict[str, pl.DataFrame]:
     """These tables in memory, from one pass over what they share."""
-    found = {name: _Gathered(frame.collect_schema()) for name, frame in frames.items()}
+    found = {name: Gathered(frame.collect_schema()) for name, frame in frames.items()}
     pl.collect_all([frame.sink_batches(found[n].add, lazy=True) for n, frame in frames.items()], engine="streaming")
     return {name: each.frame() for name, each in found.items()}
 
 
-def without_the_empty(stored: pl.LazyFrame, columns: Collection[str], rows: int) -> pl.LazyFrame:
-    """Parquet without what need not be read: those of `columns` that hold nothing, which are null instead.
+def in_parts(
+    stored: pl.LazyFrame, columns: Sequence[str], rows: int, take: Callable[[int, pl.DataFrame], None]
+) -> None:
+    """Give `take` these columns of stored Parquet part by part in order, so many rows each, with their numbers from 0.
 
-    A file's statistics tell, without reading a page, of a column that begins with nothing; those of lists are not
+    What holds nothing is not read where that is known, and takes no memory where it is not.
+    """
+    schema, numbers = stored.collect_schema(), count()
+    nothing = {name: pl.Series(name, [None], schema[name]).new_from_index(0, rows) for name in columns}
+    lacking = empty(stored, columns)
+
+    def give(batch: pl.DataFrame) -> None:
+        held = batch.select(column.name for column in batch if column.null_count() < batch.height).rechunk()
+        part = [held[name] if name in held.columns else nothing[name].head(batch.height) for name in columns]
+        take(next(numbers), pl.DataFrame(part))
+
+    read = stored.select(name for name in columns if name not in lacking)
+    read.sink_batches(give, chunk_size=rows, maintain_order=True, lazy=True).collect(engine="streaming")
+
+
+def empty(stored: pl.LazyFrame, columns: Collection[str]) -> list[str]:
+    """Those of `columns` that hold nothing, as the statistics of stored Parquet tell without a page being read.
+
+    They are asked of columns that begin with nothing only: of others that would read much; those of lists are not
     looked at.
     """
-    if rows < MANY:
-        return stored
     schema = stored.collect_schema()
-    flat = [name for name in columns if not schema[name].is_nested()]
-    begin = stored.select(flat).head(HEAD).collect()
+    begin = stored.select(name for name in columns if not schema[name].is_nested()).head(HEAD).collect()
     lacking = [column.name for column in begin if column.null_count() == begin.height]
-    found = {name: stored.filter(pl.col(name).is_not_null()).select(name).head(1).collect() for name in lacking}
-    return stored.with_columns(pl.lit(None, schema[name]).alias(name) for name, one in found.items() if one.is_empty())
+    held = {name: stored.filter(pl.col(name).is_not_null()).select(name).head(1).collect() for name in lacking}
+    return [name for name, found in held.items() if found.is_empty()]
 
 
-class _Gathered:
+class Gathered:
     """Batches as one frame; a column that holds nothing, as a trace has many, takes no memory."""
 
     def __init__(self, schema: pl.Schema):

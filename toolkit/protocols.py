@@ -127,10 +127,14 @@ class Analysis(Protocol):
 class Mergeable(Analysis, Protocol):
     """An analysis that can be asked about parts of a trace; `finish([partial(all)])` is what `run` says.
 
-    One may also have `glance(frame, whole)`, whose results for all parts, in order, are `whole.seen`. What a part holds
-    may be large where there is `joined(earlier, later)`, which says what two parts hold together; `finish` is given
-    that of all. With `shares(frame, whole, n)`, a part's rows as n frames, so that rows which belong together are in
-    the frame of the same place in every part, `partial` is asked about all rows of a place, in order of time.
+    One that must know of all parts before it can say everything looks twice: `told(parts, whole)` says what the second
+    look has to know, as `whole.seen`, and `second(rows, whole)` is asked about what `again(frame)` keeps of a part;
+    `finish` is given pairs of what both looks found. What a part holds may be large where there is
+    `joined(earlier, later)`, which says what two parts hold together; `finish` is given that of all. With
+    `shares(frame, whole, n)`, a part's rows as n frames, so that rows which belong together are in the frame of the
+    same place in every part, `partial` is asked about all rows of a place, in order of time.
+
+    One that is asked about all rows at once may say with `about` which column they must know to mean anything to it.
     """
 
     def partial(self, frame: pl.DataFrame, whole: Whole) -> Any:

@@ -254,17 +254,28 @@ def test_a_plugin_that_follows_parents_is_refused() -> None:
         table, columns = "trace", ("parent_id",)
 
     with pytest.raises(Failure, match="leads out of a part"):
-        Questions({"parents": Parents()})  # type: ignore[dict-item]
+        Questions({"parents": Parents()}, {})  # type: ignore[dict-item]
 
 
-def test_a_trace_asked_some_rows_at_a_time_has_the_same_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    frame = made(np.random.default_rng(4), 400, step_s=0.0, measured=True, sessions=True)
+@pytest.mark.parametrize("sessions", [False, True])
+def test_a_trace_asked_some_rows_at_a_time_has_the_same_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sessions: bool
+) -> None:
+    """From memory, and while it is read from a canonical file."""
+    asked: Any = {"groups": {"by": "model"}, "drift": {}, "clients": {}}
+    frame = made(np.random.default_rng(4), 400, step_s=0.0, measured=False, sessions=sessions)
     frame = frame.with_columns(
         output_tokens=pl.when(pl.int_range(pl.len()) % 90 == 0).then(20_000).otherwise("output_tokens")
     )
+    rest = pl.col("arrival_s") + pl.col("output_tokens") / 50
+    frame = frame.with_columns(source_e2e_s=pl.when(pl.int_range(pl.len()) % 7 > 0).then(rest) - pl.col("arrival_s"))
     frame.write_parquet(tmp_path / "t.parquet")
-    whole = analyse(read_trace([tmp_path / "t.parquet"]))
-    monkeypatch.setattr("toolkit.analyses.SLICE_ROWS", 70)
-    for name, tables in analyse(read_trace([tmp_path / "t.parquet"])).items():
-        for table, found in tables.items():
-            assert_frame_equal(found, whole[name][table], check_exact=True, categorical_as_str=True)
+    write_trace(read_trace([tmp_path / "t.parquet"]), tmp_path / "stored.parquet")
+    read = {name: read_trace([tmp_path / name]) for name in ("t.parquet", "stored.parquet")}
+    whole = analyse(read["t.parquet"], asked=asked)
+    monkeypatch.setattr("toolkit.survey.PART_ROWS", 70)
+    monkeypatch.setattr("toolkit.analyses.MANY", 1)
+    for trace in read.values():
+        for name, tables in analyse(trace, asked=asked).items():
+            for table, found in tables.items():
+                assert_frame_equal(found, whole[name][table], check_exact=True, categorical_as_str=True)

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from toolkit import gathering
-from toolkit.gathering import gathered, without_the_empty
+from toolkit.gathering import empty, gathered, in_parts
 
 FRAME = pl.DataFrame(
     {
@@ -26,15 +26,19 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / "t.parquet"
 
 
-def test_what_holds_nothing_is_null_and_nothing_else(file: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(gathering, "MANY", 1)
-    stored = pl.scan_parquet(file)
-    frame = without_the_empty(stored, FRAME.columns, 6)
-    assert frame.collect().equals(FRAME)
-    assert gathered({"trace": frame})["trace"].equals(FRAME)
-    assert "PROJECT 3/5 COLUMNS" in frame.explain()  # what is empty is not read
+def test_what_holds_nothing_is_not_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "HEAD", 2)
+    assert empty(pl.scan_parquet(file), FRAME.columns) == ["tenant", "think_s"]
 
 
-def test_few_rows_are_read_as_they_are(file: Path):
-    stored = pl.scan_parquet(file)
-    assert without_the_empty(stored, FRAME.columns, 6) is stored
+@pytest.mark.parametrize("rows", [1, 4, 100])
+def test_parts_are_the_table_in_order(file: Path, rows: int) -> None:
+    parts: list[tuple[int, pl.DataFrame]] = []
+    in_parts(pl.scan_parquet(file), FRAME.columns, rows, lambda *part: parts.append(part))
+    assert [number for number, _ in parts] == list(range(len(parts)))
+    assert [part.height for _, part in parts] == [min(rows, 6 - begin) for begin in range(0, 6, rows)]
+    assert pl.concat(part for _, part in parts).equals(FRAME)
+
+
+def test_what_holds_nothing_is_null_in_memory(file: Path) -> None:
+    assert gathered({"trace": pl.scan_parquet(file)})["trace"].equals(FRAME)

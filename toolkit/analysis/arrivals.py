@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from toolkit import fits, ticked_fits
 from toolkit.analysis.gaps import EXACT, Gaps
+from toolkit.analysis.looks import in_one_piece
 from toolkit.analysis.tallies import Tally
 from toolkit.analysis.whole import Whole
 from toolkit.analysis.windows import fitting_window_s, occupied, whole_windows
@@ -77,8 +78,7 @@ class Arrivals:
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
-        whole = Whole.of(frame["arrival_s"], info)
-        return self.finish([self.partial(frame, whole)], whole)
+        return in_one_piece(self, frame, Whole.of(frame, info))
 
     def partial(self, frame: pl.DataFrame, whole: Whole) -> Arrived | None:
         """What arrived in a part; null where nothing did."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from toolkit.analysis.known import known
 from toolkit.analysis.whole import Whole
 
 WINDOW_S = 600.0
@@ -33,9 +34,7 @@ class Spans:
 
     def windowed(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Requests with an arrival and a tenant, each with its window."""
-        sent = frame
-        if frame["arrival_s"].null_count() or frame["tenant"].null_count():
-            sent = frame.filter(pl.col("arrival_s").is_not_null() & pl.col("tenant").is_not_null())
+        sent = known(frame, "arrival_s", "tenant")
         window = np.minimum((sent["arrival_s"].to_numpy() / self.window_s).astype(np.int32), self.last)
         return sent.with_columns(window=pl.Series(window, dtype=pl.Int32))
 

@@ -4,7 +4,7 @@ A client is a tenant. Windows are ten minutes long, as in ServeGen, or a sixth o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Literal
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from toolkit import fits
 from toolkit.analysis.client_gaps import Gaps
 from toolkit.analysis.client_plan import CELLS, Key, Plan, Spans
+from toolkit.analysis.looks import in_one_piece
 from toolkit.analysis.whole import Whole
 from toolkit.counted import Counted
 from toolkit.traces import TraceInfo
@@ -57,18 +58,24 @@ class Clients:
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
-        whole = Whole.of(frame["arrival_s"], info)
-        whole = replace(whole, seen=[self.glance(frame, whole)])
-        return self.finish([self.partial(frame, whole)], whole)
+        return in_one_piece(self, frame, Whole.of(frame, info))
 
-    def glance(self, frame: pl.DataFrame, whole: Whole) -> pl.DataFrame:
+    def partial(self, frame: pl.DataFrame, whole: Whole) -> pl.DataFrame:
         """A part's requests by tenant and window."""
         cells = Spans.of(whole).windowed(frame).group_by("tenant", "window").len("requests")
         return cells.select(pl.col("tenant").cast(_s), "window", pl.col("requests").cast(_i))
 
-    def partial(self, frame: pl.DataFrame, whole: Whole) -> Sent | None:
+    def told(self, parts: Sequence[pl.DataFrame], whole: Whole) -> list[pl.DataFrame]:
+        """Requests by tenant and window, part by part."""
+        return list(parts)
+
+    def again(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """All of a part."""
+        return frame
+
+    def second(self, rows: pl.DataFrame, whole: Whole) -> Sent | None:
         """What the busiest clients do in a part, and lengths of every k-th request; null where nobody is named."""
-        sent, spans = Spans.of(whole).windowed(frame), Spans.of(whole)
+        sent, spans = Spans.of(whole).windowed(rows), Spans.of(whole)
         if not sent.height or not spans.last_s:
             return None
         plan = Plan.of(whole.seen)
@@ -78,9 +85,9 @@ class Clients:
         sampled = sent.gather_every(every, -earlier % every).drop("arrival_s")
         return Sent(of_clients, of_windows, sampled.with_columns(pl.col("tenant").cast(_s)))
 
-    def finish(self, parts: Sequence[Sent | None], whole: Whole) -> dict[str, pl.DataFrame]:
+    def finish(self, parts: Sequence[tuple[pl.DataFrame, Sent | None]], whole: Whole) -> dict[str, pl.DataFrame]:
         """The tables, from all parts in order of time."""
-        known, spans = [part for part in parts if part], Spans.of(whole)
+        known, spans = [sent for _, sent in parts if sent], Spans.of(whole)
         if not known:
             empty = {"clients": CLIENTS, "windows": WINDOWS, "peaks": BURSTS, "makers": MAKES}
             return {name: schema.to_frame() for name, schema in empty.items()}

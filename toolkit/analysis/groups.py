@@ -1,7 +1,7 @@
 """Which models burst together: Prism's measures of the active set, and groups with their evidence."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from toolkit.analysis.groups_prism import ACTIVE, PRESENCE, PRISM, Present, pris
 from toolkit.analysis.groups_seen import Counts, Seen, named
 from toolkit.analysis.groups_tables import About
 from toolkit.analysis.idle import ACTIVE_S, Lanes
+from toolkit.analysis.looks import in_one_piece
 from toolkit.analysis.whole import Whole
 from toolkit.traces import TraceInfo
 
@@ -61,18 +62,23 @@ class Groups:
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
-        whole = Whole.of(frame["arrival_s"], info)
-        whole = replace(whole, seen=[self.glance(frame, whole)])
-        return self.finish([self.partial(frame, whole)], whole)
+        return in_one_piece(self, frame, Whole.of(frame, info))
 
-    def glance(self, frame: pl.DataFrame, whole: Whole) -> Seen:
+    def partial(self, frame: pl.DataFrame, whole: Whole) -> Seen:
         """Who is in a part, how often."""
         return Seen.of(frame, self.by)
 
-    def partial(self, frame: pl.DataFrame, whole: Whole) -> Activity | None:
+    def told(self, parts: Sequence[Seen], whole: Whole) -> Seen:
+        """Who is in any part."""
+        return Seen.merged(parts)
+
+    def again(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """When those that are named arrived."""
+        return named(frame, self.by)
+
+    def second(self, rows: pl.DataFrame, whole: Whole) -> Activity | None:
         """What everybody does in a part; null where nobody does anything, or all is at once."""
-        told = About.of(Seen.merged(whole.seen), self.by)
-        timed = named(frame, self.by)
+        told, timed = About.of(whole.seen, self.by), rows
         if not timed.height or not told.span_s:
             return None
         lanes = Lanes.of(timed[self.by], timed["arrival_s"].to_numpy() - told.offset_s)
@@ -80,9 +86,9 @@ class Groups:
         present = Present.of(lanes, self.active_s, told.span_s)
         return Activity(Counts.of(lanes, told.names, finest_s, told.span_s), present)
 
-    def finish(self, parts: Sequence[Activity | None], whole: Whole) -> dict[str, pl.DataFrame]:
+    def finish(self, parts: Sequence[tuple[Seen, Activity | None]], whole: Whole) -> dict[str, pl.DataFrame]:
         """The tables, from all parts in order of time."""
-        seen, known = Seen.merged(whole.seen), [part for part in parts if part]
+        seen, known = whole.seen, [activity for _, activity in parts if activity]
         if not known:
             nothing = tables.without(About.nobody(self.by), seen.why_nothing(self.by))
             return (nothing if seen.rows else tables.empty()) | {

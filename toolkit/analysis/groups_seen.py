@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from toolkit.analysis.groups_activity import Floats
 from toolkit.analysis.idle import Lanes
+from toolkit.analysis.known import known
 from toolkit.analysis.windows import window_of
 
 MOST_NAMES = 400  # pairs, and so draws held in memory, grow with the square: 0.8 GB; 800 names take 2.2 GB
@@ -29,7 +30,7 @@ class Seen:
     @classmethod
     def of(cls, frame: pl.DataFrame, by: str) -> "Seen":
         both = named(frame, by)
-        counted = both[by].cast(pl.String).value_counts(name="requests")
+        counted = both[by].value_counts(name="requests").with_columns(pl.col(by).cast(pl.String))
         ends = (float(both["arrival_s"][0]), float(both["arrival_s"][-1])) if both.height else (np.inf, -np.inf)
         timed, have = (frame.height - frame[name].null_count() for name in ("arrival_s", by))
         return cls(frame.height, timed, have, dict(counted.iter_rows()), *ends)
@@ -96,5 +97,5 @@ class Counts:
 
 
 def named(frame: pl.DataFrame, by: str) -> pl.DataFrame:
-    """The rows with an arrival and a name."""
-    return frame.filter(pl.col("arrival_s").is_not_null(), pl.col(by).is_not_null())
+    """When those with a name arrived, and their names."""
+    return known(frame.select("arrival_s", by))

@@ -1,7 +1,7 @@
 """Which models stand still, and how much is in flight."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Literal
 
@@ -10,8 +10,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from toolkit.analysis.categories import Categories
-from toolkit.analysis.in_flight import Reach, in_flight, windows_of
+from toolkit.analysis.in_flight import Reach, in_flight, stays, windows_of
+from toolkit.analysis.known import known
 from toolkit.analysis.levels import CONCURRENCY, Level, Windows
+from toolkit.analysis.looks import in_one_piece
 from toolkit.analysis.tallies import Tally
 from toolkit.analysis.whole import Whole
 from toolkit.analysis.windows import occupied, whole_windows, window_of
@@ -85,10 +87,10 @@ class Lane:
 
 @dataclass(frozen=True)
 class Stays:
-    """A part of the trace: its models, and the requests in flight, where the source measured any."""
+    """A part of the trace: its models, and how far its requests reach into later parts."""
 
     lanes: dict[str | None, Lane]
-    level: Level | None
+    reach: Reach | None
 
 
 class Idle:
@@ -102,35 +104,40 @@ class Idle:
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
-        whole = Whole.of(frame["arrival_s"], info)
-        whole = replace(whole, seen=[self.glance(frame, whole)])
-        return self.finish([self.partial(frame, whole)], whole)
-
-    def glance(self, frame: pl.DataFrame, whole: Whole) -> Reach | None:
-        """Where a part lies in time, and what is in flight when it ends."""
-        return Reach.of(frame)
+        return in_one_piece(self, frame, Whole.of(frame, info))
 
     def partial(self, frame: pl.DataFrame, whole: Whole) -> Stays | None:
-        """A part's models; null where nothing arrived, or all at once."""
-        timed = frame.filter(pl.col("arrival_s").is_not_null())
+        """A part's models, and how far what is in flight reaches; null where nothing arrived, or all at once."""
+        timed = known(frame, "arrival_s")
         if not len(timed) or whole.span_s == 0:
             return None
         lanes = Lanes.of(timed["model"], timed["arrival_s"].to_numpy() - whole.first_s)
-        found = each(lanes, self.threshold_s, whole_windows(whole.span_s, MINUTE_S))
-        return Stays(found, in_flight(timed, whole))
+        return Stays(each(lanes, self.threshold_s, whole_windows(whole.span_s, MINUTE_S)), Reach.of(timed))
 
-    def finish(self, parts: Sequence[Stays | None], whole: Whole) -> dict[str, pl.DataFrame]:
+    def told(self, parts: Sequence[Stays | None], whole: Whole) -> list[Reach | None]:
+        """How far each part reaches into others."""
+        return [part.reach if part else None for part in parts]
+
+    def again(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The requests that the source measured."""
+        return stays(frame)
+
+    def second(self, rows: pl.DataFrame, whole: Whole) -> Level | None:
+        """What is in flight in a part's time; null where the source measured nothing."""
+        return in_flight(rows, whole)
+
+    def finish(self, parts: Sequence[tuple[Stays | None, Level | None]], whole: Whole) -> dict[str, pl.DataFrame]:
         """The tables, from all parts in order of time."""
-        known = [part for part in parts if part]
-        if not known:
+        present = [part for part, _ in parts if part]
+        if not present:
             return {"models": MODELS.to_frame(), "concurrency": CONCURRENCY.to_frame(), "summary": SUMMARY.to_frame()}
         lanes: dict[str | None, Lane] = {}
-        for part in known:
+        for part in present:
             for name, lane in part.lanes.items():
                 lanes[name] = lanes[name].joined(lane, self.threshold_s) if name in lanes else lane
         models = idle_models(lanes, whole.span_s)
         windows, basis = windows_of(whole), "requests in flight"
-        levels = [part.level for part in known if part.level]
+        levels = [level for _, level in parts if level]
         over_time = (Level.merged(levels), windows) if levels and windows else None
         if over_time is None:
             over_time, basis = active_models(lanes, whole), f"models active in {ACTIVE_S:g} s"

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from toolkit.analysis.known import known
 from toolkit.analysis.levels import Level, Windows
 from toolkit.analysis.whole import Whole
 
@@ -33,16 +34,20 @@ class Reach:
         if not len(arrival_s):
             return None
         first_s, last_s = float(arrival_s[0]), float(arrival_s[-1])
-        begin_s, end_s = stays(frame)
+        begin_s, end_s = ends_of(stays(frame))
         latest_s = max(begin_s.max(initial=-np.inf), end_s.max(initial=-np.inf))
         return cls(first_s, last_s, len(end_s), float(latest_s), end_s[(end_s <= first_s) | (end_s > last_s)])
 
 
-def stays(frame: pl.DataFrame) -> tuple[Floats, Floats]:
-    """When each measured request arrived and ended."""
-    known = frame.filter(pl.col("arrival_s").is_not_null() & pl.col("source_e2e_s").is_not_null())
-    begin_s = known["arrival_s"].to_numpy()
-    return begin_s, begin_s + known["source_e2e_s"].to_numpy()
+def stays(frame: pl.DataFrame) -> pl.DataFrame:
+    """When each measured request arrived, and how long it stayed."""
+    return known(frame.select("arrival_s", "source_e2e_s"))
+
+
+def ends_of(measured: pl.DataFrame) -> tuple[Floats, Floats]:
+    """When each request arrived and ended."""
+    begin_s = measured["arrival_s"].to_numpy()
+    return begin_s, begin_s + measured["source_e2e_s"].to_numpy()
 
 
 def windows_of(whole: Whole) -> Windows | None:
@@ -53,7 +58,7 @@ def windows_of(whole: Whole) -> Windows | None:
     return Windows.upto(latest_s - whole.first_s, whole.info.clock_step_s)
 
 
-def in_flight(frame: pl.DataFrame, whole: Whole) -> Level | None:
+def in_flight(measured: pl.DataFrame, whole: Whole) -> Level | None:
     """A part's share of the time: since the last arrival of the part before, up to its own; null where none has any."""
     windows, reach = windows_of(whole), whole.seen[whole.part]
     if windows is None or reach is None:
@@ -62,7 +67,7 @@ def in_flight(frame: pl.DataFrame, whole: Whole) -> Level | None:
     after = any(whole.seen[whole.part + 1 :])
     start_s = before[-1].last_s if before else -np.inf
     stop_s = reach.last_s if after else np.inf
-    begin_s, end_s = stays(frame)
+    begin_s, end_s = ends_of(measured)
     outside = np.concatenate([other.outside for other in whole.seen if other])
     own = end_s[(reach.first_s < end_s) & (end_s <= reach.last_s)]
     ends = np.sort(np.concatenate([own, outside[(start_s < outside) & (outside <= stop_s)]]))

@@ -1,13 +1,14 @@
 """What did the source measure: latency quantiles of finished requests, and how requests ended."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from toolkit.analysis.looks import in_one_piece
 from toolkit.analysis.samples import Sample, is_exact, rounded
 from toolkit.analysis.whole import Whole
 from toolkit.counted import Counted
@@ -78,37 +79,40 @@ class Latencies:
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
-        whole = Whole.of(frame["arrival_s"], info)
-        whole = replace(whole, seen=[self.glance(frame, whole)])
-        return self.finish([self.partial(frame, whole)], whole)
+        return in_one_piece(self, frame, Whole.of(frame, info))
 
-    def glance(self, frame: pl.DataFrame, whole: Whole) -> int:
-        """How many requests finished."""
-        return int((frame["status"] == "ok").sum())
+    def partial(self, frame: pl.DataFrame, whole: Whole) -> pl.DataFrame:
+        """How many of a part's requests ended how."""
+        return frame.group_by("status").len("requests").with_columns(pl.col("status").cast(pl.String))
 
-    def partial(self, frame: pl.DataFrame, whole: Whole) -> tuple[dict[str, Measured | None], pl.DataFrame]:
-        """Each metric in a part, and how its requests ended."""
-        finished = frame.filter(pl.col("status") == "ok").select(LATENCIES[metric] for metric in METRICS)
+    def told(self, parts: Sequence[pl.DataFrame], whole: Whole) -> list[int]:
+        """How many requests of each part finished."""
+        return [int(ended.filter(pl.col("status") == "ok")["requests"].sum()) for ended in parts]
+
+    def again(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """What was measured of requests that finished."""
+        return frame.filter(pl.col("status") == "ok").select(LATENCIES[metric] for metric in METRICS)
+
+    def second(self, rows: pl.DataFrame, whole: Whole) -> dict[str, Measured | None]:
+        """Each metric in a part."""
         before, n = sum(whole.seen[: whole.part]), sum(whole.seen)
         blocks = max(1, min(BLOCKS, n))
-        block = (before + np.arange(len(finished))) * blocks // max(n, 1)
-        metrics = {
+        block = (before + np.arange(len(rows))) * blocks // max(n, 1)
+        return {
             name: Measured.of(column.fill_null(float("nan")).to_numpy(), block, blocks, exact=is_exact(whole))
-            for name, column in finished.to_dict().items()
+            for name, column in rows.to_dict().items()
         }
-        ended = frame.group_by("status").len("requests").with_columns(pl.col("status").cast(pl.String))
-        return metrics, ended
 
     def finish(
-        self, parts: Sequence[tuple[dict[str, Measured | None], pl.DataFrame]], whole: Whole
+        self, parts: Sequence[tuple[pl.DataFrame, dict[str, Measured | None]]], whole: Whole
     ) -> dict[str, pl.DataFrame]:
         """The tables, from all parts in order of time."""
         rng, rows = np.random.default_rng(self.seed), []
         for metric in METRICS:
-            known = [found for metrics, _ in parts if (found := metrics[metric]) is not None]
+            known = [found for _, metrics in parts if (found := metrics[metric]) is not None]
             if known:
                 rows.append(_row(metric, Measured.merged(known), sum(whole.seen), rng))
-        ended = pl.concat([ended for _, ended in parts]).group_by("status").agg(pl.col("requests").sum())
+        ended = pl.concat([ended for ended, _ in parts]).group_by("status").agg(pl.col("requests").sum())
         ended = ended.with_columns(share=pl.col("requests") / pl.col("requests").sum())
         ended = ended.sort("requests", "status", descending=True)
         return {"quantiles": pl.DataFrame(rows, schema=QUANTILES, orient="row"), "status": ended.cast(STATUS)}

@@ -12,53 +12,78 @@ from toolkit.analysis.categories import Categories, slices
 from toolkit.counted import Counted
 
 Ints = NDArray[np.int64]
-USUAL = 2**14  # lengths below it have a place in the table
+Rare = tuple[Ints, Ints, Ints]
+USUAL = 2**14  # lengths below it may have a place in the table
 LARGEST_TABLE = 2**21  # places
+COVERED = 0.99  # of a part's requests have a place: the smaller the table, the nearer it is to the core
+ASKED = 2**14  # requests whose lengths tell how wide that is
 UNKNOWN = np.int32(-(2**31))
 
 
 @dataclass(frozen=True)
 class LengthCounts:
-    """`usual[m, t]` requests of the m-th name have t tokens; `rare` are name, length and requests of all others."""
+    """A part: `usual` are places of a table whose rows are `wide`, a name each, and their requests.
+
+    `rare` are name, length and requests of all others.
+    """
 
     names: tuple[str | None, ...]
-    usual: Ints
-    rare: tuple[Ints, Ints, Ints]
+    wide: int
+    usual: tuple[Ints, Ints]
+    rare: Rare
 
     @classmethod
     def of(cls, model: Categories, tokens: pl.Series) -> "LengthCounts":
         """Count requests whose length is known."""
         length = tokens.fill_null(UNKNOWN).to_numpy()
         found, _ = model.counted
-        width = max(1, min(int(length.max(initial=0)) + 1, USUAL, LARGEST_TABLE // max(1, len(found))))
+        wide = min(_covering(length), LARGEST_TABLE // max(1, len(found))) + 1  # the last place is for what is rare
         row = np.zeros(model.most + 1, dtype=np.int64)
-        row[found] = np.arange(len(found)) * (width + 1)
+        row[found] = np.arange(len(found)) * wide
         cells, rare = np.empty(len(length), dtype=np.int64), []
         for number, own, cell in slices(model.numbers, length, cells):
             cell[:] = row.take(number)
-            usual = np.minimum(own.view(np.uint32), np.uint32(width))  # what is negative is rare, too
-            long = np.flatnonzero(usual == width)
+            usual = np.minimum(own.view(np.uint32), np.uint32(wide - 1))  # what is negative is rare, too
+            long = np.flatnonzero(usual == wide - 1)
             long = long[own[long] != UNKNOWN]
-            rare.append((cell[long] // (width + 1), own[long].astype(np.int64), np.ones(len(long), dtype=np.int64)))
+            rare.append((cell[long] // wide, own[long].astype(np.int64), np.ones(len(long), dtype=np.int64)))
             cell += usual
-        table = np.bincount(cells, minlength=len(found) * (width + 1))
-        return cls(tuple(model.names()), table.reshape(len(found), width + 1)[:, :width], _summed(rare))
+        table = np.bincount(cells, minlength=len(found) * wide)
+        table[wide - 1 :: wide] = 0
+        places = np.flatnonzero(table)
+        return cls(tuple(model.names()), wide, (places, table[places]), _summed(rare))
+
+
+def _covering(length: NDArray[np.int32]) -> int:
+    """How many lengths from 0 on most of these are among."""
+    asked = length[:: max(1, len(length) // ASKED)]
+    return int(np.clip(np.quantile(asked, COVERED, method="higher") + 1, 0, USUAL)) if len(asked) else 0
+
+
+@dataclass(frozen=True)
+class LengthTable:
+    """`usual[m, t]` requests of the m-th name have t tokens; `rare` are name, length and requests of all others."""
+
+    names: tuple[str | None, ...]
+    usual: Ints
+    rare: Rare
 
     @classmethod
-    def merged(cls, parts: "Sequence[LengthCounts]") -> "LengthCounts":
+    def of(cls, parts: Sequence[LengthCounts]) -> "LengthTable":
         """All parts together."""
-        if len(parts) == 1:
-            return parts[0]
         names = tuple(dict.fromkeys(name for part in parts for name in part.names))
         place = {name: i for i, name in enumerate(names)}
-        usual = np.zeros((len(names), max((part.usual.shape[1] for part in parts), default=1)), dtype=np.int64)
+        usual = np.zeros((len(names), max((part.wide for part in parts), default=1)), dtype=np.int64)
         rare = []
         for part in parts:
             rows = np.array([place[name] for name in part.names], dtype=np.int64)
-            for row, own in zip(rows, part.usual, strict=True):
-                usual[row, : len(own)] += own
+            row, length = np.divmod(part.usual[0], part.wide)
+            usual[rows[row], length] += part.usual[1]
             rare.append((rows[part.rare[0]], *part.rare[1:]))
-        return cls(names, usual, _summed(rare))
+        row, length, count = _summed(rare)
+        elsewhere = (length >= 0) & (length < usual.shape[1])  # rare in one part, usual in another
+        usual[row[elsewhere], length[elsewhere]] += count[elsewhere]
+        return cls(names, usual, (row[~elsewhere], length[~elsewhere], count[~elsewhere]))
 
     @cached_property
     def all(self) -> Counted:
@@ -74,7 +99,7 @@ class LengthCounts:
         return _counted(self.usual[place], self.rare[1][own], self.rare[2][own])
 
 
-def _summed(rare: Sequence[tuple[Ints, Ints, Ints]]) -> tuple[Ints, Ints, Ints]:
+def _summed(rare: Sequence[Rare]) -> Rare:
     """The same name and length once."""
     empty = np.zeros(0, dtype=np.int64)
     place, length, count = (

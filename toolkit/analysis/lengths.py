@@ -1,9 +1,9 @@
 """How long are prompts and outputs: quantiles, fits, correlation, histogram."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import atanh, sqrt, tanh
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 
 from toolkit import fits
 from toolkit.analysis.categories import Categories, slices
-from toolkit.analysis.length_counts import LengthCounts
+from toolkit.analysis.known import known
+from toolkit.analysis.length_counts import LengthCounts, LengthTable
+from toolkit.analysis.looks import in_one_piece
 from toolkit.analysis.popularity import counts
 from toolkit.analysis.whole import Whole
 from toolkit.counted import LARGEST_TABLE, Counted
 from toolkit.traces import TraceInfo
 
 Ints = NDArray[np.int64]
+Score = Callable[[NDArray[np.integer]], Ints]
 TOKENS = ("prompt_tokens", "output_tokens")
 SHORT = {"prompt": "prompt_tokens", "output": "output_tokens"}
 FAMILIES = ("lognormal", "gamma", "weibull")
@@ -25,7 +28,6 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 BINS_A_DECADE = 10
 BUSIEST = 50
 HALF = 16  # bits
-EMPTY = Counted(np.zeros(0), np.zeros(0, dtype=np.int64))
 
 _f, _i, _s = pl.Float64(), pl.Int64(), pl.String()
 SUMMARY = pl.Schema(
@@ -40,16 +42,16 @@ HISTOGRAM = pl.Schema({"column": _s, "low": _f, "high": _f, "requests": _i, "sha
 
 @dataclass(frozen=True)
 class Counts:
-    """A part of the trace: rows, how often each model has each length, and sums of products of paired lengths.
+    """A part of the trace: rows, how often each model has each length, and both lengths of requests that have both.
 
-    Sums are whole numbers, so that they do not depend on the parts; ranks are doubled to be whole.
+    Sums are whole numbers, so that they do not depend on the parts.
     """
 
     rows: int
     lengths: dict[str, LengthCounts]
     models: pl.DataFrame  # model, requests
-    products: int
-    rank_products: int
+    paired: tuple[Counted, Counted]
+    products: int  # of paired lengths, summed
 
 
 class Lengths:
@@ -58,53 +60,48 @@ class Lengths:
     table: ClassVar[Literal["trace", "outcomes"]] = "trace"
     columns: ClassVar[tuple[str, ...]] = (*TOKENS, "model")
 
-    def __init__(self) -> None:
-        self._paired: tuple[Sequence[Any] | None, tuple[Counted, Counted]] = None, (EMPTY, EMPTY)
-
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
-        whole = Whole(info, len(frame))
-        whole = replace(whole, seen=[self.glance(frame, whole)])
-        return self.finish([self.partial(frame, whole)], whole)
-
-    def glance(self, frame: pl.DataFrame, whole: Whole) -> list[Counted]:
-        """Prompts and outputs of the requests that have both, from which ranks are known."""
-        pairs = _pairs(frame)
-        return [Counted.of_integers(pairs[name]) for name in TOKENS]
+        return in_one_piece(self, frame, Whole(info, len(frame)))
 
     def partial(self, frame: pl.DataFrame, whole: Whole) -> Counts:
-        """A part's counts and sums."""
-        products, rank_products = products_of(_pairs(frame), self._paired_in(whole))
-        model = Categories(frame["model"])
+        """A part's counts, and what its lengths have to do with each other."""
+        model, pairs = Categories(frame["model"]), self.again(frame)
         lengths = {name: LengthCounts.of(model, frame[name]) for name in TOKENS}
-        return Counts(frame.height, lengths, counts(model, "model"), products, rank_products)
+        prompt, output = (Counted.of_integers(pairs[name]) for name in TOKENS)
+        products = products_of(pairs, (_same, _same), [_most(sample) for sample in (prompt, output)])
+        return Counts(frame.height, lengths, counts(model, "model"), (prompt, output), products)
 
-    def finish(self, parts: Sequence[Counts], whole: Whole) -> dict[str, pl.DataFrame]:
+    def told(self, parts: Sequence[Counts], whole: Whole) -> tuple[Counted, Counted]:
+        """Prompts and outputs of the requests that have both, from which ranks are known."""
+        prompt, output = (Counted.merged(list(samples)) for samples in zip(*(p.paired for p in parts), strict=True))
+        return prompt, output
+
+    def again(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Both lengths where both are known."""
+        return known(frame.select(TOKENS))
+
+    def second(self, rows: pl.DataFrame, whole: Whole) -> int:
+        """The sum of products of both lengths' ranks, doubled so that they are whole numbers."""
+        prompt, output = whole.seen
+        return products_of(rows, (ranking(prompt), ranking(output)), [2 * prompt.n] * 2)
+
+    def finish(self, parts: Sequence[tuple[Counts, int]], whole: Whole) -> dict[str, pl.DataFrame]:
         """The tables, from all parts."""
-        lengths = {name: LengthCounts.merged([part.lengths[name] for part in parts]) for name in TOKENS}
-        rows = sum(part.rows for part in parts)
-        known = {name: found.all for name, found in lengths.items() if found.all.n}
+        counted, rank_products = zip(*parts, strict=True)
+        lengths = {name: LengthTable.of([part.lengths[name] for part in counted]) for name in TOKENS}
+        rows = sum(part.rows for part in counted)
+        products = sum(part.products for part in counted), sum(rank_products)
+        samples = {name: found.all for name, found in lengths.items() if found.all.n}
         return {
             "summary": pl.DataFrame(
-                [_summary(name, sample, rows) for name, sample in known.items()], schema=SUMMARY, orient="row"
+                [_summary(name, sample, rows) for name, sample in samples.items()], schema=SUMMARY, orient="row"
             ),
-            "fits": pl.concat([FITS.to_frame(), *(_fits(name, sample) for name, sample in known.items())]),
-            "correlation": correlation(parts, self._paired_in(whole), known),
-            "histogram": pl.concat([HISTOGRAM.to_frame(), *(histogram(name, s) for name, s in known.items())]),
-            "models": by_model(pl.concat([part.models for part in parts]), lengths),
+            "fits": pl.concat([FITS.to_frame(), *(_fits(name, sample) for name, sample in samples.items())]),
+            "correlation": correlation(products, whole.seen, samples),
+            "histogram": pl.concat([HISTOGRAM.to_frame(), *(histogram(name, s) for name, s in samples.items())]),
+            "models": by_model(pl.concat([part.models for part in counted]), lengths),
         }
-
-    def _paired_in(self, whole: Whole) -> tuple[Counted, Counted]:
-        """`paired`, put together once for all parts."""
-        if self._paired[0] is not whole.seen:
-            self._paired = whole.seen, paired(whole)
-        return self._paired[1]
-
-
-def paired(whole: Whole) -> tuple[Counted, Counted]:
-    """Prompts and outputs of all requests that have both."""
-    prompt, output = (Counted.merged(list(samples)) for samples in zip(*whole.seen, strict=True))
-    return prompt, output
 
 
 def _summary(name: str, sample: Counted, rows: int) -> tuple[object, ...]:
@@ -125,16 +122,16 @@ def _fits(name: str, sample: Counted) -> pl.DataFrame:
     return table.select(pl.lit(name).alias("column"), pl.exclude("mean"))
 
 
-def correlation(parts: Sequence[Counts], pairs: tuple[Counted, Counted], known: dict[str, Counted]) -> pl.DataFrame:
-    """Pearson's and Spearman's of prompt against output tokens; absent where one of them never varies."""
-    if len(known) < 2 or any(len(sample.values) < 2 for sample in known.values()):
+def correlation(products: tuple[int, int], pairs: tuple[Counted, Counted], samples: dict[str, Counted]) -> pl.DataFrame:
+    """Pearson's and Spearman's of prompt against output tokens; absent where one of them never varies.
+
+    `products` are the sums of products of paired lengths, and of their ranks.
+    """
+    if len(samples) < 2 or any(len(sample.values) < 2 for sample in samples.values()):
         return CORRELATION.to_frame()
     ranks = [Counted(doubled_ranks(sample).astype(np.float64), sample.counts) for sample in pairs]
-    sums = {"pearson": sum(p.products for p in parts), "spearman": sum(p.rank_products for p in parts)}
-    rows = [
-        (method, *_with_interval(sums[method], *samples))
-        for method, samples in (("pearson", pairs), ("spearman", ranks))
-    ]
+    of_both = zip(("pearson", "spearman"), products, (pairs, ranks), strict=True)
+    rows = [(method, *_with_interval(summed, *both)) for method, summed, both in of_both]
     return pl.DataFrame(rows, schema=CORRELATION, orient="row").drop_nulls("value")
 
 
@@ -144,7 +141,7 @@ def doubled_ranks(sample: Counted) -> Ints:
     return twice
 
 
-def ranking(sample: Counted) -> Callable[[NDArray[np.integer]], Ints]:
+def ranking(sample: Counted) -> Score:
     """What tells values' doubled ranks: a table where they are small enough for one."""
     twice, values = doubled_ranks(sample), sample.values.astype(np.int64)
     if not len(values) or values[0] < 0 or values[-1] >= LARGEST_TABLE:
@@ -154,14 +151,18 @@ def ranking(sample: Counted) -> Callable[[NDArray[np.integer]], Ints]:
     return table.take
 
 
-def products_of(pairs: pl.DataFrame, samples: Sequence[Counted]) -> tuple[int, int]:
-    """The exact sums of the products of both lengths, and of their doubled ranks, of a part of `samples`."""
-    ranks, products, rank_products = [ranking(sample) for sample in samples], 0, 0
-    most = [int(np.abs(sample.values).max(initial=0)) for sample in samples]
-    for x, y in slices(*(pairs[name].to_numpy() for name in TOKENS)):
-        products += dot(x.astype(np.int64), y.astype(np.int64), *most)
-        rank_products += dot(ranks[0](x), ranks[1](y), *(2 * sample.n for sample in samples))
-    return products, rank_products
+def products_of(pairs: pl.DataFrame, scores: tuple[Score, Score], most: Sequence[int]) -> int:
+    """The exact sum of the products of both lengths' scores, which are up to `most`."""
+    columns = slices(*(pairs[name].to_numpy() for name in TOKENS))
+    return sum(dot(scores[0](x), scores[1](y), *most) for x, y in columns)
+
+
+def _same(tokens: NDArray[np.integer]) -> Ints:
+    return tokens.astype(np.int64)
+
+
+def _most(sample: Counted) -> int:
+    return int(np.abs(sample.values).max(initial=0))
 
 
 def dot(x: Ints, y: Ints, most_x: int, most_y: int) -> int:
@@ -204,7 +205,7 @@ def histogram(name: str, sample: Counted) -> pl.DataFrame:
     return pl.DataFrame(columns).select(pl.lit(name).alias("column"), pl.all())
 
 
-def by_model(models: pl.DataFrame, lengths: dict[str, LengthCounts]) -> pl.DataFrame:
+def by_model(models: pl.DataFrame, lengths: dict[str, LengthTable]) -> pl.DataFrame:
     """Median and P99 of both lengths for the busiest models."""
     busiest = models.group_by("model").agg(pl.col("requests").sum())
     busiest = busiest.sort("requests", "model", descending=[True, False]).head(BUSIEST)
@@ -212,14 +213,8 @@ def by_model(models: pl.DataFrame, lengths: dict[str, LengthCounts]) -> pl.DataF
     return pl.concat([busiest, *quantiles], how="horizontal")
 
 
-def _quantiles(lengths: LengthCounts, models: pl.Series, short: str) -> pl.DataFrame:
+def _quantiles(lengths: LengthTable, models: pl.Series, short: str) -> pl.DataFrame:
     """Of each of `models`; null where it has no length."""
     own = [lengths.of_name(name) for name in models]
     rows = [sample.quantile([0.5, 0.99]).tolist() if sample.n else [None, None] for sample in own]
     return pl.DataFrame(rows, schema=dict.fromkeys((f"{short}_p50", f"{short}_p99"), pl.Float64()), orient="row")
-
-
-def _pairs(frame: pl.DataFrame) -> pl.DataFrame:
-    """Both lengths where both are known."""
-    known = pl.DataFrame([frame[name] for name in TOKENS])
-    return known.drop_nulls() if any(column.null_count() for column in known) else known

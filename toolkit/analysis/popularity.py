@@ -8,6 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from toolkit.analysis.categories import Categories
+from toolkit.analysis.looks import in_one_piece
 from toolkit.analysis.whole import Whole
 from toolkit.traces import TraceInfo
 
@@ -33,8 +34,7 @@ class Popularity:
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
-        whole = Whole.of(pl.Series(dtype=pl.Float64), info)
-        return self.finish([self.partial(frame, whole)], whole)
+        return in_one_piece(self, frame, Whole(info, frame.height))
 
     def partial(self, frame: pl.DataFrame, whole: Whole) -> dict[str, pl.DataFrame]:
         """A part's requests by name, of models and of tenants."""

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from toolkit.analysis.looks import in_one_piece
 from toolkit.analysis.reuse import References, Settled, Stretch
 from toolkit.analysis.samples import is_exact
 from toolkit.analysis.whole import Whole
@@ -43,11 +44,11 @@ class Prefixes:
 
     table: ClassVar[Literal["trace", "outcomes"]] = "trace"
     columns: ClassVar[tuple[str, ...]] = ("arrival_s", "session_id", "prompt_tokens", "prefix_blocks")
+    about: ClassVar[str] = "prefix_blocks"
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
-        whole = Whole.of(frame["arrival_s"], info)
-        return self.finish([self.partial(frame, whole)], whole)
+        return in_one_piece(self, frame, Whole.of(frame, info))
 
     def partial(self, frame: pl.DataFrame, whole: Whole) -> Stretch | None:
         """A part's blocks; null where it has none."""

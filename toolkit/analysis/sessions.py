@@ -59,10 +59,11 @@ class Sessions:
         *("arrival_s", "session_id", "think_s"),
         *("prompt_tokens", "output_tokens", "source_e2e_s"),
     )
+    about: ClassVar[str] = "session_id"
 
     def run(self, frame: pl.DataFrame, info: TraceInfo) -> dict[str, pl.DataFrame]:
         """See docs/analyses.md for the tables."""
-        whole = Whole.of(frame["arrival_s"], info)
+        whole = Whole.of(frame, info)
         return self.finish([self.partial(rows, whole) for rows in self.shares(frame, whole, 1)], whole)
 
     def shares(self, frame: pl.DataFrame, whole: Whole, n: int) -> list[pl.DataFrame]:

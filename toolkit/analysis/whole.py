@@ -12,8 +12,8 @@ from toolkit.traces import TraceInfo
 class Whole:
     """A trace as all of its parts know it: requests with an arrival, the first and the last of them.
 
-    `seen` is what the analysis itself had to know of all parts first, as its `glance` found it; `part` is the number of
-    the part that is asked.
+    `seen` is what a second look has to know of all parts, as the analysis' `told` says it; `part` is the number of the
+    part that is asked.
     """
 
     info: TraceInfo
@@ -24,9 +24,11 @@ class Whole:
     part: int = 0
 
     @classmethod
-    def of(cls, arrival_s: pl.Series, info: TraceInfo) -> "Whole":
-        """Of a trace in one piece."""
-        known = arrival_s.drop_nulls()
+    def of(cls, frame: pl.DataFrame, info: TraceInfo) -> "Whole":
+        """Of a trace in one piece; of its rows where times are not among its columns."""
+        if "arrival_s" not in frame.columns:
+            return cls(info, frame.height)
+        known = frame["arrival_s"].drop_nulls()
         return cls(info, len(known), known[0], known[-1]) if len(known) else cls(info, 0)
 
     @property

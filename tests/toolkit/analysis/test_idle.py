@@ -1,6 +1,5 @@
 """Idle intervals and concurrency against counts by hand and by brute force."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +12,7 @@ from polars.testing import assert_frame_equal
 from toolkit import plugins
 from toolkit.analysis import idle
 from toolkit.analysis.idle import ACTIVE_S, Idle, Lanes, by_minute
+from toolkit.analysis.looks import Looks
 from toolkit.analysis.tallies import Tally
 from toolkit.analysis.whole import Whole
 from toolkit.schema import TRACE, conform
@@ -80,11 +80,14 @@ def test_what_is_in_flight_does_not_depend_on_the_parts(
     frame = conform(pl.DataFrame(columns), TRACE, source="test").select(Idle.columns)
     info, n = TraceInfo("t", "t", "", frame.height, frame.height), frame.height
     parts = [frame[a:b] for a, b in pairwise(sorted({0, n, *(min(cut, n) for cut in cuts)}))]
-    asked, whole = Idle(), Whole.of(frame["arrival_s"], info)
-    whole = replace(whole, seen=[asked.glance(part, whole) for part in parts])
-    found = [asked.partial(part, replace(whole, part=k)) for k, part in enumerate(parts)]
+    asked = Idle()
+    looks = Looks(asked, Whole.of(frame, info))
+    for number, part in enumerate(parts):
+        looks.first(number, part)
+    for look in reversed(looks.second()):
+        look()
     expected = asked.run(frame, info)
-    for name, table in asked.finish(found, whole).items():
+    for name, table in looks.finish().items():
         assert_frame_equal(table, expected[name], check_exact=True)
 
 

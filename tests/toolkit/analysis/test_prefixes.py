@@ -101,7 +101,7 @@ def test_stretches_joined_are_the_whole(prompts: list[list[int]], cuts: list[int
     }
     frame = conform(pl.DataFrame(raw), TRACE, source="test").select(Prefixes.columns)
     info, asked = TraceInfo("t", "t", "", n, n, block_tokens=16), Prefixes()
-    whole = Whole.of(frame["arrival_s"], info)
+    whole = Whole.of(frame, info)
     edges = sorted({0, n, *(min(cut, n) for cut in cuts)})
     found = [asked.partial(frame[a:b], whole) for a, b in pairwise(edges)]
     while len(found) > 1:
