@@ -22,36 +22,29 @@ UNKNOWN = np.int32(-(2**31))
 
 @dataclass(frozen=True)
 class LengthCounts:
-    """A part: `usual` are places of a table whose rows are `wide`, a name each, and their requests.
-
-    `rare` are name, length and requests of all others.
-    """
+    """A part: `usual[m, t]` requests of the m-th name have t tokens; `rare` are name, length and requests of others."""
 
     names: tuple[str | None, ...]
-    wide: int
-    usual: tuple[Ints, Ints]
+    usual: NDArray[np.uint32]
     rare: Rare
 
     @classmethod
     def of(cls, model: Categories, tokens: pl.Series) -> "LengthCounts":
         """Count requests whose length is known."""
         length = tokens.fill_null(UNKNOWN).to_numpy()
-        found, _ = model.counted
-        wide = min(_covering(length), LARGEST_TABLE // max(1, len(found))) + 1  # the last place is for what is rare
-        row = np.zeros(model.most + 1, dtype=np.int64)
-        row[found] = np.arange(len(found)) * wide
+        wide = min(_covering(length), LARGEST_TABLE // (model.most + 1)) + 1  # the last place is for what is rare
         cells, rare = np.empty(len(length), dtype=np.int64), []
         for number, own, cell in slices(model.numbers, length, cells):
-            cell[:] = row.take(number)
             usual = np.minimum(own.view(np.uint32), np.uint32(wide - 1))  # what is negative is rare, too
             long = np.flatnonzero(usual == wide - 1)
             long = long[own[long] != UNKNOWN]
-            rare.append((cell[long] // wide, own[long].astype(np.int64), np.ones(len(long), dtype=np.int64)))
-            cell += usual
-        table = np.bincount(cells, minlength=len(found) * wide)
-        table[wide - 1 :: wide] = 0
-        places = np.flatnonzero(table)
-        return cls(tuple(model.names()), wide, (places, table[places]), _summed(rare))
+            rare.append((number[long].astype(np.int64), own[long].astype(np.int64), np.ones(len(long), dtype=np.int64)))
+            usual += number * np.uint32(wide)
+            cell[:] = usual
+        table = np.bincount(cells, minlength=(model.most + 1) * wide).reshape(-1, wide)
+        found, _ = model.counted
+        row, *others = _summed(rare)
+        return cls(tuple(model.names()), table[found, :-1].astype(np.uint32), (np.searchsorted(found, row), *others))
 
 
 def _covering(length: NDArray[np.int32]) -> int:
@@ -62,7 +55,10 @@ def _covering(length: NDArray[np.int32]) -> int:
 
 @dataclass(frozen=True)
 class LengthTable:
-    """`usual[m, t]` requests of the m-th name have t tokens; `rare` are name, length and requests of all others."""
+    """All parts: `usual[m, t]` requests of the m-th name have t tokens; `rare` are name, length and requests of others.
+
+    No length is both.
+    """
 
     names: tuple[str | None, ...]
     usual: Ints
@@ -73,12 +69,12 @@ class LengthTable:
         """All parts together."""
         names = tuple(dict.fromkeys(name for part in parts for name in part.names))
         place = {name: i for i, name in enumerate(names)}
-        usual = np.zeros((len(names), max((part.wide for part in parts), default=1)), dtype=np.int64)
+        usual = np.zeros((len(names), max((part.usual.shape[1] for part in parts), default=0)), dtype=np.int64)
         rare = []
         for part in parts:
             rows = np.array([place[name] for name in part.names], dtype=np.int64)
-            row, length = np.divmod(part.usual[0], part.wide)
-            usual[rows[row], length] += part.usual[1]
+            for row, own in zip(rows, part.usual, strict=True):
+                usual[row, : len(own)] += own
             rare.append((rows[part.rare[0]], *part.rare[1:]))
         row, length, count = _summed(rare)
         elsewhere = (length >= 0) & (length < usual.shape[1])  # rare in one part, usual in another
