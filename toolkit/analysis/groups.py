@@ -18,7 +18,8 @@ from toolkit.analysis.groups_null import draws, part_edges, parts_of
 from toolkit.analysis.groups_prism import ACTIVE, PRESENCE, PRISM, Present, prism
 from toolkit.analysis.groups_seen import Counts, Seen, named
 from toolkit.analysis.groups_tables import About
-from toolkit.analysis.idle import ACTIVE_S, Lanes
+from toolkit.analysis.idle import ACTIVE_S
+from toolkit.analysis.lanes import Lanes
 from toolkit.analysis.looks import in_one_piece
 from toolkit.analysis.whole import Whole
 from toolkit.traces import TraceInfo

@@ -8,8 +8,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from toolkit.analysis.groups_activity import Floats
-from toolkit.analysis.idle import Lanes
 from toolkit.analysis.known import known
+from toolkit.analysis.lanes import Lanes
 from toolkit.analysis.windows import window_of
 
 MOST_NAMES = 400  # pairs, and so draws held in memory, grow with the square: 0.8 GB; 800 names take 2.2 GB

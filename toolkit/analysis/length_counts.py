@@ -43,8 +43,8 @@ class LengthCounts:
             cell[:] = usual
         table = np.bincount(cells, minlength=(model.most + 1) * wide).reshape(-1, wide)
         found, _ = model.counted
-        row, *others = _summed(rare)
-        return cls(tuple(model.names()), table[found, :-1].astype(np.uint32), (np.searchsorted(found, row), *others))
+        row, at, count = _summed(rare)
+        return cls(tuple(model.names()), table[found, :-1].astype(np.uint32), (np.searchsorted(found, row), at, count))
 
 
 def _covering(length: NDArray[np.int32]) -> int:

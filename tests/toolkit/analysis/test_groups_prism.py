@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from toolkit.analysis.groups_prism import PRISM, Present, day_correlation, prism
-from toolkit.analysis.idle import Lanes
+from toolkit.analysis.lanes import Lanes
 
 
 def present(arrival_s: list[float], model: list[str], active_s: float = 120.0) -> Present:

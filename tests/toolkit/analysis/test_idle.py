@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from toolkit import plugins
-from toolkit.analysis import idle
-from toolkit.analysis.idle import ACTIVE_S, Idle, Lanes, by_minute
+from toolkit.analysis.idle import ACTIVE_S, Idle
 from toolkit.analysis.looks import Looks
-from toolkit.analysis.tallies import Tally
 from toolkit.analysis.whole import Whole
 from toolkit.schema import TRACE, conform
 from toolkit.traces import TraceInfo
@@ -89,18 +87,6 @@ def test_what_is_in_flight_does_not_depend_on_the_parts(
     expected = asked.run(frame, info)
     for name, table in looks.finish().items():
         assert_frame_equal(table, expected[name], check_exact=True)
-
-
-@given(st.lists(st.tuples(st.integers(0, 900), st.sampled_from("abc")), min_size=2, max_size=60))
-def test_minutes_are_the_same_lane_by_lane_and_all_at_once(requests: list[tuple[int, str]]) -> None:
-    arrival, model = zip(*sorted(requests), strict=True)
-    lanes = Lanes.of(pl.Series(model, dtype=pl.Categorical), np.array(arrival) - float(arrival[0]))
-    ways = []
-    with pytest.MonkeyPatch.context() as patch:
-        for long in (0, 1_000):
-            patch.setattr(idle, "LONG", long)
-            ways.append([Tally.of(*found) for found in by_minute(lanes, 10)])
-    assert ways[0] == ways[1]
 
 
 @given(st.lists(st.tuples(st.integers(0, 900), st.sampled_from("abc")), min_size=2, max_size=40))
