@@ -61,13 +61,17 @@ def compare(sample: Counted, families: Sequence[str]) -> pl.DataFrame:
 
 def ks(fit: Fit, sample: Counted) -> float:
     """The largest distance between the fitted and the observed distribution."""
-    at = np.linspace(0, len(sample.values) - 1, min(KS_GRID, len(sample.values))).astype(np.int64)
-    at = at[np.diff(at, prepend=-1) > 0]
+    at = _grid(len(sample.values))
     with np.errstate(over="ignore", under="ignore"):  # far out in a tail the limits 0 and 1 are right
         model = fit.cdf(sample.values[at])
     after = sample.cumulative[at] / sample.n
     before = after - sample.counts[at] / sample.n
     return float(max(np.max(after - model), np.max(model - before)))
+
+
+def _grid(values: int) -> NDArray[np.int64]:
+    """The places of values, or of so many of them that the largest distance is hardly missed."""
+    return np.arange(values) if values <= KS_GRID else np.linspace(0, values - 1, KS_GRID).astype(np.int64)
 
 
 def exponential(sample: Counted) -> Fit:
@@ -138,8 +142,19 @@ def pareto_tail(sample: Counted) -> tuple[Fit, int] | None:
     fits = [(_pareto(tail, sums[len(tail.values) - 1] / tail.n), tail) for tail in tails if len(tail.values) > 1]
     if not fits:
         return None
-    fit, tail = min(fits, key=lambda pair: ks(pair[0], pair[1]))
+    logs, upto = np.log(positive.values), np.append(0, positive.cumulative)
+    fit, tail = min(
+        fits, key=lambda pair: _tail_distance(pair[0], logs, upto, len(positive.values) - len(pair[1].values))
+    )
     return fit, tail.n
+
+
+def _tail_distance(fit: Fit, logs: Floats, upto: NDArray[np.int64], begin: int) -> float:
+    """`ks` of a Pareto tail that begins at this place of a sample with these logs and cumulative counts before each."""
+    at = begin + _grid(len(logs) - begin)
+    model = -np.expm1(-(fit.shape or 0.0) * (logs[at] - logs[begin]))
+    n = upto[-1] - upto[begin]
+    return float(max(np.max((upto[at + 1] - upto[begin]) / n - model), np.max(model - (upto[at] - upto[begin]) / n)))
 
 
 def _pareto(tail: Counted, mean_log: float) -> Fit:

@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from toolkit.analysis.categories import Categories
-from toolkit.analysis.windows import window_of
+from toolkit.analysis.windows import turns, window_of
 from toolkit.grouping import Groups, grouped_few
 
 Floats = NDArray[np.float64]
@@ -57,13 +57,12 @@ class Minutes:
     @classmethod
     def of(cls, lanes: Lanes, minutes: int) -> "Minutes":
         """Of the first `minutes` minutes."""
-        minute = window_of(lanes.time_s, MINUTE_S)
-        first = lanes.groups.first.copy()
-        first[1:] |= minute[1:] != minute[:-1]
-        begins = np.flatnonzero(first)
-        counts, whole = np.diff(begins, append=len(minute)), minute[begins] < minutes
-        begins, counts = begins[whole], counts[whole]
-        low, high = (np.searchsorted(begins, edge) for edge in (lanes.groups.starts[:-1], lanes.groups.starts[1:]))
+        starts, times = lanes.groups.starts, len(lanes.time_s)
+        begins = np.union1d(starts[:-1], turns(lanes.time_s, MINUTE_S)[0])
+        counts, minute = np.diff(begins, append=times), window_of(lanes.time_s[begins], MINUTE_S)
+        whole = minute < minutes
+        begins, counts, minute = begins[whole], counts[whole], minute[whole]
+        low, high = (np.searchsorted(begins, edge) for edge in (starts[:-1], starts[1:]))
         inner_low, inner_high = np.minimum(low + 1, high), np.maximum(high - 1, low)
         upto, squares = (np.append(0, np.cumsum(each)) for each in (counts, counts**2))
         ends = np.unique(np.concatenate([low[low < high], high[low < high] - 1]))
@@ -71,7 +70,7 @@ class Minutes:
             upto[high] - upto[low],
             np.maximum(squares[inner_high] - squares[inner_low], 0),
             np.searchsorted(high, ends, side="right"),
-            minute[begins[ends]],
+            minute[ends],
             counts[ends],
         )
 

@@ -68,7 +68,10 @@ class Lengths:
         """A part's counts, and what its lengths have to do with each other."""
         model, pairs = Categories(frame["model"]), self.again(frame)
         lengths = {name: LengthCounts.of(model, frame[name]) for name in TOKENS}
-        prompt, output = (Counted.of_integers(pairs[name]) for name in TOKENS)
+        if pairs.height == frame.height:
+            prompt, output = (LengthTable.of([lengths[name]]).all for name in TOKENS)
+        else:
+            prompt, output = (Counted.of_integers(pairs[name]) for name in TOKENS)
         products = products_of(pairs, (_same, _same), [_most(sample) for sample in (prompt, output)])
         return Counts(frame.height, lengths, counts(model, "model"), (prompt, output), products)
 

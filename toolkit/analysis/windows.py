@@ -9,6 +9,7 @@ LENGTHS_S = (
 )
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+SLICE = 2**15  # times that are looked at at once: what is made of them stays in a core's cache
 MANY = 16  # times in a window make looking up its edge cheaper
 ROUNDING = 4e-15
 EDGE = 1e-9  # of a window: stamps are sums of rounded decimals, one this close below an edge is on it
@@ -44,10 +45,20 @@ def occupied(time_s: Floats, window_s: float, windows: int) -> tuple[Ints, Ints]
         if ((following >= edges * (1 + ROUNDING)) | (before == len(time_s))).all():  # rounding decides for no time
             counts = np.diff(before, prepend=0)
             return number[counts > 0], counts[counts > 0]
-    index = window_of(time_s, window_s)
-    begin = np.append(0, np.flatnonzero(index[1:] != index[:-1]) + 1)
-    counts, number = np.diff(begin, append=len(index)), index[begin]
+    begin, number = turns(time_s, window_s)
+    counts = np.diff(begin, append=len(time_s))
     return number[number < windows], counts[number < windows]
+
+
+def turns(time_s: Floats, window_s: float) -> tuple[Ints, Ints]:
+    """Where a time lies in another window than the one before it, and in which; the first does."""
+    found = [(np.zeros(1, dtype=np.int64), window_of(time_s[:1], window_s))]
+    for low in range(0, len(time_s), SLICE):
+        index = window_of(time_s[low : low + SLICE + 1], window_s)
+        at = np.flatnonzero(index[1:] != index[:-1]) + 1
+        found.append((at + low, index[at]))
+    begin, number = (np.concatenate(each) for each in zip(*found, strict=True))
+    return begin, number
 
 
 def whole_windows(span_s: float, window_s: float) -> int:
