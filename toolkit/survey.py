@@ -16,7 +16,7 @@ from toolkit.gathering import Gathered, in_parts
 from toolkit.protocols import Analysis
 from toolkit.schema import TABLES
 
-PART_ROWS = 2**20  # requests that a question is put to at once: what is made of them is small beside the trace
+PART_ROWS = 2**21  # requests that a question is put to at once: what is made of them is small beside the trace
 AHEAD = 8  # looks that are waited for while the next part is read
 TOGETHER_ROWS = 20_000_000  # from here on memory counts more than time: what needs all rows runs one after the other
 LONGEST = ("drift", "groups", "clients", "lengths", "idle")  # are begun first, so that the last to end are short

@@ -18,6 +18,7 @@ from toolkit.analysis.windows import whole_windows
 from toolkit.traces import TraceInfo
 
 Floats = NDArray[np.float64]
+SLICE = 2**18  # requests that are looked at at once: what is made of them stays near the core
 ACTIVE_S = 120.0  # a model is active that received a request within this time, (t − 120, t]
 
 _f, _i = pl.Float64(), pl.Int64()
@@ -74,9 +75,12 @@ class Idle:
         timed = known(frame, "arrival_s")
         if not len(timed) or whole.span_s == 0:
             return None
-        lanes = Lanes.of(timed["model"], timed["arrival_s"].to_numpy() - whole.first_s)
         minutes = whole_windows(whole.span_s, MINUTE_S)
-        return Stays(Doings.of(lanes, self.threshold_s, minutes, ACTIVE_S), Reach.of(timed))
+        found = []
+        for rows in timed.iter_slices(SLICE):
+            lanes = Lanes.of(rows["model"], rows["arrival_s"].to_numpy() - whole.first_s)
+            found.append(Doings.of(lanes, self.threshold_s, minutes, ACTIVE_S))
+        return Stays(Doings.merged(found, self.threshold_s, ACTIVE_S), Reach.of(timed))
 
     def told(self, parts: Sequence[Stays | None], whole: Whole) -> list[Reach | None]:
         """How far each part reaches into others."""
@@ -135,7 +139,7 @@ def minute_cv(doings: Doings, minutes: int) -> Floats:
     if minutes < 2:
         return np.full(len(doings.names), np.nan)
     mean = doings.minutes.requests / minutes
-    variance = doings.minutes.squares / minutes - mean**2
+    variance = doings.minutes.all_squares / minutes - mean**2
     with np.errstate(invalid="ignore"):
         cv: Floats = np.sqrt(np.maximum(variance, 0)) / mean
     return cv

@@ -76,7 +76,7 @@ class Minutes:
 
     @staticmethod
     def merged(parts: "Sequence[Minutes]", lane_of: Sequence[Ints], lanes: int) -> "Minutes":
-        """All parts, whose lanes have these numbers among so many; all minutes are in `squares`."""
+        """Parts in order of time, whose lanes have these numbers among so many."""
         requests, squares = np.zeros(lanes, dtype=np.int64), np.zeros(lanes, dtype=np.int64)
         for part, own in zip(parts, lane_of, strict=True):
             requests[own] += part.requests
@@ -85,11 +85,20 @@ class Minutes:
         minute, count = (np.concatenate([getattr(part, name) for part in parts]) for name in ("minute", "count"))
         order = np.lexsort((minute, lane))
         lane, minute, count = lane[order], minute[order], count[order]
-        first = np.flatnonzero(_differs(lane) | _differs(minute))
-        if len(first):
-            np.add.at(squares, lane[first], np.add.reduceat(count, first) ** 2)
-        nothing = np.zeros(0, dtype=np.int64)
-        return Minutes(requests, squares, nothing, nothing, nothing)
+        if len(lane):
+            first = np.flatnonzero(_differs(lane) | _differs(minute))
+            lane, minute, count = lane[first], minute[first], np.add.reduceat(count, first)
+        begins = _differs(lane)
+        inner = ~(begins | np.append(begins[1:], True)[: len(lane)])
+        np.add.at(squares, lane[inner], count[inner] ** 2)
+        return Minutes(requests, squares, lane[~inner], minute[~inner], count[~inner])
+
+    @property
+    def all_squares(self) -> Ints:
+        """Of the whole trace, of which nothing is left out."""
+        found = self.squares.copy()
+        np.add.at(found, self.lane, self.count**2)
+        return found
 
 
 @dataclass(frozen=True)
@@ -137,7 +146,7 @@ class Doings:
 
     @staticmethod
     def merged(parts: "Sequence[Doings]", threshold_s: float, active_s: float) -> "Doings":
-        """Parts that follow each other, and the gaps between them."""
+        """Parts that follow each other as one, with the gaps between them."""
         place = {name: k for k, name in enumerate(dict.fromkeys(name for part in parts for name in part.names))}
         lane_of = [np.array([place[name] for name in part.names], dtype=np.int64) for part in parts]
         order = np.argsort(np.concatenate(lane_of), kind="stable")
@@ -175,10 +184,10 @@ class Doings:
         return np.repeat(np.arange(len(self.names)), self.spells)
 
     def sorted(self, order: Sequence[int]) -> "Doings":
-        """The same with these lanes in this order, without parts' borders."""
+        """Of a whole trace, these lanes in this order."""
         chosen, nothing = np.array(order, dtype=np.int64), np.zeros(0, dtype=np.int64)
         by_lane = ("requests", "first_s", "last_s", "longest_s", "idle", "idle_ns", "spells")
-        minutes = Minutes(self.minutes.requests[chosen], self.minutes.squares[chosen], nothing, nothing, nothing)
+        minutes = Minutes(self.minutes.requests[chosen], self.minutes.all_squares[chosen], nothing, nothing, nothing)
         return replace(
             self,
             names=tuple(self.names[k] for k in order),

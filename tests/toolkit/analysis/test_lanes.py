@@ -23,7 +23,8 @@ def doings(arrived: list[tuple[int, str | None]], edges: list[int], active_s: fl
         Doings.of(Lanes.of(names[a:b], times[a:b]), IDLE_S, MINUTES, active_s)
         for a, b in pairwise(sorted({0, len(arrived), *(min(edge, len(arrived)) for edge in edges)}))
     ]
-    return Doings.merged(parts, IDLE_S, active_s)
+    first = Doings.merged(parts[:2], IDLE_S, active_s)
+    return Doings.merged([first, *parts[2:]], IDLE_S, active_s)
 
 
 @given(requests, cuts, st.sampled_from([5.0, 10.0, 120.0]))
@@ -41,7 +42,7 @@ def test_parts_put_together_are_counted_request_by_request(
         assert found.longest_s[k] == max(gaps, default=-np.inf)
         assert (found.idle[k], found.idle_ns[k]) == (len(long), sum(long) * 1e9)
         counts = np.bincount([int(t // MINUTE_S) for t in own if t < MINUTES * MINUTE_S], minlength=1)
-        assert (found.minutes.requests[k], found.minutes.squares[k]) == (counts.sum(), (counts**2).sum())
+        assert (found.minutes.requests[k], found.minutes.all_squares[k]) == (counts.sum(), (counts**2).sum())
         wakes = [own[0], *(b for a, b in pairwise(own) if b - a > active_s)]
         sleeps = [*(a for a, b in pairwise(own) if b - a > active_s), own[-1]]
         assert found.wakes_s[found.lane == k].tolist() == wakes
@@ -59,7 +60,7 @@ def test_another_order_moves_all_of_a_lane(arrived: list[tuple[int, str | None]]
         assert moved.names[place] == found.names[k]
         for name in ("requests", "longest_s", "idle_ns", "spells"):
             assert getattr(moved, name)[place] == getattr(found, name)[k]
-        assert moved.minutes.squares[place] == found.minutes.squares[k]
+        assert moved.minutes.all_squares[place] == found.minutes.all_squares[k]
         for name in ("wakes_s", "sleeps_s"):
             own = getattr(moved, name)[moved.lane == place]
             assert own.tolist() == getattr(found, name)[found.lane == k].tolist()
