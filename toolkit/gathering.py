@@ -17,15 +17,19 @@ def gathered(frames: Mapping[str, pl.LazyFrame]) -> dict[str, pl.DataFrame]:
 
 
 def in_parts(
-    stored: pl.LazyFrame, columns: Sequence[str], rows: int, take: Callable[[int, pl.DataFrame], None]
+    stored: pl.LazyFrame,
+    columns: Sequence[str],
+    rows: int,
+    take: Callable[[int, pl.DataFrame], None],
+    said: Collection[str] = (),
 ) -> None:
     """Give `take` these columns of stored Parquet part by part in order, so many rows each, with their numbers from 0.
 
-    What holds nothing is not read where that is known, and takes no memory where it is not.
+    What holds nothing is not read where that is known (see `empty`), and takes no memory where it is not.
     """
     schema, numbers = stored.collect_schema(), count()
     nothing = {name: pl.Series(name, [None], schema[name]).new_from_index(0, rows) for name in columns}
-    lacking = empty(stored, columns)
+    lacking = empty(stored, columns, said)
 
     def give(batch: pl.DataFrame) -> None:
         held = batch.select(column.name for column in batch if column.null_count() < batch.height).rechunk()
@@ -36,17 +40,17 @@ def in_parts(
     read.sink_batches(give, chunk_size=rows, maintain_order=True, lazy=True).collect(engine="streaming")
 
 
-def empty(stored: pl.LazyFrame, columns: Collection[str]) -> list[str]:
-    """Those of `columns` that hold nothing, as the statistics of stored Parquet tell without a page being read.
+def empty(stored: pl.LazyFrame, columns: Collection[str], said: Collection[str] = ()) -> list[str]:
+    """Those of `columns` that hold nothing, as is `said` of them or the statistics of stored Parquet tell.
 
-    They are asked of columns that begin with nothing only: of others that would read much; those of lists are not
-    looked at.
+    Only columns that begin with nothing are asked about, as others would be read for it; a list's statistics cannot be
+    asked.
     """
-    schema = stored.collect_schema()
-    begin = stored.select(name for name in columns if not schema[name].is_nested()).head(HEAD).collect()
+    schema, begin = stored.collect_schema(), stored.select(columns).head(HEAD).collect()
     lacking = [column.name for column in begin if column.null_count() == begin.height]
-    held = {name: stored.filter(pl.col(name).is_not_null()).select(name).head(1).collect() for name in lacking}
-    return [name for name, found in held.items() if found.is_empty()]
+    asked = [name for name in lacking if name not in said and not schema[name].is_nested()]
+    held = {name: stored.filter(pl.col(name).is_not_null()).select(name).head(1).collect().height for name in asked}
+    return [name for name in lacking if name in said or held.get(name) == 0]
 
 
 class Gathered:

@@ -54,7 +54,8 @@ class Survey:
             self._look(number, part)
             kept.add(_of_concern(part.select(schema.names()), questions.values()))
 
-        in_parts(stored, wanted(self._questions, "trace"), PART_ROWS, take)
+        said = () if whole.info.block_scope else ("prefix_blocks",)
+        in_parts(stored, wanted(self._questions, "trace"), PART_ROWS, take, said)
         self._give(names, kept.frame())
 
     def of_table(self, table: str, frame: pl.DataFrame, whole: Whole) -> None:

@@ -33,7 +33,7 @@ class TraceInfo:
     duplicates: int | None = None  # rows equal to an earlier row in every column; kept; null when not counted
     epoch: str | None = None  # ISO 8601 of arrival_s = 0 where the source tells
     block_tokens: int | None = None  # tokens in one prefix block
-    block_scope: str | None = None  # global or session: within what equal block hashes mean equal text
+    block_scope: str | None = None  # global or session: within what equal block hashes mean equal text; null: no blocks
     token_unit: str = "tokens"  # what prompt_tokens counts in this source (tokens, characters, words)
     notes: tuple[str, ...] = ()  # whatever a reader of the numbers should know, one sentence each
 

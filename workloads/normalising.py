@@ -32,6 +32,7 @@ SUCCEEDED = (
     "200",
 )
 GIVEN = "given with --time-unit"
+UNTOLD = "global"  # scope of prefix blocks of which a source does not tell
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,7 @@ def _info(scan: Scan, named: Named, counted: Count, unit: str | None, reason: st
         duplicates=counted.duplicates,
         epoch=_epoch(counted.first, unit) if timed else None,
         block_tokens=scan.block_tokens,
-        block_scope=scan.block_scope,
+        block_scope=scan.block_scope or (UNTOLD if "prefix_blocks" in scan.frame.collect_schema() else None),
         token_unit=scan.token_unit,
         notes=scan.notes,
     )

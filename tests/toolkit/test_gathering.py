@@ -28,7 +28,13 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def test_what_holds_nothing_is_not_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gathering, "HEAD", 2)
-    assert empty(pl.scan_parquet(file), FRAME.columns) == ["tenant", "think_s"]
+    stored = pl.scan_parquet(file)
+    assert empty(stored, FRAME.columns) == ["tenant", "think_s"]
+    assert empty(stored, FRAME.columns, said=["think_s", "prefix_blocks", "request_id"]) == [
+        "tenant",
+        "think_s",
+        "prefix_blocks",
+    ]
 
 
 @pytest.mark.parametrize("rows", [1, 4, 100])
