@@ -40,6 +40,14 @@ def in_parts(
     read.sink_batches(give, chunk_size=rows, maintain_order=True, lazy=True).collect(engine="streaming")
 
 
+def held(stored: pl.LazyFrame, columns: Sequence[str], said: Collection[str] = ()) -> pl.DataFrame:
+    """These columns of stored Parquet in memory; what is known to hold nothing (see `empty`) is not read."""
+    lacking, schema = empty(stored, columns, said), stored.select(columns).collect_schema()
+    [found] = gathered({"stored": stored.select(name for name in columns if name not in lacking)}).values()
+    nothing = [pl.Series(name, [None], schema[name]).new_from_index(0, found.height) for name in lacking]
+    return found.with_columns(nothing).select(columns)
+
+
 def empty(stored: pl.LazyFrame, columns: Collection[str], said: Collection[str] = ()) -> list[str]:
     """Those of `columns` that hold nothing, as is `said` of them or the statistics of stored Parquet tell.
 

@@ -1,7 +1,7 @@
 """Put questions to a trace: to each part as it is read where they can be asked so, to all of it where they cannot."""
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Semaphore
@@ -12,7 +12,7 @@ import polars as pl
 from toolkit.analysis.looks import Looks
 from toolkit.analysis.whole import Whole
 from toolkit.errors import SettingFailure, nearest
-from toolkit.gathering import Gathered, in_parts
+from toolkit.gathering import Gathered, held, in_parts
 from toolkit.protocols import Analysis
 from toolkit.schema import TABLES
 
@@ -44,18 +44,22 @@ class Survey:
             yield
 
     def of_stored(self, stored: pl.LazyFrame, whole: Whole) -> None:
-        """Look at a trace while it is read."""
-        names = self._begin("trace", whole)
-        questions = {name: self._questions[name] for name in names}
-        schema = stored.select(wanted(questions, "trace")).collect_schema()
+        """Look at a trace while it is read, unless somebody asks about all rows at once."""
+        names, columns = self._begin("trace", whole), wanted(self._questions, "trace")
+        said = () if whole.info.block_scope else ("prefix_blocks",)
+        some: dict[str, Any] = {name: self._questions[name] for name in names}
+        if not all(hasattr(question, "about") for question in some.values()):
+            self.of_table("trace", held(stored, columns, said), whole)
+            return
+        schema = stored.select(wanted(some, "trace")).collect_schema()
+        concern = pl.any_horizontal(False, *(pl.col(question.about).is_not_null() for question in some.values()))
         kept = Gathered(schema)
 
         def take(number: int, part: pl.DataFrame) -> None:
             self._look(number, part)
-            kept.add(_of_concern(part.select(schema.names()), questions.values()))
+            kept.add(part.select(schema.names()).filter(concern))
 
-        said = () if whole.info.block_scope else ("prefix_blocks",)
-        in_parts(stored, wanted(self._questions, "trace"), PART_ROWS, take, said)
+        in_parts(stored, columns, PART_ROWS, take, said)
         self._give(names, kept.frame())
 
     def of_table(self, table: str, frame: pl.DataFrame, whole: Whole) -> None:
@@ -123,13 +127,6 @@ def wanted(questions: Mapping[str, Analysis], table: Literal["trace", "outcomes"
 def _looks_at_parts(question: Any) -> bool:
     """Whether it says what it finds in a part in little."""
     return hasattr(question, "partial") and not hasattr(question, "joined") and not hasattr(question, "shares")
-
-
-def _of_concern(part: pl.DataFrame, questions: Collection[Any]) -> pl.DataFrame:
-    """The rows that mean something to one of the questions."""
-    if not all(hasattr(question, "about") for question in questions):
-        return part
-    return part.filter(pl.any_horizontal(pl.col(question.about).is_not_null() for question in questions))
 
 
 @contextmanager

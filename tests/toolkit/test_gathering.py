@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from toolkit import gathering
-from toolkit.gathering import empty, gathered, in_parts
+from toolkit.gathering import empty, gathered, held, in_parts
 
 FRAME = pl.DataFrame(
     {
@@ -37,6 +37,10 @@ def test_what_holds_nothing_is_not_read(file: Path, monkeypatch: pytest.MonkeyPa
     ]
 
 
+def test_in_memory_it_is_as_it_is_stored(file: Path) -> None:
+    assert held(pl.scan_parquet(file), FRAME.columns, said=["tenant"]).equals(FRAME)
+
+
 @pytest.mark.parametrize("rows", [1, 4, 100])
 def test_parts_are_the_table_in_order(file: Path, rows: int) -> None:
     parts: list[tuple[int, pl.DataFrame]] = []
@@ -46,5 +50,5 @@ def test_parts_are_the_table_in_order(file: Path, rows: int) -> None:
     assert pl.concat(part for _, part in parts).equals(FRAME)
 
 
-def test_what_holds_nothing_is_null_in_memory(file: Path) -> None:
+def test_tables_are_gathered_in_one_pass(file: Path) -> None:
     assert gathered({"trace": pl.scan_parquet(file)})["trace"].equals(FRAME)
