@@ -1,6 +1,5 @@
 """Put questions to a trace: to each part as it is read where they can be asked so, to all of it where they cannot."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ PART_ROWS = 2**21  # requests that a question is put to at once: what is made of
 AHEAD = 8  # looks that are waited for while the next part is read
 TOGETHER_ROWS = 20_000_000  # from here on memory counts more than time: what needs all rows runs one after the other
 LONGEST = ("drift", "groups", "clients", "lengths", "idle")  # are begun first, so that the last to end are short
-TURN_S = 0.0002
 
 Tables = dict[str, pl.DataFrame]
 Questions = Mapping[str, Analysis]
@@ -40,7 +38,7 @@ class Survey:
     @contextmanager
     def crew(self) -> Iterator[None]:
         """While it is entered, looks are taken."""
-        with ThreadPoolExecutor(2) as self._crew, _short_turns():
+        with ThreadPoolExecutor(2) as self._crew:
             yield
 
     def of_stored(self, stored: pl.LazyFrame, whole: Whole) -> None:
@@ -127,14 +125,3 @@ def wanted(questions: Mapping[str, Analysis], table: Literal["trace", "outcomes"
 def _looks_at_parts(question: Any) -> bool:
     """Whether it says what it finds in a part in little."""
     return hasattr(question, "partial") and not hasattr(question, "joined") and not hasattr(question, "shares")
-
-
-@contextmanager
-def _short_turns() -> Iterator[None]:
-    """NumPy lets go of the interpreter at every step: who wants it back does not wait long for the other thread."""
-    usual_s = sys.getswitchinterval()
-    sys.setswitchinterval(TURN_S)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(usual_s)
