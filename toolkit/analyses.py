@@ -37,9 +37,9 @@ def analyse(trace: Trace, asking: Callable[[str], None] = lambda name: None, ask
     wanted_too = asked or {}
     questions = {name: plugin(**wanted_too.get(name, {})) for name, plugin in installed(wanted_too).items()}
     asking("reading")
-    survey = Survey(questions, asking)
-    with ThreadPoolExecutor(1) as beside, survey.crew():
+    with ThreadPoolExecutor(1) as beside, ThreadPoolExecutor(2) as crew:
         beside.submit(import_module, FITS)
+        survey = Survey(questions, trace.info, crew, asking)
         whole = _known(trace)
         if whole is not None and trace.numbered is not None:
             survey.of_stored(trace.numbered, whole)

@@ -1,8 +1,7 @@
 """Put questions to a trace: to each part as it is read where they can be asked so, to all of it where they cannot."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
 from threading import Semaphore
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from toolkit.errors import SettingFailure, nearest
 from toolkit.gathering import Gathered, held, in_parts
 from toolkit.protocols import Analysis
 from toolkit.schema import TABLES
+from toolkit.traces import TraceInfo
 
 PART_ROWS = 2**21  # requests that a question is put to at once: what is made of them is small beside the trace
 AHEAD = 8  # looks that are waited for while the next part is read
@@ -25,47 +25,42 @@ Questions = Mapping[str, Analysis]
 
 
 class Survey:
-    """Answers by analysis. Two threads look, while the trace is read and after it."""
+    """Answers by analysis, which the crew finds while the trace is read and after it; `asking` is told whose is due."""
 
-    def __init__(self, questions: Questions, asking: Callable[[str], None]):
+    def __init__(self, questions: Questions, info: TraceInfo, crew: Executor, asking: Callable[[str], None]):
         self._questions = {name: questions[name] for name in dict.fromkeys([*LONGEST, *questions]) if name in questions}
-        self._asking = asking
+        self._info, self._crew, self._asking = info, crew, asking
         self._looks: dict[str, Looks] = {}
         self._frames: dict[str, pl.DataFrame] = {}  # of what is asked about all rows at once
         self._begun: list[Future[None]] = []
         self._room = Semaphore(AHEAD)
 
-    @contextmanager
-    def crew(self) -> Iterator[None]:
-        """While it is entered, looks are taken."""
-        with ThreadPoolExecutor(2) as self._crew:
-            yield
-
     def of_stored(self, stored: pl.LazyFrame, whole: Whole) -> None:
         """Look at a trace while it is read, unless somebody asks about all rows at once."""
-        names, columns = self._begin("trace", whole), wanted(self._questions, "trace")
-        said = () if whole.info.block_scope else ("prefix_blocks",)
-        some: dict[str, Any] = {name: self._questions[name] for name in names}
-        if not all(hasattr(question, "about") for question in some.values()):
+        columns = wanted(self._questions, "trace")
+        said = () if self._info.block_scope else ("prefix_blocks",)
+        whole_only = self._of_whole("trace")
+        if not all(hasattr(question, "about") for question in whole_only.values()):
             self.of_table("trace", held(stored, columns, said), whole)
             return
-        schema = stored.select(wanted(some, "trace")).collect_schema()
-        concern = pl.any_horizontal(False, *(pl.col(question.about).is_not_null() for question in some.values()))
+        looks = self._begin("trace", whole)
+        schema = stored.select(wanted(whole_only, "trace")).collect_schema()
+        concern = pl.any_horizontal(False, *(pl.col(question.about).is_not_null() for question in whole_only.values()))
         kept = Gathered(schema)
 
         def take(number: int, part: pl.DataFrame) -> None:
-            self._look(number, part)
+            self._look(looks, number, part)
             kept.add(part.select(schema.names()).filter(concern))
 
         in_parts(stored, columns, PART_ROWS, take, said)
-        self._give(names, kept.frame())
+        self._give("trace", kept.frame())
 
     def of_table(self, table: str, frame: pl.DataFrame, whole: Whole) -> None:
         """Look at a table that is in memory."""
-        names = self._begin(table, whole)
+        looks = self._begin(table, whole)
         for number, begin in enumerate(range(0, max(1, frame.height), PART_ROWS)):
-            self._look(number, frame[begin : begin + PART_ROWS])
-        self._give(names, frame)
+            self._look(looks, number, frame[begin : begin + PART_ROWS])
+        self._give(table, frame)
 
     def answers(self) -> dict[str, Tables]:
         """What was found, when all was looked at."""
@@ -78,23 +73,28 @@ class Survey:
         begun |= {name: self._crew.submit(self._finish, name) for name in self._looks}
         return found | {name: job.result() for name, job in begun.items()}
 
-    def _begin(self, table: str, whole: Whole) -> list[str]:
-        """Who looks at the table's parts is known then; the names of those that are asked about all of it."""
+    def _of_whole(self, table: str) -> dict[str, Any]:
+        """Questions that are put to all of a table."""
         mine = {name: question for name, question in self._questions.items() if question.table == table}
-        self._now = {name: Looks(question, whole) for name, question in mine.items() if _looks_at_parts(question)}
-        self._looks |= self._now
-        self._info = whole.info
-        return [name for name in mine if name not in self._now]
+        return {name: question for name, question in mine.items() if not _looks_at_parts(question)}
 
-    def _look(self, number: int, part: pl.DataFrame) -> None:
-        for name, looks in self._now.items():
+    def _begin(self, table: str, whole: Whole) -> dict[str, Looks]:
+        """Who looks at the table's parts."""
+        others = self._of_whole(table)
+        mine = {name: q for name, q in self._questions.items() if q.table == table and name not in others}
+        looks = {name: Looks(question, whole) for name, question in mine.items()}
+        self._looks |= looks
+        return looks
+
+    def _look(self, looks: Mapping[str, Looks], number: int, part: pl.DataFrame) -> None:
+        for name, own in looks.items():
             self._room.acquire()
-            job = self._crew.submit(looks.first, number, part.select(self._questions[name].columns))
+            job = self._crew.submit(own.first, number, part.select(self._questions[name].columns))
             job.add_done_callback(lambda _: self._room.release())
             self._begun.append(job)
 
-    def _give(self, names: Sequence[str], frame: pl.DataFrame) -> None:
-        self._frames |= {name: frame.select(self._questions[name].columns) for name in names}
+    def _give(self, table: str, frame: pl.DataFrame) -> None:
+        self._frames |= {name: frame.select(question.columns) for name, question in self._of_whole(table).items()}
 
     def _wait(self) -> None:
         for job in self._begun:

@@ -1,5 +1,6 @@
 """Who is asked what of a trace: parts while it is read, or all of it, with what was seen kept apart."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -63,8 +64,8 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pl.LazyFrame:
 
 
 def answers(stored: pl.LazyFrame, **questions: Any) -> dict[str, dict[str, pl.DataFrame]]:
-    asked = Survey(questions, lambda name: None)
-    with asked.crew():
+    with ThreadPoolExecutor(2) as crew:
+        asked = Survey(questions, INFO, crew, lambda name: None)
         asked.of_stored(stored, Whole(INFO, ROWS, 0.0, 9.0))
         return asked.answers()
 
