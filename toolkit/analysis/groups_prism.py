@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from toolkit.analysis.idle import minute_cv
-from toolkit.analysis.lanes import MINUTE_S, Doings, Floats, Lanes
+from toolkit.analysis.lanes import MINUTE_S, Floats, LaneActivity, Lanes
 from toolkit.analysis.windows import fitting_window_s, whole_windows, window_of
 
 DAY_S = 86400.0
@@ -62,7 +62,7 @@ DAYS = pl.Schema({"name": pl.String(), "bin": _i, "requests": _i})
 class Present:
     """What each model does in a part of a trace of `span_s`, and requests by model and DAY_BIN_S of whole days."""
 
-    doings: Doings
+    activity: LaneActivity
     days: pl.DataFrame
     active_s: float
     span_s: float
@@ -76,16 +76,16 @@ class Present:
         counted = cells.group_by("lane", "bin").len("requests")
         names = pl.Series("name", lanes.names, dtype=pl.String)
         days = counted.select(names.gather(counted["lane"]), "bin", "requests").cast(DAYS)
-        doings = Doings.of(lanes, IDLE_S, whole_windows(span_s, MINUTE_S), active_s)
-        return cls(doings, days, active_s, span_s)
+        activity = LaneActivity.of(lanes, IDLE_S, whole_windows(span_s, MINUTE_S), active_s)
+        return cls(activity, days, active_s, span_s)
 
     @classmethod
     def merged(cls, parts: "Sequence[Present]") -> "Present":
         """All parts in order of time, busiest model first."""
-        doings = Doings.merged([part.doings for part in parts], IDLE_S, parts[0].active_s)
-        order = sorted(range(len(doings.names)), key=lambda k: (-doings.requests[k], doings.names[k]))
+        activity = LaneActivity.merged([part.activity for part in parts], IDLE_S, parts[0].active_s)
+        order = sorted(range(len(activity.names)), key=lambda k: (-activity.requests[k], activity.names[k]))
         days = pl.concat([part.days for part in parts])
-        return cls(doings.sorted(order), days, parts[0].active_s, parts[0].span_s)
+        return cls(activity.sorted(order), days, parts[0].active_s, parts[0].span_s)
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ class Spells:
 
     @classmethod
     def of(cls, present: Present) -> "Spells":
-        doings = present.doings
-        return cls(doings.lane, doings.wakes_s, doings.sleeps_s + present.active_s, present.span_s)
+        activity = present.activity
+        return cls(activity.lane, activity.wakes_s, activity.sleeps_s + present.active_s, present.span_s)
 
     @property
     def switch_s(self) -> Floats:
@@ -115,11 +115,11 @@ class Spells:
 
 def prism(present: Present) -> dict[str, pl.DataFrame]:
     """One row of PRISM, PRESENCE a model, ACTIVE over time."""
-    spells, models, span_s = Spells.of(present), len(present.doings.names), present.span_s
+    spells, models, span_s = Spells.of(present), len(present.activity.names), present.span_s
     presence, active = presence_of(present, spells), active_over_time(spells, models)
     hours, switches = span_s / 3600, len(spells.switch_s)
-    idle = present.doings.idle / hours
-    cv = minute_cv(present.doings, whole_windows(span_s, MINUTE_S))
+    idle = present.activity.idle / hours
+    cv = minute_cv(present.activity, whole_windows(span_s, MINUTE_S))
     known = cv[~np.isnan(cv)]
     persistent = int((presence["persistence"] == "persistent").sum())
     row = {
@@ -144,13 +144,13 @@ def prism(present: Present) -> dict[str, pl.DataFrame]:
 
 def presence_of(present: Present, spells: Spells) -> pl.DataFrame:
     """How much of the time each model is active, busiest first."""
-    models = len(present.doings.names)
+    models = len(present.activity.names)
     active_s = np.bincount(spells.lane, weights=spells.seconds, minlength=models)
     count = np.bincount(spells.lane, minlength=models)
     share = active_s / present.span_s
     columns = {
-        "name": pl.Series(present.doings.names, dtype=pl.String),
-        "requests": present.doings.requests,
+        "name": pl.Series(present.activity.names, dtype=pl.String),
+        "requests": present.activity.requests,
         "active_share": share,
         "spells": count,
         "dwell_mean_s": active_s / count,
@@ -162,12 +162,12 @@ def presence_of(present: Present, spells: Spells) -> pl.DataFrame:
 
 def day_correlation(present: Present) -> Floats:
     """Mean over pairs of consecutive whole days of the correlation of a model's rates; NaN below two days."""
-    days, models = whole_windows(present.span_s, DAY_S), len(present.doings.names)
+    days, models = whole_windows(present.span_s, DAY_S), len(present.activity.names)
     if days < 2:
         return np.full(models, np.nan)
     bins = round(DAY_S / DAY_BIN_S)
     place = pl.Series(range(models), dtype=_i)
-    lane = present.days["name"].replace_strict(pl.Series(present.doings.names), place).to_numpy()
+    lane = present.days["name"].replace_strict(pl.Series(present.activity.names), place).to_numpy()
     index = lane * (days * bins) + present.days["bin"].to_numpy()
     weights = present.days["requests"].to_numpy()
     counts = np.bincount(index, weights=weights, minlength=models * days * bins).reshape(models, days, bins)

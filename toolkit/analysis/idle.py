@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from toolkit.analysis.in_flight import Reach, in_flight, stays, windows_of
 from toolkit.analysis.known import known
-from toolkit.analysis.lanes import MINUTE_S, NS, Doings, Lanes
+from toolkit.analysis.lanes import MINUTE_S, NS, LaneActivity, Lanes
 from toolkit.analysis.levels import CONCURRENCY, Level, Windows
 from toolkit.analysis.looks import in_one_piece
 from toolkit.analysis.whole import Whole
@@ -53,7 +53,7 @@ SUMMARY = pl.Schema(
 class Stays:
     """A part of the trace: its models, and how far its requests reach into later parts."""
 
-    doings: Doings
+    activity: LaneActivity
     reach: Reach | None
 
 
@@ -79,8 +79,8 @@ class Idle:
         found = []
         for rows in timed.iter_slices(SLICE):
             lanes = Lanes.of(rows["model"], rows["arrival_s"].to_numpy() - whole.first_s)
-            found.append(Doings.of(lanes, self.threshold_s, minutes, ACTIVE_S))
-        return Stays(Doings.merged(found, self.threshold_s, ACTIVE_S), Reach.of(timed))
+            found.append(LaneActivity.of(lanes, self.threshold_s, minutes, ACTIVE_S))
+        return Stays(LaneActivity.merged(found, self.threshold_s, ACTIVE_S), Reach.of(timed))
 
     def told(self, parts: Sequence[Stays | None], whole: Whole) -> list[Reach | None]:
         """How far each part reaches into others."""
@@ -99,13 +99,13 @@ class Idle:
         present = [part for part, _ in parts if part]
         if not present:
             return {"models": MODELS.to_frame(), "concurrency": CONCURRENCY.to_frame(), "summary": SUMMARY.to_frame()}
-        doings = Doings.merged([part.doings for part in present], self.threshold_s, ACTIVE_S)
-        models = idle_models(doings, whole.span_s)
+        activity = LaneActivity.merged([part.activity for part in present], self.threshold_s, ACTIVE_S)
+        models = idle_models(activity, whole.span_s)
         windows, basis = windows_of(whole), "requests in flight"
         levels = [level for _, level in parts if level]
         over_time = (Level.merged(levels), windows) if levels and windows else None
         if over_time is None:
-            over_time, basis = active_models(doings, whole), f"models active in {ACTIVE_S:g} s"
+            over_time, basis = active_models(activity, whole), f"models active in {ACTIVE_S:g} s"
         table = over_time[0].table(over_time[1]) if over_time else CONCURRENCY.to_frame()
         return {
             "models": models,
@@ -114,44 +114,44 @@ class Idle:
         }
 
 
-def idle_models(doings: Doings, span_s: float) -> pl.DataFrame:
+def idle_models(activity: LaneActivity, span_s: float) -> pl.DataFrame:
     """Gaps above the threshold between a model's consecutive requests; busiest model first."""
-    idle_s = doings.idle_ns / NS
+    idle_s = activity.idle_ns / NS
     columns = {
-        "model": pl.Series(doings.names, dtype=pl.String),
-        "requests": doings.requests,
-        "idle_intervals": doings.idle,
-        "idle_per_h": doings.idle * 3600 / span_s,
+        "model": pl.Series(activity.names, dtype=pl.String),
+        "requests": activity.requests,
+        "idle_intervals": activity.idle,
+        "idle_per_h": activity.idle * 3600 / span_s,
         "idle_s": idle_s,
         "idle_share": idle_s / span_s,
-        "longest_s": np.where(np.isinf(doings.longest_s), np.nan, doings.longest_s),
-        "rate_cv": minute_cv(doings, whole_windows(span_s, MINUTE_S)),
+        "longest_s": np.where(np.isinf(activity.longest_s), np.nan, activity.longest_s),
+        "rate_cv": minute_cv(activity, whole_windows(span_s, MINUTE_S)),
     }
     table = pl.DataFrame(columns, schema=MODELS, nan_to_null=True)
     return table.sort("requests", "model", descending=[True, False])
 
 
-def minute_cv(doings: Doings, minutes: int) -> Floats:
+def minute_cv(activity: LaneActivity, minutes: int) -> Floats:
     """Coefficient of variation of each model's requests a minute, minutes without any included; NaN below two.
 
     As in Prism (section on trace analysis), with all minutes in the denominator of the variance.
     """
     if minutes < 2:
-        return np.full(len(doings.names), np.nan)
-    mean = doings.minutes.requests / minutes
-    variance = doings.minutes.all_squares / minutes - mean**2
+        return np.full(len(activity.names), np.nan)
+    mean = activity.minutes.requests / minutes
+    variance = activity.minutes.all_squares / minutes - mean**2
     with np.errstate(invalid="ignore"):
         cv: Floats = np.sqrt(np.maximum(variance, 0)) / mean
     return cv
 
 
-def active_models(doings: Doings, whole: Whole) -> tuple[Level, Windows] | None:
+def active_models(activity: LaneActivity, whole: Whole) -> tuple[Level, Windows] | None:
     """Models that received a request within the last ACTIVE_S; null with fewer than two models."""
-    if len(doings.names) < 2:
+    if len(activity.names) < 2:
         return None
-    end_s = np.sort(np.minimum(doings.sleeps_s + ACTIVE_S, whole.span_s))
+    end_s = np.sort(np.minimum(activity.sleeps_s + ACTIVE_S, whole.span_s))
     windows = Windows.upto(whole.span_s, whole.info.clock_step_s)
-    return Level.of(np.sort(doings.wakes_s), end_s, windows), windows
+    return Level.of(np.sort(activity.wakes_s), end_s, windows), windows
 
 
 def summary(models: pl.DataFrame, level: Level | None, basis: str) -> pl.DataFrame:

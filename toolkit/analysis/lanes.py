@@ -102,7 +102,7 @@ class Minutes:
 
 
 @dataclass(frozen=True)
-class Doings:
+class LaneActivity:
     """What each lane does in a stretch of time, lane by lane; times count from the whole trace's first arrival.
 
     `spells` are how many stretches of activity each lane has, in time's order, from `wakes_s` to the request at
@@ -122,7 +122,7 @@ class Doings:
     sleeps_s: Floats
 
     @classmethod
-    def of(cls, lanes: Lanes, threshold_s: float, minutes: int, active_s: float) -> "Doings":
+    def of(cls, lanes: Lanes, threshold_s: float, minutes: int, active_s: float) -> "LaneActivity":
         """Of a part, whose lanes are active for so long after a request, in so many whole minutes of the trace."""
         starts, gap_s = lanes.groups.starts, lanes.gap_s
         long = np.flatnonzero(gap_s > min(threshold_s, active_s))
@@ -145,7 +145,7 @@ class Doings:
         )
 
     @staticmethod
-    def merged(parts: "Sequence[Doings]", threshold_s: float, active_s: float) -> "Doings":
+    def merged(parts: "Sequence[LaneActivity]", threshold_s: float, active_s: float) -> "LaneActivity":
         """Parts that follow each other as one, with the gaps between them."""
         place = {name: k for k, name in enumerate(dict.fromkeys(name for part in parts for name in part.names))}
         lane_of = [np.array([place[name] for name in part.names], dtype=np.int64) for part in parts]
@@ -164,7 +164,7 @@ class Doings:
         wakes, sleeps = np.ones(spells.sum(), dtype=bool), np.ones(spells.sum(), dtype=bool)
         following = np.cumsum(spells) - spells
         wakes[following[same]] = sleeps[following[same] - 1] = False
-        return Doings(
+        return LaneActivity(
             tuple(place),
             np.add.reduceat(together("requests"), begins),
             first_s[begins],
@@ -183,7 +183,7 @@ class Doings:
         """The lane of each spell."""
         return np.repeat(np.arange(len(self.names)), self.spells)
 
-    def sorted(self, order: Sequence[int]) -> "Doings":
+    def sorted(self, order: Sequence[int]) -> "LaneActivity":
         """Of a whole trace, these lanes in this order."""
         chosen, nothing = np.array(order, dtype=np.int64), np.zeros(0, dtype=np.int64)
         by_lane = ("requests", "first_s", "last_s", "longest_s", "idle", "idle_ns", "spells")

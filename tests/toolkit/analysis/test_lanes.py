@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolkit.analysis.lanes import MINUTE_S, Doings, Lanes
+from toolkit.analysis.lanes import MINUTE_S, LaneActivity, Lanes
 
 IDLE_S = 10.0
 MINUTES = 9
@@ -17,14 +17,14 @@ requests = st.lists(st.tuples(st.integers(0, 600), st.sampled_from(["a", "b", "c
 cuts = st.lists(st.integers(0, 60), max_size=4)
 
 
-def doings(arrived: list[tuple[int, str | None]], edges: list[int], active_s: float) -> Doings:
+def activity(arrived: list[tuple[int, str | None]], edges: list[int], active_s: float) -> LaneActivity:
     times, names = np.array([t for t, _ in arrived], dtype=float), pl.Series([n for _, n in arrived], dtype=pl.String)
     parts = [
-        Doings.of(Lanes.of(names[a:b], times[a:b]), IDLE_S, MINUTES, active_s)
+        LaneActivity.of(Lanes.of(names[a:b], times[a:b]), IDLE_S, MINUTES, active_s)
         for a, b in pairwise(sorted({0, len(arrived), *(min(edge, len(arrived)) for edge in edges)}))
     ]
-    first = Doings.merged(parts[:2], IDLE_S, active_s)
-    return Doings.merged([first, *parts[2:]], IDLE_S, active_s)
+    first = LaneActivity.merged(parts[:2], IDLE_S, active_s)
+    return LaneActivity.merged([first, *parts[2:]], IDLE_S, active_s)
 
 
 @given(requests, cuts, st.sampled_from([5.0, 10.0, 120.0]))
@@ -32,7 +32,7 @@ def test_parts_put_together_are_counted_request_by_request(
     arrived: list[tuple[int, str | None]], edges: list[int], active_s: float
 ) -> None:
     arrived.sort(key=lambda one: one[0])
-    found = doings(arrived, edges, active_s)
+    found = activity(arrived, edges, active_s)
     assert sorted(map(str, found.names)) == sorted({str(name) for _, name in arrived})
     for k, name in enumerate(found.names):
         own = [float(t) for t, n in arrived if n == name]
@@ -52,7 +52,7 @@ def test_parts_put_together_are_counted_request_by_request(
 @given(requests, cuts, st.randoms())
 def test_another_order_moves_all_of_a_lane(arrived: list[tuple[int, str | None]], edges: list[int], rng) -> None:
     arrived.sort(key=lambda one: one[0])
-    found = doings(arrived, edges, 30.0)
+    found = activity(arrived, edges, 30.0)
     order = list(range(len(found.names)))
     rng.shuffle(order)
     moved = found.sorted(order)
@@ -67,6 +67,6 @@ def test_another_order_moves_all_of_a_lane(arrived: list[tuple[int, str | None]]
 
 
 def test_a_lane_that_comes_once_has_no_gap() -> None:
-    found = doings([(5, "a")], [], 10.0)
+    found = activity([(5, "a")], [], 10.0)
     assert found.longest_s[0] == -np.inf
     assert found.sleeps_s == pytest.approx([5.0])
