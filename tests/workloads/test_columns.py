@@ -206,6 +206,20 @@ def test_parts_keep_how_prefix_blocks_are_counted(tmp_path: Path):
         read_trace([parts])
 
 
+def test_parts_without_prefix_blocks_have_no_scope_unless_another_file_brings_some(tmp_path: Path):
+    trace = read(write(FRAME.drop("prefix_blocks"), tmp_path / "t.csv"))
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    for number in range(2):
+        write_trace(trace, parts / f"part-{number}.parquet")
+    assert read_trace([parts]).info.block_scope is None
+    blocks = pl.Series("prefix_blocks", [[1, 2]] * trace.info.rows_kept, dtype=pl.List(pl.UInt64))
+    trace.frame.collect().with_columns(blocks).write_parquet(parts / "part-2.parquet")  # by another tool: no footer
+    whole = read_trace([parts])
+    assert whole.info.block_scope == "global"
+    assert whole.frame.collect()["prefix_blocks"].drop_nulls().len() == trace.info.rows_kept
+
+
 def test_a_damaged_parquet_is_one_line(tmp_path: Path):
     path = tmp_path / "t.parquet"
     path.write_bytes(b"PAR1" + b"\0" * 100)

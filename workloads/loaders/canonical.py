@@ -36,11 +36,16 @@ def table(paths: list[Path], options: LoadOptions) -> Scan:
     Raises InputFailure where parts do not count alike.
     """
     scan = Columns().scan(paths, options)
-    said = {tuple(getattr(trace.info, name) for name in COUNTED) for trace in map(_said, paths) if trace is not None}
+    known = [trace.info for trace in map(_said, paths) if trace is not None]
+    said = {tuple(getattr(info, name) for name in COUNTED) for info in known}
     if len(said) > 1:
         what = "it and the files beside it count prefix blocks or lengths in different units"
         raise InputFailure(what, where=str(paths[0]), hint="read them one by one")
-    return replace(scan, **dict(zip(COUNTED, said.pop(), strict=True))) if said else scan
+    if not said:
+        return scan
+    scan = replace(scan, **dict(zip(COUNTED, said.pop(), strict=True)))
+    without_blocks = len(known) == len(paths) and scan.block_scope is None
+    return replace(scan, frame=scan.frame.drop("prefix_blocks", strict=False)) if without_blocks else scan
 
 
 def _restored(path: Path) -> Trace | None:

@@ -116,8 +116,10 @@ def _lists(frame: pl.LazyFrame, written: Mapping[str, pl.DataType]) -> pl.LazyFr
 
 def _parquet(paths: list[Path], options: LoadOptions) -> Scan:
     try:
-        frame = pl.scan_parquet(paths, glob=False).with_columns(pl.col(pl.Categorical).cast(pl.String))
-        schema = frame.collect_schema()
+        first = pl.scan_parquet(paths[0], glob=False).collect_schema()
+        schema = pl.Schema({n: pl.String() if dtype == pl.Categorical else dtype for n, dtype in first.items()})
+        as_text = pl.ScanCastOptions(categorical_to_string="allow")  # names may be either, file by file
+        frame = pl.scan_parquet(paths, glob=False, schema=schema, cast_options=as_text)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputFailure(f"cannot be read ({str(error).splitlines()[0]})", where=str(paths[0])) from error
     chosen = choose(schema.names(), options.columns, paths[0])
