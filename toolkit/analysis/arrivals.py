@@ -167,24 +167,25 @@ def clock_note(gap_mean_s: float, clock_step_s: float | None) -> str | None:
 
 
 def rate_windows(span_s: float, clock_step_s: float | None) -> tuple[float, int]:
-    """How long a window of the rate is, and how many there are."""
+    """How long a window of the rate is, and how many there are; the last one goes on to the end of the trace."""
     if span_s == 0:
         return 1.0, 0
     window_s = fitting_window_s(span_s, clock_step_s)
-    return window_s, max(1, int(np.ceil(span_s / window_s - 1e-9)))
+    return window_s, max(1, round(span_s / window_s))  # the last request alone in a sliver would be a peak
 
 
 def rate(found: Arrived, clock_step_s: float | None) -> pl.DataFrame:
-    """Requests in windows back to back; a window that the trace ends in counts the part it covers."""
+    """Requests in windows back to back, the last half to one and a half times as long as the others."""
     if found.last_s == 0:
         return RATE.to_frame()
     window_s, windows = rate_windows(found.last_s, clock_step_s)
     counts = found.windows.copy()
-    counts[-1] += found.requests - counts.sum()  # the last arrival may lie on the last edge
+    counts[-1] += found.requests - counts.sum()  # what lies beyond
     start_s = np.arange(windows) * window_s
-    covered_s = np.minimum(window_s, found.last_s - start_s)
-    columns = {"start_s": start_s, "window_s": np.full(windows, window_s), "requests": counts}
-    return pl.DataFrame(columns | {"rate_per_s": counts / covered_s}, schema=RATE)
+    length_s = np.full(windows, window_s, dtype=np.float64)
+    length_s[-1] = found.last_s - start_s[-1]
+    columns = {"start_s": start_s, "window_s": length_s, "requests": counts}
+    return pl.DataFrame(columns | {"rate_per_s": counts / length_s}, schema=RATE)
 
 
 def dispersion_windows(span_s: float, clock_step_s: float | None) -> list[tuple[float, int]]:

@@ -72,9 +72,17 @@ def test_rates_cover_the_trace_and_count_every_request(ask) -> None:
     rate = ask("arrivals", arrival_s=arrival_s)["rate"]
     assert rate["requests"].sum() == 5_000
     assert rate.height <= 241
-    assert (rate["start_s"].diff().drop_nulls() == rate["window_s"][0]).all()
+    assert (rate["start_s"].diff().drop_nulls() == rate["window_s"][:-1]).all()
     span_s = arrival_s[-1] - arrival_s[0]
-    assert rate["start_s"][-1] + rate["requests"][-1] / rate["rate_per_s"][-1] == pytest.approx(span_s)
+    assert rate["start_s"][-1] + rate["window_s"][-1] == pytest.approx(span_s)
+    assert rate["rate_per_s"].to_list() == pytest.approx((rate["requests"] / rate["window_s"]).to_list())
+
+
+@pytest.mark.parametrize("over_s", [0.05, 2.4, 2.6, 4.9])
+def test_where_a_trace_happens_to_end_makes_no_peak(ask, over_s: float) -> None:
+    rate = ask("arrivals", arrival_s=np.append(np.arange(0, 600, 0.1), 600 + over_s))["rate"]
+    assert rate["requests"].sum() == 6_001
+    assert rate["rate_per_s"].max() == pytest.approx(10, rel=0.01)
 
 
 def test_a_coarse_clock_refuses_what_it_hides(ask) -> None:
