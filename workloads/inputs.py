@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar, cast
+from typing import IO, TypeVar
 
 from toolkit.errors import InputFailure, nearest
 from workloads import objects
@@ -69,6 +69,8 @@ def _expand(text: str) -> list[Path]:
         return [path]
     if glob.has_magic(text):
         return _matches(text)
+    if path.is_symlink():
+        raise InputFailure(f"is a link to '{path.readlink()}', which is not there", where=text)
     raise InputFailure("no such file", where=text, hint=_neighbour(path))
 
 
@@ -81,7 +83,7 @@ def _objects(address: str) -> list[Object]:
 
 
 def _matches(pattern: str) -> list[Path]:
-    return _some((Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file()), pattern)
+    return _some((p for each in glob.glob(pattern, recursive=True) if _is_file(p := Path(each))), pattern)
 
 
 def _some(found: Iterable[File], pattern: str) -> list[File]:
@@ -92,7 +94,12 @@ def _some(found: Iterable[File], pattern: str) -> list[File]:
 
 
 def _folder(folder: Path) -> list[Path]:
-    return _data_files((p for p in folder.iterdir() if p.is_file()), str(folder))
+    return _data_files((p for p in folder.iterdir() if _is_file(p)), str(folder))
+
+
+def _is_file(path: Path) -> bool:
+    """Also a link to nothing: a file is missing there, which reading tells."""
+    return path.is_file() or not path.exists()
 
 
 def _data_files(found: Iterable[File], folder: str) -> list[File]:
@@ -144,28 +151,35 @@ def _plain(source: Source) -> Iterator[Source]:
 
 def _decompressed(source: Source, head: bytes) -> Path:
     """Stream the compressed file to a scratch file of the same name without its last suffix."""
+    import zstandard
+
     target = scratch_file(source.path.name.rsplit(".", 1)[0])
     try:
-        with _decompressor(source.path, head) as packed, target.open("wb") as file:
-            shutil.copyfileobj(packed, file, 2**20)
-    except (OSError, EOFError, zlib.error, _zstd_error()) as error:
+        with target.open("wb") as file:
+            if head.startswith(GZIP):
+                with gzip.open(source.path, "rb") as packed:
+                    shutil.copyfileobj(packed, file, 2**20)
+            else:
+                _decompress_frames(source.path, file)
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise InputFailure(f"cannot be decompressed ({error})", where=source.shown) from error
     return target
 
 
-def _decompressor(path: Path, head: bytes) -> IO[bytes]:
-    if head.startswith(GZIP):
-        return cast(IO[bytes], gzip.open(path, "rb"))
+def _decompress_frames(path: Path, target: IO[bytes]) -> None:
+    """Frame by frame: what zstandard reads as a stream it takes for whole where a frame breaks off."""
     import zstandard
 
     reader = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES)
-    return cast(IO[bytes], reader.stream_reader(path.open("rb"), read_across_frames=True, closefd=True))
-
-
-def _zstd_error() -> type[Exception]:
-    import zstandard
-
-    return cast(type[Exception], zstandard.ZstdError)
+    frame = reader.decompressobj()
+    with path.open("rb") as packed:
+        while block := packed.read(2**17):
+            while block:
+                frame = reader.decompressobj() if frame.eof else frame
+                target.write(frame.decompress(block))
+                block = frame.unused_data
+    if not frame.eof:
+        raise EOFError("the file ended before the end of a frame")
 
 
 def _members(source: Source) -> Iterator[Source]:

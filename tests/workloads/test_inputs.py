@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import tarfile
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def with_long_window(content: bytes) -> bytes:
         ("t.csv.zst", zstandard.compress),
         ("t.csv.zst", with_long_window),
         ("t.csv.zst", lambda c: zstandard.compress(c[:30]) + zstandard.compress(c[30:])),  # two frames
+        ("t.csv.zst", lambda c: zstandard.compress(c) + b"\x50\x2a\x4d\x18\x04\0\0\0some"),  # and one to be skipped
         ("no_suffix", gzip.compress),  # judged by content
         ("t.tar", lambda c: tar_of({"a.csv": c})),
         ("t.tgz", lambda c: tar_of({"a.csv": c}, "w:gz")),
@@ -93,10 +95,18 @@ def test_links_in_an_archive_are_not_followed(tmp_path: Path):
 )
 def test_a_damaged_packed_file_is_refused_in_one_line(tmp_path: Path, name: str, content: bytes):
     path = put(tmp_path / name, content[: len(content) // 2])
-    with pytest.raises(InputFailure) as failure:
+    with pytest.raises(InputFailure, match=rf"{re.escape(name)}: cannot be decompressed \(.* ended before") as failure:
         read_trace([path])
-    assert name in str(failure.value)
     assert "\n" not in str(failure.value)
+
+
+@pytest.mark.parametrize("left_bytes", [3, 9, 200, 5_000])
+def test_a_packed_file_that_breaks_off_between_rows_is_refused_too(tmp_path: Path, left_bytes: int):
+    rows = b"".join(b"%d,%d,%d\n" % (i, i * i % 977, i % 89) for i in range(50_000))
+    whole = zstandard.compress(CSV) + zstandard.ZstdCompressor(level=1).compress(LATER + rows)
+    path = put(tmp_path / "t.csv.zst", whole[: len(zstandard.compress(CSV)) + left_bytes])
+    with pytest.raises(InputFailure, match=r"t\.csv\.zst: cannot be decompressed"):
+        read_trace([path])
 
 
 def test_several_files_and_globs_are_one_trace(tmp_path: Path):
@@ -126,6 +136,16 @@ def test_what_does_not_exist_names_the_nearest(tmp_path: Path):
     (tmp_path / "parts").mkdir()
     with pytest.raises(InputFailure, match=r"zzz: no such file; known: parts, requests\.csv$"):
         read_trace([tmp_path / "zzz"])
+
+
+def test_a_link_to_nothing_says_so_and_is_not_passed_over(tmp_path: Path):
+    put(tmp_path / "day-1.csv", CSV)
+    (tmp_path / "day-2.csv").symlink_to("moved.csv")
+    with pytest.raises(InputFailure, match=r"day-2\.csv: is a link to 'moved\.csv', which is not there$"):
+        read_trace([tmp_path / "day-2.csv"])
+    for several in (tmp_path, tmp_path / "day-*.csv"):
+        with pytest.raises(InputFailure, match=r"day-2\.csv: cannot be read \(No such file"):
+            read_trace([several])
 
 
 def test_a_glob_without_a_match_and_a_folder_without_data_are_refused(tmp_path: Path):
