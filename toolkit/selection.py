@@ -1,10 +1,12 @@
 """Which part of a trace, and how fast."""
 
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 import polars as pl
 
 from toolkit.errors import SettingFailure, nearest
+from toolkit.readable import seconds
 from toolkit.traces import Trace, TraceInfo
 
 NOT_SELECTED = "not selected"  # why a row was left out that could have been kept
@@ -44,14 +46,16 @@ class Selection:
         return replace(
             trace,
             frame=frame,
-            info=self._described(trace.info, frame),
+            info=self._described(trace.info, chosen, frame),
             outcomes=self._outcomes(trace, chosen),
             numbered=None,
         )
 
     def describe(self) -> str:
-        chosen = {k: v for k, v in vars(self).items() if v != getattr(Selection(), k)}
-        return "selected: " + ", ".join(f"{k}={v}" for k, v in chosen.items())
+        """The options that ask for it."""
+        asked = {k: v for k, v in vars(self).items() if v != getattr(Selection(), k)}
+        values = [(option(name), each) for name, v in asked.items() for each in (v if isinstance(v, tuple) else (v,))]
+        return " ".join(f"{name} {str(value).removesuffix('.0')}" for name, value in values)
 
     def _check(self, trace: Trace) -> None:
         if (self.from_s is not None or self.to_s is not None) and trace.info.span_s is None:
@@ -85,16 +89,31 @@ class Selection:
             return frame
         return frame.with_columns(pl.col("arrival_s", "think_s") / self.speed)
 
-    def _described(self, info: TraceInfo, frame: pl.LazyFrame) -> TraceInfo:
-        """`info` with the selection's own count and span; what was left out counts as dropped."""
+    def _described(self, info: TraceInfo, chosen: pl.LazyFrame, frame: pl.LazyFrame) -> TraceInfo:
+        """`info` with the selection's own count, span and start; what was left out counts as dropped."""
         kept, span_s = frame.select(pl.len(), pl.col("arrival_s").max()).collect(engine="streaming").row(0)
         if kept == 0:
-            raise SettingFailure("no request is selected", where=self.describe())
+            of = f" of the trace's {seconds(info.span_s)}" if info.span_s else ""
+            raise SettingFailure(f"no request{of} is selected", where=self.describe())
         left_out = info.rows_kept - kept
-        dropped = {**info.dropped, NOT_SELECTED: left_out} if left_out > 0 else info.dropped
-        read = info.rows_read - min(left_out, 0)  # a copy counts as read once more
-        notes = (*info.notes, self.describe())
-        return replace(info, rows_read=read, rows_kept=kept, dropped=dropped, span_s=span_s, notes=notes)
+        return replace(
+            info,
+            rows_read=info.rows_read - min(left_out, 0),  # a copy counts as read once more
+            rows_kept=kept,
+            dropped={**info.dropped, NOT_SELECTED: left_out} if left_out > 0 else info.dropped,
+            span_s=span_s,
+            clock_step_s=info.clock_step_s and info.clock_step_s / self.speed,
+            duplicates=None,
+            epoch=self._epoch(info, chosen),
+            notes=(*info.notes, f"selected with {self.describe()}"),
+        )
+
+    def _epoch(self, info: TraceInfo, chosen: pl.LazyFrame) -> str | None:
+        """When the first selected request arrived; a trace that was sped up is of no time of the day."""
+        if info.epoch is None or self.speed != 1.0:
+            return None
+        later_s = chosen.select(pl.col("arrival_s").min()).collect(engine="streaming").item()
+        return (datetime.fromisoformat(info.epoch) + timedelta(seconds=later_s or 0.0)).isoformat()
 
     def _outcomes(self, trace: Trace, chosen: pl.LazyFrame) -> pl.LazyFrame | None:
         if trace.outcomes is None or self.speed != 1.0 or self.scale_load != 1.0:
@@ -104,6 +123,11 @@ class Selection:
         joined = trace.outcomes.join(ids, on="request_id", how="inner", maintain_order="right")
         shifted = joined.with_columns(pl.col(*times) - pl.col("_start"), request_id=pl.col("_new").cast(pl.Int64))
         return shifted.drop("_new", "_start")
+
+
+def option(name: str) -> str:
+    """How a field of Selection is asked for on the command line."""
+    return "--" + {"models": "model", "tenants": "tenant"}.get(name, name.removesuffix("_s").replace("_", "-"))
 
 
 def _check_names(frame: pl.LazyFrame, column: str, wanted: tuple[str, ...]) -> None:

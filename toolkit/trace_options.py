@@ -90,7 +90,9 @@ def selection_from(arguments: dict[str, Any]) -> "Selection":
 
 
 def _check_number(name: str, value: float | None) -> None:
-    where = f"--{name.removesuffix('_s').replace('_', '-')}"
+    from toolkit.selection import option
+
+    where = option(name)
     if value is not None and not isfinite(value):
         raise SettingFailure(f"{value} is not a finite number", where=where)
     if value is not None and name in ("speed", "scale_load") and value <= 0:

@@ -55,7 +55,19 @@ def test_cut_starts_again_at_zero_and_counts_what_it_left_out():
     assert frame["arrival_s"][0] == 0
     assert trace.info.dropped == {"not selected": 80}
     assert (trace.info.rows_read, trace.info.rows_kept, trace.info.span_s) == (100, 20, 9.5)
-    assert trace.info.notes == ("selected: from_s=10, to_s=20",)
+    assert trace.info.notes == ("selected with --from 10 --to 20",)
+
+
+def test_what_is_known_of_the_source_is_said_of_what_was_selected():
+    trace = make_trace()
+    known = {"epoch": "2026-01-31T23:59:58.5", "clock_step_s": 0.5, "duplicates": 7, "span_s": 49.5}
+    trace = Trace(trace.frame, TraceInfo("t", "test", "0", 100, 100, **known))
+    cut = Selection(from_s=10.2).apply(trace).info
+    assert (cut.epoch, cut.clock_step_s) == ("2026-02-01T00:00:09", 0.5)
+    assert cut.duplicates is None  # not counted among those selected
+    assert Selection(limit=5).apply(trace).info.epoch == "2026-01-31T23:59:58.500000"
+    faster = Selection(speed=4).apply(trace).info
+    assert (faster.epoch, faster.clock_step_s) == (None, 0.125)  # no wall clock runs so fast
 
 
 def test_limit_comes_after_the_filters():
@@ -123,8 +135,9 @@ def test_an_unknown_model_names_the_nearest():
 
 
 def test_an_empty_selection_and_a_cut_without_times_are_refused():
-    with pytest.raises(SettingFailure, match="no request is selected"):
-        Selection(from_s=1000).apply(make_trace())
+    nothing = "--from 1000 --model a --model b: no request of the trace's 49.5 s is selected"
+    with pytest.raises(SettingFailure, match=nothing):
+        Selection(from_s=1000, models=("a", "b")).apply(make_trace())
     timeless = make_trace()
     info = TraceInfo("t", "test", "0", 100, 100)
     with pytest.raises(SettingFailure, match="no times"):
