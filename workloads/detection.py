@@ -64,6 +64,8 @@ def _written(head: bytes) -> tuple[str, str] | None:
     first = head.lstrip(b"\xef\xbb\xbf \r\n").split(b"\n", 1)[0]
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "it is UTF-16", "save it as UTF-8"
+    if b"\0" not in head and b"\n" in head and "\N{REPLACEMENT CHARACTER}" in first.decode(errors="replace"):
+        return "its first line is not UTF-8", "save it as UTF-8"
     if b"\r" in first.rstrip(b"\r"):
         return LONE_RETURNS, MEND_RETURNS
     if first.startswith(b"["):

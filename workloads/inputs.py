@@ -42,8 +42,17 @@ def find_files(texts: Iterable[str]) -> list[Path | Object]:
 
 
 def at_hand(file: Path | Object) -> Source:
-    """The file, or a copy of the object, which lasts as long as the process."""
-    return Source(file.copied() if isinstance(file, Object) else file, str(file))
+    """The file, or a copy of the object or of what a pipe gives but once, which lasts as long as the process."""
+    if isinstance(file, Object):
+        return Source(file.copied(), str(file))
+    return Source(_drained(file) if file.is_fifo() else file, str(file))
+
+
+def _drained(pipe: Path) -> Path:
+    target = scratch_file(pipe.name)
+    with pipe.open("rb") as given, target.open("wb") as file:
+        shutil.copyfileobj(given, file, 2**20)
+    return target
 
 
 def unpack(source: Source) -> list[Source]:

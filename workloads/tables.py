@@ -6,6 +6,7 @@ mean "nothing" (NaN, null …) as null and whole numbers written as 12.0, and re
 fit with its line and column.
 """
 
+import codecs
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ LONGEST_CELL_SHOWN = 40
 NOTHING = ("", "nan", "null", "none", "na", "n/a", "nat")
 CUT_SHORT = "truncated last line"
 BLANK = "blank line"
+NOT_UTF8 = "{} is not UTF-8: bytes that are not were read as \N{REPLACEMENT CHARACTER}, so names may have become alike."
 LONE_RETURNS, MEND_RETURNS = "its lines end in carriage returns alone", r"end them in newlines (tr '\r' '\n')"
 
 Fields = Mapping[str, pl.DataType]
@@ -64,7 +66,8 @@ class Table:
         parts = [self._diagnosed(path) for path in self.paths if path.stat().st_size]
         frame = pl.concat([frame for frame, _ in parts])
         dropped = _counted(reason for _, reasons in parts for reason in reasons)
-        return Scan(build(_blank_marked(frame)), dropped=dropped, **facts)
+        notes = (*facts.get("notes", ()), *(NOT_UTF8.format(path.name) for path in self.paths if not _is_utf8(path)))
+        return Scan(build(_blank_marked(frame)), dropped=dropped, **(facts | {"notes": notes}))
 
     def _diagnosed(self, path: Path) -> tuple[pl.LazyFrame, tuple[str, ...]]:
         header = self._header(path)
@@ -212,6 +215,18 @@ def _last_line_is_short(path: Path, fields: int) -> bool:
         file.seek(max(0, path.stat().st_size - LONGEST_HEADER_BYTES))
         last = file.read().rpartition(b"\n")[2]
     return len(_cells(last)) < fields and bool(last.strip())
+
+
+def _is_utf8(path: Path) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                decoder.decode(block)
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _ends_in_newline(path: Path) -> bool:

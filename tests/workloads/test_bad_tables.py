@@ -192,7 +192,10 @@ def test_a_cell_of_ten_megabytes_is_read_or_named_shortly(write: Write):
 
 def test_text_that_is_not_utf8_is_replaced_not_refused(write: Write):
     content = (HEADER + "\n5,caf\xe9,1,1,2,x\n6,b,1,1,2,x\n").encode("latin-1")
-    assert read(write(content=content)).frame.collect()["model"].to_list() == ["caf\ufffd", "b"]
+    trace = read(path := write(content=content))
+    assert trace.frame.collect()["model"].to_list() == ["caf\ufffd", "b"]
+    assert trace.info.notes[-1].startswith(f"{path.name} is not UTF-8: ")
+    assert read(write(ROWS[0], "6,café,NaN,1,2,x")).info.notes == trace.info.notes[:-1]
 
 
 def test_a_column_that_occurs_twice_is_refused(write: Write):

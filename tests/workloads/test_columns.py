@@ -340,3 +340,10 @@ def test_parquet_with_dictionaries_is_read_as_texts(tmp_path: Path):
     table = pl.DataFrame({"arrival_s": [0.0, 1.0], "model": ["b", "a"], "prompt_tokens": [1, 2]})
     write(table.with_columns(pl.col("model").cast(pl.Categorical)), tmp_path / "t.parquet")
     assert read(tmp_path / "t.parquet").frame.collect()["model"].to_list() == ["b", "a"]
+
+
+def test_files_written_differently_are_refused(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("arrival_s,prompt_tokens\n0,1\n")
+    (tmp_path / "b.jsonl").write_text('{"arrival_s": 1, "prompt_tokens": 2}\n')
+    with pytest.raises(InputFailure, match=r"b\.jsonl: is JSON lines, and .*a\.csv is CSV; read files of one kind"):
+        read_trace([tmp_path / "a.csv", tmp_path / "b.jsonl"])

@@ -87,6 +87,7 @@ def test_a_fixed_format_refuses_a_mapping(tmp_path: Path):
         (b"arrival_s\tprompt_tokens\n0\t5\n", "separated by tabs; separate them by commas"),
         (b"arrival_s;prompt_tokens\n0;5\n", "separated by semicolons; separate them by commas"),
         (b'[{"arrival_s": 0, "prompt_tokens": 5}]', "it is one JSON array; write one object a line"),
+        ('{"arrival_s": 0, "prompt_tokens": 5, "model": "é"}\n'.encode("latin-1"), "not UTF-8; save it as UTF-8"),
         ("arrival_s,prompt_tokens\n0,5\n".encode("utf-16"), "it is UTF-16; save it as UTF-8"),
     ],
 )

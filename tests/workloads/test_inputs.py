@@ -1,9 +1,12 @@
 """Finding and unpacking what the user named."""
 
 import gzip
+import hashlib
 import io
+import os
 import re
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -136,6 +139,19 @@ def test_what_does_not_exist_names_the_nearest(tmp_path: Path):
     (tmp_path / "parts").mkdir()
     with pytest.raises(InputFailure, match=r"zzz: no such file; known: parts, requests\.csv$"):
         read_trace([tmp_path / "zzz"])
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_pipe_is_read_like_a_file(tmp_path: Path, pack):
+    pipe, content = tmp_path / "pipe.csv", CSV + b"2,30,3\n" * 30_000  # more than a pipe holds, and than is looked at
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(pack(content),))
+    writer.start()
+    trace = read_trace([pipe])
+    writer.join()
+    assert trace.info.rows_kept == 30_002
+    assert trace.info.name == "pipe"
+    assert trace.info.sha256 == hashlib.sha256(pack(content)).hexdigest()
 
 
 def test_a_link_to_nothing_says_so_and_is_not_passed_over(tmp_path: Path):

@@ -49,12 +49,12 @@ class Columns:
         return 0.3 if {"arrival_s", "prompt_tokens"} & set(known) else 0.01 * len(known)
 
     def scan(self, paths: list[Path], options: LoadOptions) -> Scan:
-        head = _head(paths[0])
-        if head.startswith(PARQUET):
-            return _parquet(paths, options)
-        if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
-            return _json_lines(paths, options)
-        return _csv(paths, options)
+        kind = _kind_of_file(paths[0])
+        for path in paths:
+            if path.stat().st_size and _kind_of_file(path) != kind:
+                what = f"is {_kind_of_file(path)}, and {paths[0]} is {kind}"
+                raise InputFailure(what, where=str(path), hint="read files of one kind at a time")
+        return {"Parquet": _parquet, "JSON lines": _json_lines, "CSV": _csv}[kind](paths, options)
 
 
 def choose(have: list[str], columns: Mapping[str, str], source: Path) -> dict[str, str]:
@@ -229,6 +229,9 @@ def _first_record(path: Path) -> dict[str, Any]:
     raise InputFailure("it holds no records", where=str(path))
 
 
-def _head(path: Path) -> bytes:
+def _kind_of_file(path: Path) -> str:
     with path.open("rb") as file:
-        return file.read(4096)
+        head = file.read(4096)
+    if head.startswith(PARQUET):
+        return "Parquet"
+    return "JSON lines" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else "CSV"
