@@ -1,9 +1,9 @@
 """How exactly and how cheaply others send the same trace, as the server saw it.
 
-    python -m benchmarks http_peers --tokenizer DIR [--vllm BIN/python] [--aiperf BIN/aiperf] [--save]
+    python -m benchmarks http_peers --tokenizer DIR [--vllm BIN/python] [--aiperf BIN/aiperf] [--guidellm BIN/guidellm]
 
 The peers live in environments of their own, of which BIN is the folder of programs; DIR is a Hugging Face tokenizer
-for the prompts that they make.
+for the prompts that they make. `--save` keeps the table.
 All replay one Mooncake trace of Poisson arrivals against the server in C of benchmarks/http_replay.py. Nobody says when
 its clock began, so a send error is counted from the request that was sent earliest for its time: a tool that is late
 throughout is not blamed for it. CPU a request is what further requests take, without starting: the difference between
@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import tempfile
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ VLLM = (
     "import argparse; from vllm.benchmarks.serve import add_cli_args, main; "
     "p = argparse.ArgumentParser(); add_cli_args(p); main(p.parse_args())"
 )  # `vllm bench serve`, whose command does not start in the wheel for CPUs
+REPOSITORY, REVISION = "bench/tokenizer", "0" * 40  # of the tokenizer, where a peer takes no folder
 QUIET = 1.5  # load average above which nothing is measured
 
 
@@ -48,7 +49,7 @@ class Peer:
         return [word.format(**told) for word in self.words]
 
 
-def peers(vllm: str | None, aiperf: str | None) -> list[Peer]:
+def peers(vllm: str | None, aiperf: str | None, guidellm: str | None) -> list[Peer]:
     here = ("--url", "{url}", "--out", "{folder}/run", "--lag-bound-s", "60")  # the server says how late it was
     ours = (*TRACE, "replay", "{file}", "--engine", "openai", *here)
     known = [Peer("trace replay", ours)]
@@ -60,10 +61,24 @@ def peers(vllm: str | None, aiperf: str | None) -> list[Peer]:
         known.append(Peer("vLLM bench serve", (vllm, "-c", VLLM, *words.split())))
     if aiperf:
         asked = "--model mock --endpoint-type completions --streaming --fixed-schedule --ui-type none"
-        trace = "--input-file {file} --custom-dataset-type mooncake_trace --tokenizer {tokenizer}"
+        trace = "--input-file {file} --custom-dataset-type mooncake_trace --tokenizer {downloaded}"
         words = f"{aiperf} profile --url {{url}} {asked} {trace} --output-artifact-dir {{folder}}/aiperf"
         known.append(Peer("aiperf", tuple(words.split())))
+    if guidellm:
+        asked = "--backend kind=openai_http,target={url},model=mock,request_format=/v1/completions"
+        trace = "--profile kind=replay,time_scale=0.001 --tokenizer kind=huggingface_auto,model={tokenizer}"
+        source = '{{"kind":"mooncake","source":{{"kind":"json_file","path":"{file}"}}}}'
+        words = f"{guidellm} run {asked} {trace} --data {source} --disable-console"
+        known.append(Peer("guidellm", (*words.split(), "--output", "kind=json,path={folder}/guidellm.json")))
     return known
+
+
+def as_downloaded(tokenizer: Path, home: Path) -> None:
+    """Lay a tokenizer out as Hugging Face's cache has what it downloaded: aiperf takes no folder."""
+    there = home / "hub" / f"models--{REPOSITORY.replace('/', '--')}"
+    (there / "refs").mkdir(parents=True)
+    (there / "refs" / "main").write_text(REVISION)
+    shutil.copytree(tokenizer, there / "snapshots" / REVISION)
 
 
 def trace(count: int, per_s: float, path: Path) -> NDArray[np.float64]:
@@ -89,7 +104,7 @@ def send_errors(url: str, arrival_s: NDArray[np.float64], folder: Path) -> NDArr
     return late - late.min()
 
 
-def measured(peer: Peer, url: str, per_s: float, seconds: float, tokenizer: str) -> tuple[Any, float, int]:
+def measured(peer: Peer, url: str, per_s: float, seconds: float, tokenizer: Path) -> tuple[Any, float, int]:
     """Send errors, CPU seconds and requests of one replay."""
     count = round(per_s * seconds)
     with tempfile.TemporaryDirectory() as name:
@@ -97,12 +112,13 @@ def measured(peer: Peer, url: str, per_s: float, seconds: float, tokenizer: str)
         arrival_s = trace(count, per_s, folder / "trace.jsonl")
         urllib.request.urlopen(f"{url}/ctl/reset").read()
         told = {"file": str(folder / "trace.jsonl"), "folder": name, "count": str(count)}
-        command = peer.command(url=url, tokenizer=tokenizer, **told)
-        used = spent(command, HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+        as_downloaded(tokenizer, folder / "home")
+        command = peer.command(url=url, tokenizer=str(tokenizer), downloaded=REPOSITORY, **told)
+        used = spent(command, HF_HOME=str(folder / "home"), HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
         return send_errors(url, arrival_s, folder), used.cpu_s, count
 
 
-def row(peer: Peer, url: str, per_s: float, seconds: float, tokenizer: str) -> dict[str, Any]:
+def row(peer: Peer, url: str, per_s: float, seconds: float, tokenizer: Path) -> dict[str, Any]:
     _, short_cpu_s, few = measured(peer, url, per_s, SHORT_S, tokenizer)
     errors, cpu_s, count = measured(peer, url, per_s, seconds, tokenizer)
     p50, p99, most = (float(v) * 1e3 for v in np.quantile(errors, [0.5, 0.99, 1.0]))
@@ -127,9 +143,10 @@ def line(name: str, found: dict[str, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="How exactly others send a trace.")
     parser.add_argument("--server", type=Path, default=Path("../shared/tools/mockllm.c"))
-    parser.add_argument("--tokenizer", required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--vllm")
     parser.add_argument("--aiperf")
+    parser.add_argument("--guidellm")
     parser.add_argument("--rates", type=float, nargs="+", default=[200, 500, 1000])
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--busy", action="store_true", help="measure on a machine that has other things to do, too")
@@ -141,18 +158,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if os.getloadavg()[0] > QUIET and not given.busy:
         print(f"left out: the load average is above {QUIET}; --busy measures all the same")
         return
-    rows = []
-    print(HEAD)
-    for per_s in given.rates:
-        for peer in peers(given.vllm, given.aiperf):
-            with server(given.server, "-n", CHUNKS, "-t", TTFT_US, "-i", GAP_US) as url:
-                try:
-                    rows.append({"name": peer.name, **row(peer, url, per_s, given.seconds, given.tokenizer)})
-                    print(line(peer.name, rows[-1]), flush=True)
-                except (subprocess.CalledProcessError, RuntimeError) as error:
-                    print(f"| {peer.name} | {per_s:,.0f} | {error} | |", flush=True)
+    rows = list(side_by_side(given))
     if given.save:
         save(rows)
+
+
+def side_by_side(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A row for each rate and program, printed as it comes; what a program failed with is printed in its place."""
+    print(HEAD)
+    for per_s in given.rates:
+        for peer in peers(given.vllm, given.aiperf, given.guidellm):
+            with server(given.server, "-n", CHUNKS, "-t", TTFT_US, "-i", GAP_US) as url:
+                try:
+                    found = {"name": peer.name, **row(peer, url, per_s, given.seconds, given.tokenizer)}
+                except (subprocess.CalledProcessError, RuntimeError) as error:
+                    print(f"| {peer.name} | {per_s:,.0f} | {error} | |", flush=True)
+                    continue
+            print(line(peer.name, found), flush=True)
+            yield found
 
 
 def save(rows: list[dict[str, Any]]) -> None:

@@ -32,6 +32,19 @@ def test_a_result_is_a_trace_and_a_measured_run(tmp_path: Path) -> None:
     assert outcomes["token_s"].to_list() == [[0.5, 0.625, 0.875], None, None]
 
 
+def test_what_a_request_waited_inside_the_client_counts(tmp_path: Path) -> None:
+    trace = read(tmp_path, queue_times=[0.0, 0.5, 0.0])
+    assert trace.outcomes is not None
+    outcomes = trace.outcomes.collect()
+    assert outcomes["arrival_s"].to_list() == [0.0, 1.0, 2.0]
+    assert outcomes["sent_s"].to_list() == [0.0, 1.5, 2.0]
+    assert outcomes["first_token_s"].to_list() == [0.5, 1.75, None]
+    assert outcomes["token_s"].to_list() == [[0.5, 0.625, 0.875], None, None]
+    late = read(tmp_path, queue_times=[0.25, 0.5, 0.0]).outcomes
+    assert late is not None
+    assert late.collect()["token_s"].to_list()[0] == [0.75, 0.875, 1.125]
+
+
 def test_without_start_times_there_are_latencies_but_no_arrivals(tmp_path: Path) -> None:
     trace = read(tmp_path, start_times=...)
     frame = trace.frame.collect()
@@ -49,6 +62,8 @@ def test_without_start_times_there_are_latencies_but_no_arrivals(tmp_path: Path)
         ({"ttfts": [0.5]}, "arrays of different lengths"),
         ({"ttfts": 0.5}, "'ttfts' is 0.5, not a list"),
         ({"ttfts": ["x", 1, 2]}, "'ttfts' or 'itls' holds something that is no number"),
+        ({"queue_times": [0.5]}, "arrays of different lengths"),
+        ({"queue_times": [0, 0, "x"]}, "item 3: 'queue_times' is text 'x'"),
         ({"input_lens": [1, 2, "x"]}, "item 3: 'input_lens' is text 'x'"),
     ],
 )

@@ -15,6 +15,7 @@ from workloads.records import as_object, check, dig, document_frame, need_list
 
 SUMMARY = {"duration", "completed", "total_input_tokens", "request_throughput"}
 DETAIL = ("input_lens", "output_lens", "ttfts", "itls", "errors")
+UNRECORDED = {"start_times": None, "queue_times": 0.0}  # what earlier versions do not write
 FIELDS = {
     "input_lens": TOKENS,
     "output_lens": TOKENS,
@@ -22,10 +23,13 @@ FIELDS = {
     "e2e_s": NUMBER,
     "token_s": TOKEN_TIMES,
     "start_times": TIME,
+    "queue_times": NUMBER,
     "errors": TEXT,
     "model_id": TEXT,
 }
-SENT = "arrival is the time of sending: what a request waited inside the client is not in the file"
+ARRIVAL = "arrival is the moment at which the client had a request to send; without queue_times, at which it sent it"
+    "arrival is the moment at which the client had a request to send, or sent it where no queue_times are recorded"
+)
 NO_STARTS = "the file has no start_times: its requests have latencies but no arrival"
 CHUNKS = "token times are known where a reply came in as many chunks as tokens"
 
@@ -44,7 +48,7 @@ class VllmBench:
             frame=_timed(frame) if timed else _untimed(frame),
             time_unit="s" if timed else None,
             time_unit_reason="the format's times are seconds",
-            notes=(SENT, CHUNKS) if timed else (NO_STARTS, CHUNKS),
+            notes=(ARRIVAL, CHUNKS) if timed else (NO_STARTS, CHUNKS),
             engine="vllm",
         )
 
@@ -55,10 +59,11 @@ def _timed(frame: pl.LazyFrame) -> pl.LazyFrame:
     return (
         _common(frame)
         .with_columns(
-            arrival="start_times",
+            arrival=pl.col("start_times") - pl.col("queue_times"),
             sent="start_times",
             first_token=pl.when(worked).then(pl.col("start_times") + pl.col("ttfts")),
             finish=pl.when(worked).then(pl.col("start_times") + pl.col("e2e_s")),
+            token_s=pl.col("token_s") + pl.col("queue_times").cast(pl.Float32),
         )
         .drop(FIELDS.keys() - {"token_s"})
     )
@@ -86,14 +91,15 @@ def _common(frame: pl.LazyFrame) -> pl.LazyFrame:
 
 def _requests(document: Any, where: str) -> Iterator[Row]:
     arrays = {name: _array(as_object(document, where), name, where) for name in DETAIL}
-    starts = document.get("start_times") or [None] * len(arrays["ttfts"])
-    sizes = {name: len(values) for name, values in {**arrays, "start_times": starts}.items()}
+    for name, unknown in UNRECORDED.items():
+        arrays[name] = _array(document, name, where) if document.get(name) else [unknown] * len(arrays["ttfts"])
+    sizes = {name: len(values) for name, values in arrays.items()}
     if len(set(sizes.values())) > 1:
         raise InputFailure(f"arrays of different lengths ({sizes})", where=where)
-    for number, start in enumerate(starts):
+    for number in range(sizes["ttfts"]):
         row = {name: values[number] for name, values in arrays.items()}
         gaps = row["itls"] if isinstance(row["itls"], list) else []
-        yield {**row, "start_times": start, "model_id": dig(document, "model_id"), **_tokens(row, gaps, where)}
+        yield {**row, "model_id": dig(document, "model_id"), **_tokens(row, gaps, where)}
 
 
 def _array(document: dict[str, Any], name: str, where: str) -> list[Any]:
