@@ -28,8 +28,6 @@ FIELDS = {
     "model_id": TEXT,
 }
 ARRIVAL = "arrival is the moment at which the client had a request to send; without queue_times, at which it sent it"
-    "arrival is the moment at which the client had a request to send, or sent it where no queue_times are recorded"
-)
 NO_STARTS = "the file has no start_times: its requests have latencies but no arrival"
 CHUNKS = "token times are known where a reply came in as many chunks as tokens"
 
