@@ -57,7 +57,7 @@ def render(tables: dict[str, dict[str, pl.DataFrame]], info: TraceInfo) -> str:
         "title": f"Trace: {clipped(info.name, 80)}",
         "name": clipped(info.name, 80),
         "answer": answer(tables, info),
-        "detail": detail(tables),
+        "detail": detail(tables, info),
         "info": info,
         "facts": facts(info),
         "dropped": [(printable(k), whole(n)) for k, n in info.dropped.items()],
@@ -88,10 +88,11 @@ def _burst(tables: Tables) -> str:
     return f", {number(last['index'])} times as bursty as Poisson over {duration(last['window_s'])}"
 
 
-def detail(tables: Tables) -> str:
+def detail(tables: Tables, info: TraceInfo) -> str:
     """The three facts that sizing needs: lengths, reuse, sessions."""
+    unit = printable(info.token_unit)
     said = [
-        f"{row['column'].replace('_', ' ')} P50 {whole(row['p50'])} and P99 {whole(row['p99'])}"
+        f"{row['column'].removesuffix('_tokens')} {unit} P50 {whole(row['p50'])} and P99 {whole(row['p99'])}"
         for row in table(tables, "lengths", "summary").iter_rows(named=True)
         if row["p50"] is not None
     ]

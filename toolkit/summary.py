@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -38,8 +39,9 @@ def show(tables: Tables, info: TraceInfo, console: Console | None = None) -> Non
 
 def _print(console: Console, tables: Tables, info: TraceInfo) -> None:
     console.print(heading(info, tables["arrivals"]))
+    blocks = BLOCKS | {"lengths": partial(lengths, unit=info.token_unit)}
     for name, frames in tables.items():
-        block = BLOCKS.get(name, other)(frames)
+        block = blocks.get(name, other)(frames)
         if block is not None:
             console.print(Rule(Text(name, "bold"), align="left", style="dim"))
             console.print(Padding(block, (0, 0, 0, 2)))
@@ -54,7 +56,7 @@ def heading(info: TraceInfo, arrivals: Frames) -> RenderableType:
     lines.add_row("time", _time(info, arrivals))
     lines.add_row("clock", _clock(info))
     if info.duplicates:
-        lines.add_row("repeats", f"{number(info.duplicates)} of them equal an earlier row in every column; kept")
+        lines.add_row("repeats", f"{number(info.duplicates)}, each equal to an earlier row in every column; kept")
     if info.token_unit != "tokens":
         lines.add_row("lengths", printable(f"are in {info.token_unit}, not in tokens"))
     for note in info.notes:
@@ -107,15 +109,19 @@ def _dispersion(table: pl.DataFrame) -> RenderableType:
     return Group(windows, Text(f"* {words}" if any(marks) else words, "dim"))
 
 
-def lengths(frames: Frames) -> RenderableType | None:
-    """Quantiles of both lengths, the best fit of each, their correlation."""
+def lengths(frames: Frames, unit: str = "tokens") -> RenderableType | None:
+    """Quantiles of both lengths, how many are unknown or 0, the best fit of each, their correlation."""
     if not frames["summary"].height:
         return None
     names = ("mean", "p50", "p90", "p95", "p99", "max")
-    table = _numbers("tokens", list(names))
+    table = _numbers(printable(unit), list(names))
     for row in frames["summary"].to_dicts():
         table.add_row(_kind(row["column"]), *[number(row[name]) for name in names])
     lines = _pairs()
+    for name, column in (("unknown", "missing"), ("zero", "zeros")):
+        for row in frames["summary"].filter(pl.col(column) > 0).to_dicts():
+            share = percent(row[column] / (row["missing"] + row["requests"]))
+            lines.add_row(name, f"{_kind(row['column'])} of {number(row[column])}, {share} of requests")
     for (column,), fits in frames["fits"].filter(pl.col("delta_aic") == 0).group_by("column", maintain_order=True):
         lines.add_row("best fit", f"{_kind(str(column))} {_fit_words(fits.row(0, named=True), number)}")
     values = {row["method"]: row["value"] for row in frames["correlation"].to_dicts()}

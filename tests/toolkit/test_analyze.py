@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import loader_samples
 import polars as pl
 import pytest
 from click.testing import CliRunner
@@ -60,6 +61,17 @@ def test_the_summary_is_plain_narrow_and_says_what_was_read(trace: Path) -> None
     for question in ("arrivals", "lengths", "popularity", "idle", "sessions"):
         assert f"\n{question} ─" in text
     assert "prefixes ─" not in text
+
+
+def test_the_summary_tells_lengths_that_are_unknown_or_zero_and_their_unit(trace: Path, tmp_path: Path) -> None:
+    holes = pl.when(pl.int_range(pl.len()) % 10 > 0).then("prompt_tokens")
+    failed = pl.when(pl.int_range(pl.len()) % 8 > 0).then("output_tokens").otherwise(0)
+    pl.read_csv(trace).with_columns(prompt_tokens=holes, output_tokens=failed).write_csv(tmp_path / "holes.csv")
+    text = run("analyze", tmp_path / "holes.csv")
+    assert "unknown      prompt of 20, 10.0 % of requests" in text
+    assert "zero         output of 25, 12.5 % of requests" in text
+    assert "unknown" not in run("analyze", trace)
+    assert "  characters  mean" in run("analyze", loader_samples.write("alibaba-gentd26", tmp_path))
 
 
 def test_options_select_before_anything_is_counted(trace: Path) -> None:
