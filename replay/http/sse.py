@@ -15,9 +15,10 @@ from toolkit.errors import printable
 
 EVENT_STREAM = "text/event-stream"
 Alike = tuple[bytes, bytes]
-SHOWN = 200  # characters of what a server says
+SHOWN, CUT = 200, "…"  # characters of what a server says, and what stands for more of them
 BOM = b"\xef\xbb\xbf"
 FAILED = ("abort", "error")  # reasons to finish that say that the engine did not
+COUNTED = (b'"usage":{', b'"role"', b'"token_ids":[')  # chunks with these are parsed one by one
 MOST = 2**31 - 1  # tokens that a table can hold
 
 
@@ -126,7 +127,7 @@ def _shape(payload: bytes) -> Alike | None:
 
     A quote within a JSON string is escaped, so neither part can be matched by a text.
     """
-    if b'"finish_reason":null' not in payload or b'"usage":{' in payload or b'"role"' in payload:
+    if b'"finish_reason":null' not in payload or any(key in payload for key in COUNTED):
         return None
     for key in (b'"content":"', b'"text":"'):
         start = payload.find(key)
@@ -198,4 +199,4 @@ def message(body: Any) -> str:
 def shown(text: bytes | str) -> str:
     """What a server said, cut and printable."""
     said = text.decode(errors="replace") if isinstance(text, bytes) else text
-    return printable(said[:SHOWN]) + ("…" if len(said) > SHOWN else "")
+    return printable(said[:SHOWN]) + (CUT if len(said) > SHOWN else "")

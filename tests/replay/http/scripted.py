@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from replay.http.bodies import Bodies, Recipe
 from replay.http.deadlines import Timeouts
 from replay.http.endpoint import Endpoint
@@ -65,7 +67,7 @@ Script = Callable[[Asked], Awaitable[None]]
 
 
 def chunk(event: Any) -> bytes:
-    data = event if isinstance(event, bytes) else b"data: " + json.dumps(event).encode() + b"\n\n"
+    data = event if isinstance(event, bytes) else b"data: " + orjson.dumps(event) + b"\n\n"
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 

@@ -119,7 +119,7 @@ async def detail(asked: Asked) -> None:
         (switched, "error", "not HTTP: the server switched"),
         (after_100, "error", "connection closed within headers"),
         (zipped, "error", "content encoding 'gzip', which nobody asked for"),
-        (shapeless, "error", 'malformed event: {"choices": ["three"]}'),
+        (shapeless, "error", 'malformed event: {"choices":["three"]}'),
         (aborted, "error", "finish_reason 'abort'"),
         (hollow, "error", "empty: no choices before [DONE]"),
         (named_error, "error", "error in the stream: out of blocks"),

@@ -51,6 +51,11 @@ def test_without_usage_token_ids_count_and_chunks_never_do():
     assert outcome(text(), text(finish="length"))["output_tokens"] is None
 
 
+def test_the_same_token_again_is_another_token():
+    line = outcome(*[text(token_ids=[7])] * 4, text(finish="length", token_ids=[7]))
+    assert (line["output_tokens"], line["chunks"], line["disagrees"]) == (5, 5, None)
+
+
 def test_a_usage_that_disagrees_is_said():
     assert "3 token ids" in outcome(text(token_ids=[1, 2, 3], finish="length"), usage(12, 5))["disagrees"]
     assert "6 chunks" in outcome(*[text()] * 5, text(finish="length"), usage(12, 2))["disagrees"]
