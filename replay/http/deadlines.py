@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, fields
+from math import inf
 
 from replay.http.exchange import Exchange
 from toolkit.errors import SettingFailure, nearest
@@ -20,8 +21,8 @@ class Timeouts:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if not getattr(self, field.name) > 0:
-                raise SettingFailure("must be above 0", where=f"--timeout {field.name}")
+            if not 0 < getattr(self, field.name) < inf:
+                raise SettingFailure("must be a number of seconds above 0", where=f"--timeout {field.name}")
 
     def next_s(self, exchange: Exchange, now_s: float) -> float:
         """When to look at the exchange next: by then it may be late."""

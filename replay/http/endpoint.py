@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from replay.http.sse import CUT
 from toolkit.errors import SettingFailure
 
 KEY, HEADERS = "TRACE_API_KEY", "TRACE_HEADERS"
 SECRET = "[secret]"
+TELLING = 4  # characters of a secret; fewer tell nothing
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 OWN = {"host", "content-length", "content-type", "transfer-encoding", "connection", "accept", "expect", "upgrade"}
 
@@ -52,12 +54,17 @@ def endpoint(url: str) -> Endpoint:
         raise SettingFailure(f"is no URL ({error})", where="--url", hint="write http://HOST:PORT") from error
     if parts.username is not None or parts.password is not None:
         raise SettingFailure("holds a user or a password", where="--url", hint=f"put it in {KEY} or {HEADERS}")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    if parts.query or parts.fragment:
+        raise SettingFailure("holds a query or a fragment", where="--url", hint=f"put a key in {KEY} or {HEADERS}")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SettingFailure(f"'{url}' is no http or https URL", where="--url", hint="write http://HOST:PORT")
     if not re.fullmatch(r"[!-~]*", parts.hostname + parts.path):
         raise SettingFailure("holds a character that no URL may", where="--url")
+    if not all(0 < len(label) < 64 for label in parts.hostname.removesuffix(".").split(".")):
+        raise SettingFailure(f"'{parts.hostname}' is no name of a host", where="--url")
+    port = {"http": 80, "https": 443}[parts.scheme] if port is None else port
     path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
-    return Endpoint(parts.scheme, parts.hostname, port or {"http": 80, "https": 443}[parts.scheme], path)
+    return Endpoint(parts.scheme, parts.hostname, port, path)
 
 
 def secret_headers() -> dict[str, str]:
@@ -67,7 +74,7 @@ def secret_headers() -> dict[str, str]:
         name, colon, value = (part.strip() for part in line.partition(":"))
         if not colon or not TOKEN.fullmatch(name) or name.lower() in OWN:
             raise SettingFailure("has a line that is no header of yours", where=HEADERS, hint="write lines Name: value")
-        headers[name] = value
+        headers = {kept: told for kept, told in headers.items() if kept.lower() != name.lower()} | {name: value}
     for name, value in headers.items():
         if not re.fullmatch(r"[\t -~\x80-\xff]*", value):
             raise SettingFailure(f"the value of {name} has a character that no header may", where="environment")
@@ -82,9 +89,13 @@ def secrets() -> list[str]:
 
 
 def redacted(text: str | None, hidden: list[str]) -> str | None:
-    """`text` without what must never be written: a server may say it back."""
-    for word in hidden if text else ():
-        text = text.replace(word, SECRET) if text else text
+    """`text` without what must never be written: a server may say it back, and the end of that may be cut off."""
+    if not text:
+        return text
+    for word in hidden:
+        text = text.replace(word, SECRET)
+        for length in range(len(word) - 1, TELLING - 1, -1):
+            text = text.replace(word[:length] + CUT, SECRET + CUT)
     return text
 
 

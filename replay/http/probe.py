@@ -171,7 +171,7 @@ def limits(models: list[dict[str, Any]], model: str) -> dict[str, Any]:
     owner = entry.get("owned_by")
     return {
         "max_model_len": length if isinstance(length, int) else None,
-        "owned_by": None if owner is None else printable(str(owner)[:80]),
+        "owned_by": None if owner is None else printable(redacted(str(owner), secrets()) or "")[:80],
     }
 
 

@@ -21,6 +21,7 @@ from replay.http.plan_file import Plan
 from replay.http.prompts import Units
 from replay.http.retrying import retry_after_s
 from replay.http.rows import Row
+from replay.http.sse import shown
 from toolkit.errors import RunFailure, SettingFailure
 from toolkit.schema import TRACE, conform
 
@@ -96,13 +97,16 @@ def test_the_calibration_is_undone():
         ("http://h", "http://h"),
         ("https://h:443/v1", "https://h"),
         ("http://[::1]:80/x/", "http://[::1]/x"),
+        ("http://h:0", "http://h:0"),
     ],
 )
 def test_urls(text, url):
     assert endpoint(text).url == url
 
 
-@pytest.mark.parametrize("text", ["http://h:99999", "http://", "http://h?q=1", "http://h/a b", "file:///etc"])
+@pytest.mark.parametrize(
+    "text", ["http://h:99999", "http://", "http://a..b", "http://h?q=1", "http://h/a b", "file:///etc"]
+)
 def test_urls_that_will_not_do(text):
     with pytest.raises(SettingFailure):
         endpoint(text)
@@ -118,6 +122,26 @@ def test_secrets_come_from_the_environment_and_are_hidden(monkeypatch):
     assert b"Authorization: Bearer token-1234567\r\n" in endpoint("h").head("GET", "/")
 
 
+def test_a_url_with_a_query_is_not_said_back():
+    with pytest.raises(SettingFailure, match=r"put a key in TRACE_API_KEY") as failure:
+        endpoint("http://h?key=do-not-show")
+    assert "do-not-show" not in str(failure.value)
+
+
+@settings(max_examples=200)
+@given(before=st.integers(100, 210), secret=st.from_regex(r"[A-Z0-9]{6,120}", fullmatch=True))
+def test_a_secret_that_is_cut_in_the_middle_is_hidden(before, secret):
+    found = redacted(shown("." * before + secret + "."), [secret])
+    assert secret[:4] not in (found or "")
+
+
+@pytest.mark.parametrize(("name", "value"), [("Authorization", "Bearer"), ("authorization", "Basic")])
+def test_a_header_is_sent_once_however_it_is_spelt(monkeypatch, name, value):
+    monkeypatch.setenv("TRACE_API_KEY", "token-1234567")
+    monkeypatch.setenv("TRACE_HEADERS", f"{name}: {value}")
+    assert secret_headers() == {name: value}
+
+
 @pytest.mark.parametrize(("text", "wait"), [("", 0.5), ("3", 3.0), ("-1", 0.0), ("31", None), ("nonsense", 0.5)])
 def test_retry_after(text, wait):
     exchange = Exchange(Row(0, 0.0, 1, 1), b"", 0.0)
@@ -127,7 +151,7 @@ def test_retry_after(text, wait):
 
 def test_limits_are_read():
     assert timeouts("first=3, gap=0.5") == Timeouts(first=3.0, gap=0.5)
-    for text in ("first=0", "first=x", "speed=3"):
+    for text in ("first=0", "first=x", "first=nan", "first=inf", "speed=3"):
         with pytest.raises(SettingFailure):
             timeouts(text)
 

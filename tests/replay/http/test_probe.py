@@ -5,6 +5,12 @@ import pytest
 from replay.http.probe import limits
 
 
+def test_an_owner_that_is_a_secret_is_hidden(monkeypatch):
+    monkeypatch.setenv("TRACE_API_KEY", "sk-do-not-write-me")
+    entry = {"id": "m", "owned_by": "x" * 70 + "sk-do-not-write-me"}
+    assert limits([entry], "m")["owned_by"] == "x" * 70 + "[secret]"
+
+
 @pytest.mark.parametrize(
     ("entry", "length"),
     [
