@@ -1,6 +1,6 @@
 """A model's KV memory: blocks on pages of the arena, and the copies that go to the host and back."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from replay.torch_engine.arena import Arena
 
 Blocks = NDArray[np.int64]
+AT_ONCE = 64 * 2**20  # bytes that a copy to or from the host takes on the device beside the arena
 
 
 @dataclass(frozen=True)
@@ -127,16 +128,26 @@ class KV:
 
     def out(self, blocks: Sequence[int]) -> Any:
         """A copy of the blocks on the host."""
-        copy = self._view[self._index(blocks)]
-        host = torch.empty(copy.shape, dtype=copy.dtype, pin_memory=self.arena.device.is_gpu)
-        host.copy_(copy, non_blocking=True)
+        shape = (len(blocks), *self._view.shape[2:])
+        host = torch.empty(shape, dtype=self.shape.dtype, pin_memory=self.arena.device.is_gpu)
+        for some, here in self._parts(blocks):
+            host[some].copy_(self._view[here], non_blocking=True)
         self.arena.device.wait()
         return host
 
     def back(self, host: Any, blocks: Sequence[int]) -> None:
         """Put a copy into blocks."""
-        self._view[self._index(blocks)] = host.to(self.arena.device.at, non_blocking=True)
+        for some, here in self._parts(blocks):
+            self._view[here] = host[some].to(self.arena.device.at, non_blocking=True)
         self.arena.device.wait()
+
+    def _parts(self, blocks: Sequence[int]) -> Iterator[tuple[slice, tuple[Any, Any]]]:
+        """Blocks that are copied together, and where they are: long contexts are as large as what the arena left."""
+        page, place = self._index(blocks)
+        step = max(1, AT_ONCE // self.block_bytes)
+        for begin in range(0, len(blocks), step):
+            some = slice(begin, begin + step)
+            yield some, (page[some], place[some])
 
     def _index(self, blocks: Sequence[int]) -> tuple[Any, Any]:
         page, place = self.where(np.array(blocks, np.int64))

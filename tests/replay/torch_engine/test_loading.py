@@ -76,6 +76,18 @@ def test_kv_pages_that_stand_in_the_way_move_and_keep_what_they_hold() -> None:
     assert house.arena.free == house.arena.pages
 
 
+def test_a_long_context_goes_to_the_host_and_back_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    kv = house_of().engines[0].kv
+    blocks = kv.take(10)
+    first, second = torch.randn(kv.out(blocks).shape), torch.randn(kv.out(blocks).shape)
+    kv.back(first, blocks)
+    with monkeypatch.context() as few:
+        few.setattr("replay.torch_engine.kv.AT_ONCE", 4 * kv.block_bytes)
+        assert torch.equal(kv.out(blocks), first)
+        kv.back(second, blocks)
+    assert torch.equal(kv.out(blocks), second)
+
+
 def test_weights_slide_together_when_others_go() -> None:
     house = house_of(room=2 * ROOM)
     house.start([Load(m, (0,)) for m in range(MODELS)])
