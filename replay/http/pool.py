@@ -1,6 +1,7 @@
 """Connections to one endpoint: opened ahead of time, and used once or again."""
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
@@ -15,6 +16,7 @@ from replay.http.exchange import Exchange
 
 IDLE_S = 2.0  # servers close what idles for 5 s; what is about to be closed is not used
 REST_S = 0.005  # … nor what has just served: a server that hangs up after a reply does so by then
+NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)  # on this machine
 Address = tuple[int, Any]  # family and address, resolved
 
 
@@ -44,6 +46,7 @@ class Pool:
         self.opening: set[asyncio.Task[None]] = set()
         self.waiting: deque[Exchange] = deque()
         self.opened = self.refused = 0
+        self.no_room: str | None = None  # why this machine could not open another one
         self.busy: set[Connection] = set()
         self._resting = False  # whether somebody will look again when the longest idle connection has rested
 
@@ -87,7 +90,11 @@ class Pool:
         except ssl.SSLError as error:
             self._failed("error", f"TLS: {error.reason or error}")
         except OSError as error:
-            self._failed(UNSENT, f"connect: {os.strerror(error.errno) if error.errno else error}")
+            why = os.strerror(error.errno) if error.errno else str(error)
+            if error.errno in NO_ROOM:
+                self.no_room = why  # no failure of the server's: who waits goes on waiting
+            else:
+                self._failed(UNSENT, f"connect: {why}")
         else:
             self.opened += 1
             self._ready(connection)

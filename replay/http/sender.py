@@ -377,6 +377,7 @@ class Sender:
         return self.gauges.state(len(self._flying), len(self._admission.line)) | {
             "connections": opened,
             "connections_refused": refused,
+            "no_room": next((p.no_room for p in self._all_pools if p.no_room), None),
             "circuit_opened": self._breaker.opened,
             "by_status": self.gauges.by_status,
         }

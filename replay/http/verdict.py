@@ -24,6 +24,8 @@ def validity(writer: RunWriter, workers: Sequence[dict[str, Any]], bound_s: floa
         for name, found in (("send lag", lag), ("event-loop lag", loop))
         if found["p99"] is not None and found["p99"] > bound_s
     ]
+    full = {w["no_room"] for w in workers} - {None}
+    reasons += [f"no room here for more connections ({why})" for why in sorted(full)]
     return {
         "verdict": BOUND if reasons else VALID,
         "validity": {

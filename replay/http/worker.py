@@ -24,6 +24,7 @@ from replay.http.deadlines import Timeouts
 from replay.http.endpoint import Endpoint, secrets, tls
 from replay.http.journal import Journal
 from replay.http.lines import LaneRule, Ranked
+from replay.http.open_files import open_as_many_as_may_be
 from replay.http.plan_file import Plan
 from replay.http.pool import Dial
 from replay.http.sender import Route, Sender
@@ -137,7 +138,9 @@ def peak_bytes() -> int:
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the first one decides
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # either may reach every process of a group; the first one decides
+    open_as_many_as_may_be()
     settings = orjson.loads(Path(sys.argv[1]).read_bytes())
     try:
         import uvloop

@@ -13,6 +13,7 @@ from typing import IO
 
 import click
 
+from replay.http.open_files import open_as_many_as_may_be
 from replay.latency_models.choosing import served_by
 from replay.serve.batching import Batching
 from replay.serve.faults import faults
@@ -73,6 +74,7 @@ def engine(settings: Settings) -> Batching:
 
 def run(settings: Settings) -> None:
     """Serve until Ctrl-C or SIGTERM."""
+    open_as_many_as_may_be()
     drawn = faults(settings.fault, settings.seed)
     made = engine(settings)
     try:

@@ -1,7 +1,9 @@
 """`trace replay --engine openai` as its users run it."""
 
+import asyncio
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -193,17 +195,21 @@ def test_a_killed_replay_is_resumed_without_sending_again_what_was_answered(whom
     assert len(Run.open(out / "fcfs").info["stretches"]) == 1
 
 
-@pytest.mark.slow
-def test_a_terminated_replay_says_how_to_resume_and_does(tmp_path):
+@pytest.mark.parametrize("whom", ["all", pytest.param("the first process", marks=pytest.mark.slow)])
+def test_a_terminated_replay_says_how_to_resume_and_does(whom, tmp_path):
     file = trace_file(tmp_path, simple(150, 0.01))
     out = tmp_path / "r"
     with serving(fine) as server:
         words = [*COMMAND, file, "--engine", "openai", "--url", server.url, "--out", out, "--workers", 2]
         stopped = subprocess.Popen(
-            [str(w) for w in words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            [str(w) for w in words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         wait_for(lambda: len(tags(server)) > 30)
-        stopped.terminate()
+        os.killpg(stopped.pid, signal.SIGTERM) if whom == "all" else stopped.terminate()
         said = stopped.communicate()[1]
         first = tags(server)
         done = replay(None, out)
@@ -217,6 +223,24 @@ def test_a_terminated_replay_says_how_to_resume_and_does(tmp_path):
     outcomes = run.table("outcomes").collect().sort("request_id")
     assert outcomes["request_id"].to_list() == list(range(150))
     assert outcomes["arrival_s"].to_list() == pytest.approx([n * 0.01 for n in range(150)])
+
+
+@pytest.mark.parametrize("limit", ["-Sn", "-n"])
+def test_no_request_fails_because_few_files_may_be_open_here(limit, tmp_path):
+    """The soft limit is raised; where the hard one is as low, requests wait for a connection, and the run says so."""
+
+    async def slow(asked: Asked) -> None:
+        await asyncio.sleep(0.3 * (asked.tag >= 0))
+        await fine(asked)
+
+    with serving(slow) as server:
+        words = [*COMMAND, trace_file(tmp_path, simple(100, 0.0)), "--engine", "openai", "--url", server.url]
+        command = f"ulimit {limit} 64; exec {shlex.join(str(w) for w in [*words, '--out', tmp_path / 'r'])}"
+        subprocess.run(["bash", "-c", command], check=False)
+    info = Run.open(tmp_path / "r" / "fcfs").info
+    assert info["statuses"] == {"ok": 100}
+    full = "no room here for more connections (Too many open files)"
+    assert (full in info["validity"]["reasons"]) == (limit == "-n")
 
 
 def test_schedulers_take_turns_at_the_endpoint(tmp_path):
