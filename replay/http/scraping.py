@@ -15,7 +15,7 @@ from replay.http.pool import Dial
 EVERY_S = 1.0
 LINE = re.compile(rb"^([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})? (\S+)", re.MULTILINE)
 LABEL = re.compile(rb'(\w+)="((?:[^"\\]|\\.)*)"')
-MOST_FAILURES = 3  # in a row, after which an endpoint is left alone
+MOST_FAILURES = 3  # at first, after which an endpoint is left alone
 
 # Our column: the names that vLLM, SGLang and llama.cpp have for it.
 NAMES = {
@@ -29,18 +29,25 @@ MOST = 2**31 - 1  # that a gauge is believed to say
 
 
 def rows(page: bytes, time_s: float, where: str) -> list[dict[str, Any]]:
-    """A TIMELINE row for each model that the page tells of; none where it has nothing of this."""
-    found: dict[str | None, dict[str, float]] = {}
-    blocks: float | None = None
+    """A TIMELINE row for each model that the page tells of, all its engines together; none where it has none."""
+    found: dict[str | None, dict[str, list[float]]] = {}
+    blocks: list[float] = []
     for name, labels, value in LINE.findall(page):
         told = dict(LABEL.findall(labels))
-        if name == BLOCKS[0]:
-            blocks = _number(told.get(BLOCKS[1], b""))
+        if name == BLOCKS[0] and (number := _number(told.get(BLOCKS[1], b""))) is not None:
+            blocks.append(number)
         for column, names in NAMES.items():
             if name.decode() in names and (number := _number(value)) is not None:
-                model = told.get(b"model_name")
-                found.setdefault(None if model is None else model.decode(errors="replace"), {})[column] = number
+                of_model = found.setdefault(_name(told.get(b"model_name")), {})
+                of_model.setdefault(column, []).append(number)
     return [_row(model, values, blocks) | {"time_s": time_s, "gpu": where} for model, values in found.items()]
+
+
+def _name(label: bytes | None) -> str | None:
+    """A label's value, without what escapes it."""
+    if label is None:
+        return None
+    return re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], label.decode(errors="replace"))
 
 
 def _number(text: bytes) -> float | None:
@@ -52,25 +59,30 @@ def _number(text: bytes) -> float | None:
     return number if 0 <= number <= MOST else None
 
 
-def _row(model: str | None, values: Mapping[str, float], blocks: float | None) -> dict[str, Any]:
-    share = values.get("kv_share")
-    used = round(share * blocks) if share is not None and blocks is not None else None
-    counts = {name: None if (v := values.get(name)) is None else int(v) for name in ("queue", "running")}
+def _row(model: str | None, values: Mapping[str, list[float]], blocks: list[float]) -> dict[str, Any]:
+    shares, total = values.get("kv_share"), _sum(blocks)
     return {
         "model": model,
-        **counts,
-        "kv_used_blocks": used,
-        "kv_total_blocks": None if blocks is None else int(blocks),
+        "queue": _sum(values.get("queue")),
+        "running": _sum(values.get("running")),
+        "kv_used_blocks": min(MOST, round(sum(shares) / len(shares) * total)) if shares and total else None,
+        "kv_total_blocks": total,
     }
+
+
+def _sum(values: list[float] | None) -> int | None:
+    return min(MOST, int(sum(values))) if values else None
 
 
 @dataclass
 class Scraper:
-    """Asks each endpoint in its turn; one that has no such page is not asked again."""
+    """Asks each endpoint in its turn; one that never had such a page is not asked again."""
 
     endpoints: list[tuple[Endpoint, Dial]]
     origin_s: float  # the instant (time.monotonic) of the trace's second 0
-    _failures: dict[int, int] = field(default_factory=dict)
+    every_s: float = EVERY_S
+    _told: set[int] = field(default_factory=set)
+    _looks: int = 0
     _rows: list[dict[str, Any]] = field(default_factory=list)
     _next_s: float = 0.0
 
@@ -79,14 +91,16 @@ class Scraper:
         now_s = time.monotonic()
         if now_s < self._next_s:
             return
-        self._next_s = now_s + EVERY_S
+        self._next_s = now_s + self.every_s
+        self._looks += 1
         for n, (target, dial) in enumerate(self.endpoints):
-            if self._failures.get(n, 0) < MOST_FAILURES:
+            if n in self._told or self._looks <= MOST_FAILURES:
                 exchange = asking.get(target, dial, "/metrics", wait_s=EVERY_S)
                 known = exchange.failure is None and exchange.status_code == 200
                 found = rows(b"".join(exchange.parts), now_s - self.origin_s, target.url) if known else []
-                self._failures[n] = 0 if found else self._failures.get(n, 0) + 1
                 self._rows += found
+                if found:
+                    self._told.add(n)
 
     def frame(self) -> pl.DataFrame:
         """The rows since the last call."""

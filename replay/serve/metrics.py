@@ -49,7 +49,8 @@ class Metrics:
 
     def text(self, gauges: dict[str, float]) -> str:
         """The page, in Prometheus' text format."""
-        label = f'model_name="{self.model}"'
+        name = self.model.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+        label = f'model_name="{name}"'
         lines = []
         for kind, values in (("gauge", gauges), ("counter", self.counters)):
             for name, value in values.items():

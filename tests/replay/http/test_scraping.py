@@ -2,7 +2,11 @@
 
 import pytest
 
-from replay.http.scraping import rows
+from replay.http.asking import dial_of
+from replay.http.endpoint import endpoint
+from replay.http.scraping import Scraper, rows
+from replay.serve.metrics import Metrics
+from tests.replay.http.scripted import Asked, serving
 from tests.replay.http.test_replaying import replay, simple, trace_file
 from tests.replay.http.test_serve import served
 from toolkit.runs import Run
@@ -21,7 +25,7 @@ LLAMA = b"llamacpp:requests_processing 1\nllamacpp:requests_deferred 4\n"
 @pytest.mark.parametrize(
     ("page", "model", "queue", "running", "used", "total"),
     [
-        (VLLM, 'a b \\"c\\"', 12, 3, 100, 400),
+        (VLLM, 'a b "c"', 12, 3, 100, 400),
         (SGLANG, "m", 0, 2, None, None),
         (LLAMA, None, 4, 1, None, None),
     ],
@@ -39,6 +43,36 @@ def test_what_is_no_number_is_left_out(value):
     page = VLLM.replace(b" 12.0", b" " + value).replace(b'"400"', b'"' + value + b'"')
     (row,) = rows(page, 1.5, "http://h")
     assert (row["queue"], row["running"], row["kv_total_blocks"]) == (None, 3, None)
+
+
+def test_engines_behind_one_endpoint_are_added_up():
+    """With data parallelism vLLM tells of each by itself."""
+    other = VLLM.replace(b'engine="0"', b'engine="1"').replace(b" 0.25", b" 0.75")
+    (row,) = rows(VLLM + other, 1.5, "h")
+    assert (row["queue"], row["running"], row["kv_used_blocks"], row["kv_total_blocks"]) == (24, 6, 400, 800)
+    (row,) = rows((VLLM + other).replace(b" 12.0", b" 2e9").replace(b'"400"', b'"2e9"'), 1.5, "h")
+    assert (row["queue"], row["kv_total_blocks"]) == (2**31 - 1, 2**31 - 1)
+
+
+@pytest.mark.parametrize("model", ['a "b"', "a\\b", "a\nb", "a\\nb", "模型,{x}"])
+def test_a_models_name_is_what_it_was(model):
+    page = Metrics(model).text({"num_requests_running": 1.0})
+    assert [row["model"] for row in rows(page.encode(), 0.0, "h")] == [model]
+
+
+def test_a_server_that_was_away_is_asked_again():
+    away = range(2, 9)
+
+    async def script(asked: Asked) -> None:
+        await asked.answer(503 if asked.number in away else 200, VLLM, "Content-Type: text/plain\r\n")
+
+    with serving(script) as server:
+        target = endpoint(server.url)
+        dial = dial_of(target, (2, ("127.0.0.1", server.port)), None)
+        scraper = Scraper([(target, dial)], 0.0, every_s=0.0)
+        for _ in range(12):
+            scraper.look()
+    assert len(scraper.frame()) == 12 - len(away)
 
 
 def test_other_pages_tell_nothing():
