@@ -232,6 +232,25 @@ def guidellm() -> bytes:
     return json.dumps(guidellm_report()).encode()
 
 
+def inference_perf_requests() -> list[dict[str, Any]]:
+    def request(start: float, chunks: list[float], usage: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
+        answer = {"output_tokens": 3, "server_usage": usage, "chunk_times": chunks, "output_token_times": chunks}
+        about = {"request_metrics": {"text": {"input_tokens": 64}}, "response_metrics": answer, "lora_adapter": None}
+        body = json.dumps({"model": "some/model", "prompt": "x"})
+        ends = {"start_time": start, "end_time": start + 2.0}
+        return {**ends, "request": body, "response": "", "info": {**about, **more}, "error": None}
+
+    counted = {"prompt_tokens": 60, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 16}}
+    failed = request(104.0, [], None)
+    failed["error"] = {"error_type": "ServerTimeoutError", "error_msg": "too late"}
+    first = request(100.0, [100.5, 101.0], counted, lora_adapter="poems")
+    return [first, request(102.0, [102.25, 103.0], None), failed]
+
+
+def inference_perf() -> bytes:
+    return json.dumps(inference_perf_requests(), indent=2).encode()
+
+
 RECORDS = {
     "mooncake": ("trace.jsonl", mooncake),
     "qwen-bailian": ("qwen.jsonl", qwen_bailian),
@@ -244,6 +263,7 @@ RECORDS = {
     "vllm-log": ("requests.jsonl", vllm_log),
     "aiperf": ("profile_export.jsonl", aiperf),
     "guidellm": ("benchmarks.json", guidellm),
+    "inference-perf": ("per_request_lifecycle_metrics.json", inference_perf),
 }
 TABLES = {
     "azure-llm": "TIMESTAMP,ContextTokens,GeneratedTokens\n"

@@ -40,6 +40,7 @@ BUILTIN: dict[str, dict[str, str]] = {
         "vllm-log": "workloads.loaders.vllm_log:VllmLog",
         "aiperf": "workloads.loaders.aiperf:AIPerf",
         "guidellm": "workloads.loaders.guidellm:GuideLLM",
+        "inference-perf": "workloads.loaders.inference_perf:InferencePerf",
     },
     "generator": {
         "poisson": "workloads.generators.poisson:Poisson",

@@ -1,4 +1,4 @@
-"""What `vllm bench serve --save-result --save-detailed` writes; SGLang's bench_serving writes the same arrays."""
+"""What `vllm bench serve --save-result --save-detailed` writes, and SGLang's bench_serving without the starts."""
 
 from collections.abc import Iterator
 from itertools import accumulate
@@ -33,7 +33,7 @@ CHUNKS = "token times are known where a reply came in as many chunks as tokens"
 
 
 class VllmBench:
-    """vLLM `bench serve --save-detailed` JSON: lengths, TTFT, inter-token times and error of each request, measured."""
+    """vLLM `bench serve --save-detailed` or SGLang `bench_serving --output-details`: lengths, latencies, measured."""
 
     def sniff(self, head: bytes, name: str) -> float:
         return 1.0 if outline(head) >= SUMMARY else 0.0
