@@ -35,7 +35,7 @@ def _single(run: dict[str, Any], tail: tuple[str, float] | None) -> str:
     p99 = run["metrics"][metric]["p99"]
     unit = unit_for(metric, [p99["value"]])
     spent = f"; the slowest 1 % spent {words.percent(tail[1])} of their time {PHASE_WORDS[tail[0]]}" if tail else ""
-    return f"P99 {words.TITLES[metric]} is {unit.spell(p99['value'])} ({_between(p99, unit)}){spent}."
+    return f"P99 {words.named(metric)} is {unit.spell(p99['value'])} ({_between(p99, unit)}){spent}."
 
 
 def _compared(numbers: list[dict[str, Any]], differences: dict[str, Any], load: str) -> str:
@@ -47,7 +47,7 @@ def _compared(numbers: list[dict[str, Any]], differences: dict[str, Any], load: 
     shown = [each for each in found if each[1]["shown"] and each[1]["relative"] is not None]
     if not shown:
         names = words.listing([name for name, _, _ in found])
-        return f"no difference in P99 {words.TITLES[metric]} is shown between {base} and {names}."
+        return f"no difference in P99 {words.named(metric)} is shown between {base} and {names}."
     at = "" if load == words.UNKNOWN else f" at ρ = {load}"
     name, row, run = min(shown, key=lambda each: each[1]["relative"])
     return f"{name} {_moved(metric, row)} against {base}{at}{_mean_too(run, metric, row)}."
@@ -58,7 +58,7 @@ def _moved(metric: str, row: dict[str, Any]) -> str:
     verb = "cuts" if row["difference"] < 0 else "raises"
     low, high = (words.percent(row[k], signed=True) for k in ("relative_low", "relative_high"))
     change = f"{words.percent(row['relative'], signed=True)}, 95 % interval {low} … {high}"
-    return f"{verb} P99 {words.TITLES[metric]} from {unit.show(row['base'])} to {unit.spell(row['value'])} ({change})"
+    return f"{verb} P99 {words.named(metric)} from {unit.show(row['base'])} to {unit.spell(row['value'])} ({change})"
 
 
 def _mean_too(run: dict[str, Any], metric: str, p99: dict[str, Any]) -> str:

@@ -145,4 +145,4 @@ def sentence(found: dict[str, Any]) -> str:
 def _moved(run: dict[str, Any], metric: str) -> str:
     row = next((r for r in run["errors"] if (r["metric"], r["statistic"]) == (metric, "p99")), None)
     known = row is not None and row["error"] is not None
-    return f"{words.percent(row['error'], signed=True)} in P99 {words.TITLES[metric]}" if row and known else ""
+    return f"{words.percent(row['error'], signed=True)} in P99 {words.named(metric)}" if row and known else ""

@@ -13,7 +13,7 @@ from reports.figures import WIDE, axis, band, figure, line, plain
 from reports.measured import Measured
 from reports.page import Chart
 from reports.run_tables import NAMES
-from reports.words import TITLES, Unit, unit_for
+from reports.words import TITLES, Unit, named, unit_for
 
 BINS, FEWEST = 24, 3  # bins of equal width in the logarithm; requests a point needs
 SPREAD = (0.1, 0.5, 0.9)
@@ -30,7 +30,7 @@ def _chart(runs: Sequence[Measured], found: Sequence[Pair], metric: str) -> Char
     base = runs[found[0].measured].label
     return Chart(
         name=f"fidelity-{metric}",
-        title=f"Simulated {TITLES[metric]} of requests against that measured in {base}, both axes logarithmic",
+        title=f"Simulated {named(metric)} of requests against that measured in {base}, both axes logarithmic",
         note="On the diagonal a simulation is right. Lines: the median of requests that were measured alike; shaded: "
         "P10 to P90 of them.",
         figure=_figure([each for each in tables if each[2].height], unit, TITLES[metric]),

@@ -69,6 +69,7 @@ def figure(traces: Sequence[Any], **layout: Any) -> go.Figure:
         "plot_bgcolor": "rgba(0,0,0,0)",
         "margin": {"l": 8, "r": 12, "t": 10, "b": 8},
         "showlegend": False,
+        "separators": ".\u202f",
         "hoverlabel": {"bgcolor": "var(--paper)", "bordercolor": "var(--line)", "font": {"color": "var(--ink)"}},
     }
     return go.Figure(list(traces), {**style, **layout})

@@ -163,10 +163,10 @@ def methods(paired: bool | None, blocks: int, replicates: int, *, step_time: boo
         )
     if paired is not None:
         said.append(
-            "The runs replayed the same requests, paired by request_id: both sides of a difference are drawn with the "
-            "same blocks."
+            "The runs were offered the same requests at the same times and are paired by request_id: both sides of a "
+            "difference are drawn with the same blocks."
             if paired
-            else "Not all runs replayed the same requests: where they differ, blocks are drawn independently, so "
-            "intervals of differences are wider."
+            else "Not all runs were offered the same requests at the same times: where they were not, blocks are drawn "
+            "independently, so intervals of differences are wider."
         )
     return [*said, f"Made by trace-toolkit {__version__}."]

@@ -13,7 +13,7 @@ from reports.numbers import Statistics
 from reports.page import Chart
 from reports.resampling import Floats, interval
 from reports.sensitivity import INNER, SCALES, Curves
-from reports.words import TITLES, Unit, percent
+from reports.words import TITLES, Unit, named, percent
 from toolkit.metrics import LATENCIES
 
 
@@ -29,7 +29,7 @@ def _tail(stats: list[Statistics], metric: str, unit: Unit, objectives: Objectiv
     slo = objectives.fixed(metric.removesuffix("_s"), stats[0].run.frame) if metric in SLO_METRICS else None
     return Chart(
         name=f"tail-{metric}",
-        title=f"Share of requests with a longer {TITLES[metric]}, both axes logarithmic",
+        title=f"Share of requests with a longer {named(metric)}, both axes logarithmic",
         note=_tail_note(lines, unit, metric, slo),
         figure=figures.tail(lines, unit, TITLES[metric], slo),
         data=pl.concat([_tail_rows(each, metric) for each in lines]),
@@ -111,7 +111,7 @@ def _shift(stats: list[Statistics], metric: str, unit: Unit) -> Chart:
     rows = [pl.DataFrame(data).select(pl.lit(label).alias("run"), pl.all()) for _, label, data in lines]
     return Chart(
         name=f"shift-{metric}",
-        title=f"Difference in {TITLES[metric]} to {stats[0].run.label} at each percentile",
+        title=f"Difference in {named(metric)} to {stats[0].run.label} at each percentile",
         note=_shift_note(lines, metric, stats[0].run.label),
         figure=figures.shift(lines, unit, TITLES[metric]),
         data=pl.concat(rows),
@@ -226,9 +226,9 @@ def _heat(
     table = groups.heat(run, harm, models, span[0], span[1] - span[0])
     return Chart(
         name=f"heat-{index}",
-        title=f"P99 {TITLES[harm]} by model and time, {run.label}",
+        title=f"P99 {named(harm)} by model and time, {run.label}",
         note=f"{_heat_note(table, harm, unit, clock)} Blank: fewer than {groups.FEW} completed or none.",
-        figure=time_figures.heat(table, models, unit, clock, f"P99 {TITLES[harm]}"),
+        figure=time_figures.heat(table, models, unit, clock, f"P99 {named(harm)}"),
         data=table,
         height=110 + 26 * len(models),
         tab=run.label,
@@ -241,7 +241,7 @@ def _heat_note(table: pl.DataFrame, harm: str, unit: Unit, clock: Unit) -> str:
         return "No model has enough requests in any interval."
     row = worst.row(0, named=True)
     name = time_figures.name_of(row["model"])
-    return f"Worst: {name} at {clock.spell(row['time_s'])}, P99 {TITLES[harm]} {unit.spell(row['p99'])}."
+    return f"Worst: {name} at {clock.spell(row['time_s'])}, P99 {named(harm)} {unit.spell(row['p99'])}."
 
 
 def panels(stats: list[Statistics], split: Split, unit: Unit) -> list[Chart]:
@@ -264,7 +264,7 @@ def panels(stats: list[Statistics], split: Split, unit: Unit) -> list[Chart]:
     return [
         Chart(
             name=f"panel-{split.name}-{i}",
-            title=f"Tail of {TITLES[split.harm]}, {groups.TITLES[split.name]} {time_figures.name_of(group)}",
+            title=f"Tail of {named(split.harm)}, {groups.TITLES[split.name]} {time_figures.name_of(group)}",
             note="Grey: all requests of the first run.",
             figure=time_figures.panel(lines[group], context, ranges, unit),
             data=pl.concat(

@@ -191,6 +191,7 @@ def _who(report: Report, units: dict[str, Unit]) -> dict[str, Any]:
     models = next((s for s in found if s.name == "model"), None)
     return {
         "harm": words.TITLES[harm],
+        "harmed": words.named(harm),
         "harm_meaning": words.MEANINGS[harm],
         "splits": [_split(report.stats, s, units) for s in found],
         "heats": run_charts.heats(runs, models, harm, units[harm]),
@@ -245,7 +246,7 @@ def _who_note(split: Split, unit: Unit, base: str, runs: int) -> str:
     where = f" in {base}" if runs > 1 else ""
     worst_name, best_name = name_of(worst["group"]), name_of(best["group"])
     return (
-        f"Worst{where}: {worst_name}, P99 {words.TITLES[split.harm]} {unit.spell(worst['p99'])}, "
+        f"Worst{where}: {worst_name}, P99 {words.named(split.harm)} {unit.spell(worst['p99'])}, "
         f"{words.number(worst['p99'] / best['p99'])} times that of {best_name} (groups of 100 requests and more)."
     )
 

@@ -32,8 +32,9 @@ def cell(found: dict[str, Any] | None, unit: Unit, why: str = "") -> Cell:
 
 
 def metric_unit(numbers: list[dict[str, Any]], metric: str) -> Unit:
-    """One unit for a metric over all runs, chosen by its medians."""
-    return unit_for(metric, [(n["metrics"][metric]["p50"] or {}).get("value") for n in numbers])
+    """One unit for a metric over all runs, chosen by the longest of their tails."""
+    tails = [(n["metrics"][metric]["p99"] or {}).get("value") for n in numbers]
+    return unit_for(metric, [max((tail for tail in tails if tail is not None), default=None)])
 
 
 def metric_table(numbers: list[dict[str, Any]], metric: str) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def difference_rows(run: dict[str, Any]) -> list[dict[str, Any]]:
 def _difference(row: dict[str, Any]) -> dict[str, Any]:
     share = row["metric"] == "attainment"
     unit = Unit(100.0, "%") if share else unit_for(row["metric"], [row["base"], row["value"]])
-    title = f"{row['statistic'].upper()} attainment" if share else words.TITLES[row["metric"]]
+    title = f"{row['statistic'].upper()} attainment" if share else words.named(row["metric"])
     if share and row["statistic"] == "joint":
         title = "Joint attainment"
     point = "points" if share else unit.name

@@ -89,7 +89,7 @@ def _would(run: dict[str, Any], metric: str, scale: float, named: bool) -> str:
     found = run["metrics"][metric]
     own, value = found["p99"]["value"], _p99(found, scale) or 0.0
     instead = _instead(value, own, unit_for(metric, [own]), run["name"] if named else "")
-    return f"{_were(scale)}, P99 {words.TITLES[metric]} would be {instead} ({percent(value / own - 1, signed=True)})"
+    return f"{_were(scale)}, P99 {words.named(metric)} would be {instead} ({percent(value / own - 1, signed=True)})"
 
 
 def _were(scale: float) -> str:
@@ -104,7 +104,7 @@ def note(values: list[tuple[str, float, float]], metric: str, unit: Unit, *, out
     """The chart's sentence. `values`: each run's label, its P99 with slower steps and its own."""
     parts = [_instead(value, own, unit, label) for label, value, own in values[:SAID]]
     said = (
-        f" {_were(INNER[1]).capitalize()}, P99 {words.TITLES[metric]} would be {words.listing(parts)}." if parts else ""
+        f" {_were(INNER[1]).capitalize()}, P99 {words.named(metric)} would be {words.listing(parts)}." if parts else ""
     )
     dotted = "; dotted: 10\u202f%" if outer else ""
     return f"{said} Dashed: every step 5\u202f% faster and slower{dotted}."

@@ -23,6 +23,12 @@ MEANINGS = {
 }
 
 
+def named(metric: str) -> str:
+    """A metric's name within a phrase."""
+    title = TITLES[metric]
+    return title if title.isupper() else title.lower()
+
+
 @dataclass(frozen=True)
 class Unit:
     """What a value is multiplied by to be shown, and its name."""

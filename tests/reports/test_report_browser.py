@@ -55,6 +55,15 @@ def test_hostile_text_stays_text(browser: Browser, hostile: Path, width: int) ->
     quiet(browser)
 
 
+def test_wide_intervals_fit_into_their_tile(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    cell = "'<small>216\u202f000–240\u202f000</small>'"
+    cells = "document.querySelectorAll('.tile .scroll td:not(:first-child)')"
+    assert browser.evaluate(f"{cells}.forEach(td => td.innerHTML = '229\u202f000' + {cell}) || {cells}.length") > 20
+    wide = "document.querySelectorAll('.tile, .tile .scroll')"
+    assert browser.evaluate(f"[...{wide}].every(box => box.scrollWidth <= box.clientWidth)")
+
+
 def test_tabs_themes_and_rows_answer_to_the_keyboard(browser: Browser, page: Path) -> None:
     browser.open(page)
     browser.evaluate("document.querySelector('input[name=tail]').focus()")

@@ -38,6 +38,13 @@ def cells(page: str) -> list[str]:
     ]
 
 
+def test_a_metric_is_told_in_seconds_where_its_tail_is_long() -> None:
+    def told(p50: float, p99: float) -> str:
+        return metric_unit([{"metrics": {"ttft_s": {"p50": {"value": p50}, "p99": {"value": p99}}}}], "ttft_s").name
+
+    assert (told(0.05, 202), told(0.05, 0.3)) == ("s", "ms")
+
+
 def test_the_page_holds_the_numbers_of_the_json(page: str, two: Report) -> None:
     shown = " ".join(cells(page))
     for metric in ("ttft_s", "tpot_s", "e2e_s", "queueing_delay_s", "slowdown"):
@@ -288,3 +295,11 @@ def test_a_file_that_is_no_page_is_not_written_over(two_runs: Path, tmp_path: Pa
     refused = CliRunner().invoke(main, [*words, str(tmp_path / "t.csv")])
     assert "t.csv: is there already and is no page" in refused.output
     assert (tmp_path / "t.csv").read_text() == "arrival_s\n0\n"
+
+
+def test_metrics_are_named_as_in_a_sentence() -> None:
+    assert [words.named(metric) for metric in ("e2e_s", "queueing_delay_s", "slowdown")] == [
+        "E2E",
+        "queueing delay",
+        "slowdown",
+    ]
