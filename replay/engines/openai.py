@@ -119,7 +119,8 @@ class OpenAI:
         def names(target: Endpoint) -> list[str]:
             if target not in served:
                 addresses[target] = address_of(target)
-                served[target] = served_models(target, dial_of(target, addresses[target], self.ca))
+                dial = dial_of(target, addresses[target], self.ca)
+                served[target] = served_models(target, dial, self.limits.answer)
             return [str(m["id"]) for m in served[target]]
 
         return targets.routes(trace, self.urls, self.models, names)

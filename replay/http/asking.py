@@ -5,12 +5,12 @@ from typing import Any
 
 import orjson
 
+from replay.http.deadlines import WAIT_S
 from replay.http.endpoint import Endpoint, tls
 from replay.http.exchange import Exchange
 from replay.http.pool import Address, Dial, Pool
 from replay.http.rows import Row
 
-WAIT_S = 120.0
 CLOSING_S = 0.005  # a few turns of the loop, in which the connection goes
 
 
@@ -22,9 +22,9 @@ def get(target: Endpoint, dial: Dial, path: str, wait_s: float = WAIT_S) -> Exch
     return asyncio.run(_ask(dial, target.head("GET", path), wait_s))
 
 
-def post(target: Endpoint, dial: Dial, path: str, body: dict[str, Any]) -> Exchange:
+def post(target: Endpoint, dial: Dial, path: str, body: dict[str, Any], wait_s: float = WAIT_S) -> Exchange:
     data = orjson.dumps(body)
-    return asyncio.run(_ask(dial, target.head("POST", path, len(data)) + data, WAIT_S))
+    return asyncio.run(_ask(dial, target.head("POST", path, len(data)) + data, wait_s))
 
 
 def parsed(exchange: Exchange) -> Any:
@@ -43,11 +43,13 @@ async def _ask(dial: Dial, data: bytes, wait_s: float) -> Exchange:
     pool = Pool(loop, dial, reuse=True, ended=lambda e: None if answer.done() else answer.set_result(e))
     exchange = Exchange(Row(0, 0.0, None, None), data, loop.time())
     pool.send(exchange)
+    late = None
     try:
-        return await asyncio.wait_for(answer, wait_s)
+        await asyncio.wait_for(answer, wait_s)
     except TimeoutError:
-        exchange.failure = ("timeout", f"no answer within {wait_s:g} s")
-        return exchange
+        late = ("timeout", f"no answer within {wait_s:g} s")
     finally:
         pool.close()
         await asyncio.sleep(CLOSING_S)
+    exchange.failure = late or exchange.failure  # closing a connection fails what is under way on it
+    return exchange

@@ -8,6 +8,7 @@ from replay.http.exchange import Exchange
 from toolkit.errors import SettingFailure, nearest
 
 TICK_S = 0.05
+WAIT_S = 120.0  # at most, for what is asked before and beside a replay
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,11 @@ class Timeouts:
         for field in fields(self):
             if not 0 < getattr(self, field.name) < inf:
                 raise SettingFailure("must be a number of seconds above 0", where=f"--timeout {field.name}")
+
+    @property
+    def answer(self) -> float:
+        """For the whole of an answer of a few tokens, before a replay."""
+        return min(WAIT_S, self.first)
 
     def next_s(self, exchange: Exchange, now_s: float) -> float:
         """When to look at the exchange next: by then it may be late."""

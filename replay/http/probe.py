@@ -6,6 +6,7 @@ An engine that ignores a field takes any value of it, one that knows the field r
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 from replay.http import asking, replies
@@ -22,6 +23,7 @@ ID_UNITS, SHORT, LONG = 24, 32, 256  # units of the prompts it asks with
 OUTPUT = 4
 TRIES, PAUSE_S = 4, 0.1  # of a question that got no answer, such as a reset connection
 BUSY = (408, 425, 429)
+GONE = (502, 503, 504)  # a gateway's words for an engine that is not there
 HONOURED, ACCEPTED, IGNORED, REFUSED, UNKNOWN = "honoured", "accepted", "ignored", "refused", "unknown"
 
 
@@ -33,22 +35,35 @@ class Found:
     capabilities: dict[str, Any] = field(default_factory=dict)
 
 
-def served_models(target: Endpoint, dial: Dial) -> list[dict[str, Any]]:
+def served_models(target: Endpoint, dial: Dial, wait_s: float) -> list[dict[str, Any]]:
     """What `/v1/models` lists; nothing where the endpoint has no such list. SettingFailure where it refuses."""
-    exchange = _persistently(lambda: asking.get(target, dial, "/v1/models"), lambda found: not _of_the_moment(found))
-    if exchange.failure is not None or exchange.status_code in (401, 403):
+    exchange = _persistently(
+        lambda: asking.get(target, dial, "/v1/models", wait_s), lambda found: not _of_the_moment(found)
+    )
+    if (hint := _to_do(exchange)) is not None:
         what = replies.settle(exchange).error or "refused"
-        raise SettingFailure(redacted(what, secrets()) or "", where=target.url, hint="see TRACE_API_KEY, --ca")
+        raise SettingFailure(redacted(what, secrets()) or "", where=target.url, hint=hint)
     listed = asking.parsed(exchange)
     data = listed.get("data") if isinstance(listed, Mapping) else None
     return [m for m in data if isinstance(m, dict) and "id" in m] if isinstance(data, list) else []
 
 
+def _to_do(exchange: Exchange) -> str | None:
+    """What to do about an endpoint that refuses even to list its models; null where it does not."""
+    if exchange.failure is not None:
+        return "is it http or https? --ca names who vouches for it"
+    if exchange.redirect:
+        return "give --url the address that serves"
+    if exchange.status_code in (401, 403):
+        return "see TRACE_API_KEY, TRACE_HEADERS"
+    return "is there an engine behind it?" if exchange.status_code in GONE else None
+
+
 class Probe:
     """Asks one endpoint for one served model, a handful of short requests in all."""
 
-    def __init__(self, target: Endpoint, dial: Dial, model: str):
-        self._target, self._dial, self._model = target, dial, model
+    def __init__(self, target: Endpoint, dial: Dial, model: str, wait_s: float):
+        self._target, self._dial, self._model, self._wait_s = target, dial, model, wait_s
         self._words = Units()
 
     def run(self, start: Recipe, api: str | None) -> Found:
@@ -65,13 +80,14 @@ class Probe:
     def _base(self, start: Recipe, apis: list[str]) -> Recipe:
         """The first way to ask that is answered, with as many of the usual fields as it takes."""
         errors = []
-        for api in apis:
-            for user, usage in ((True, True), (False, True), (False, False)):
-                recipe = replace(start, api=api, user=user, usage=usage)
-                reply = self._ask(recipe, {"max_tokens": OUTPUT})
-                if reply.status == "ok":
-                    return replace(recipe, usage=usage and reply.output_tokens is not None)
-                errors.append(f"{api}: {reply.error}")
+        for api, (user, usage) in product(apis, ((True, True), (False, True), (False, False))):
+            recipe = replace(start, api=api, user=user, usage=usage)
+            reply = self._ask(recipe, {"max_tokens": OUTPUT})
+            if reply.status == "ok":
+                return replace(recipe, usage=usage and reply.output_tokens is not None)
+            errors.append(f"{api}: {reply.error}")
+            if reply.status == "timeout":
+                break  # whatever else it is asked will take as long
         raise SettingFailure(f"answers no request ({errors[0]})", where=self._target.url)
 
     def _forcing(self, recipe: Recipe, name: str) -> str:
@@ -127,7 +143,7 @@ class Probe:
         if recipe.user:
             body["user"] = "probe"
         path = PATHS[recipe.api]
-        exchange = _persistently(lambda: asking.post(self._target, self._dial, path, body), _is_answer)
+        exchange = _persistently(lambda: asking.post(self._target, self._dial, path, body, self._wait_s), _is_answer)
         reply = replies.settle(exchange)
         reply.error = redacted(reply.error, secrets())
         return reply

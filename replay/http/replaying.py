@@ -28,7 +28,7 @@ from replay.http.records import Records, answered, leftover
 from replay.http.scraping import Scraper
 from replay.http.shards import owners
 from replay.http.targets import Routes
-from replay.http.verdict import lengths_kept, statuses, validity, with_clocks
+from replay.http.verdict import lengths_kept, statuses, validity, went_wrong, with_clocks
 from replay.vllm import hints
 from toolkit.errors import RunFailure
 from toolkit.protocols import Scheduler, Watch
@@ -100,9 +100,8 @@ class Replaying:
         said = {}
         for i, target in enumerate(routes.endpoints):
             model = next(m for at, m in routes.table if at == i)
-            probed = Probe(target, dial_of(target, addresses[target], self.engine.ca), model).run(
-                start, self.engine.api
-            )
+            dial = dial_of(target, addresses[target], self.engine.ca)
+            probed = Probe(target, dial, model, self.engine.limits.answer).run(start, self.engine.api)
             found.append(probed)
             told = {"url": target.url, **limits(served[target], model), **probed.capabilities}
             said[f"endpoint_{i + 1}"] = told
@@ -263,7 +262,10 @@ class Replaying:
             "offered_per_s": len(self.trace) / span_s if span_s else None,
             "utilisation": None,
             "statuses": statuses(self.writer),
-            "notes": notes(self.writer.info["engine"]["capabilities"], send_priority=self.engine.send_priority),
+            "notes": [
+                *notes(self.writer.info["engine"]["capabilities"], send_priority=self.engine.send_priority),
+                *went_wrong(self.writer),
+            ],
             "lengths": lengths_kept(self.trace, self.writer),
             **sent,
         }

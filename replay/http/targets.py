@@ -93,5 +93,5 @@ def _name_for(name: str | None, target: Endpoint, served: Sequence[str]) -> str:
     if len(served) == 1:
         return served[0]
     hint = "say which in a file for --models, as in: '*': {model: NAME}"
-    what = f"{target.url} serves {', '.join(served) or 'no model that it would list'}, and not '{name}'"
-    raise SettingFailure(what, where="--url", hint=hint)
+    what = f"{target.url} serves no model '{name}'" if served else f"{target.url} lists no models"
+    raise SettingFailure(what, where="--url", hint=f"{nearest(name or '', served)}; {hint}" if served else hint)

@@ -80,6 +80,18 @@ def lengths_kept(trace: pl.DataFrame, writer: RunWriter) -> dict[str, float | No
     return found.collect().row(0, named=True)
 
 
+def went_wrong(writer: RunWriter) -> list[str]:
+    """What a reader must know of the replies: how many went wrong, and the commonest reason of those."""
+    run = Run(writer.path, writer.info)
+    ended = run.table("outcomes").filter(pl.col("status") != "ok").select(why=pl.format("{}, {}", "status", "error"))
+    disagree = run.table("wire").select(why=pl.col("disagrees")).drop_nulls()
+    told = ((ended, "did not end well"), (disagree, "have a usage that disagrees with what came"))
+    found = [
+        (frame.select(pl.len(), pl.col("why").mode().sort().first()).collect().row(0), what) for frame, what in told
+    ]
+    return [f"{count:,} {what}, such as: {why}" for (count, why), what in found if count]
+
+
 def said(info: dict[str, Any]) -> str:
     """A finished run in one line."""
     found, counts = info["validity"], info["statuses"]

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from replay.http.journal import in_use
-from tests.replay.http.scripted import Asked, Server, fine, serving
+from tests.replay.http.scripted import Asked, Server, fine, serving, text, usage
 from toolkit.cli import main
 from toolkit.runs import Run
 from toolkit.schema import TRACE, conform
@@ -166,6 +166,64 @@ def test_a_bad_moment_says_nothing_of_what_an_endpoint_can_do(tmp_path):
     can = {name: info["engine"]["capabilities"]["endpoint_1"] | {"url": ""} for name, info in found.items()}
     assert can["moody"] == can["fine"]
     assert found["moody"]["recipes"] == found["fine"]["recipes"]
+
+
+@pytest.mark.parametrize(
+    ("code", "headers", "said"),
+    [
+        (308, "Location: https://h/v1/models\r\n", "HTTP 308, a redirect to https://h/v1/models: refused; give --url"),
+        (401, "", "HTTP 401: not now; see TRACE_API_KEY"),
+        (503, "", "HTTP 503: not now; is there an engine behind it?"),
+    ],
+)
+def test_an_endpoint_that_will_not_answer_is_told_from_one_without_a_list(code, headers, said, tmp_path):
+    async def refuses(asked: Asked) -> None:
+        await asked.answer(code, {"error": "not now"}, headers)
+
+    with serving(refuses) as server:
+        done = replay(trace_file(tmp_path, simple(3)), tmp_path / "r", "--url", server.url)
+    assert done.exit_code == 1
+    assert said in done.output
+
+
+def test_an_endpoint_that_hangs_is_waited_for_no_longer_than_a_first_token(tmp_path):
+    async def hangs(asked: Asked) -> None:
+        await fine(asked) if asked.method == "GET" else await asyncio.sleep(30)
+
+    began_s = time.monotonic()
+    with serving(hangs) as server:
+        options = ["--url", server.url, "--timeout", "first=0.4"]
+        done = replay(trace_file(tmp_path, simple(3)), tmp_path / "r", *options)
+        assert time.monotonic() - began_s < 5
+    assert done.exit_code == 1
+    assert "answers no request (completions: no answer within 0.4 s)" in done.output
+    assert probed(server) == 1
+
+
+def test_a_name_that_is_not_among_many_is_said_in_few_words(tmp_path):
+    async def many(asked: Asked) -> None:
+        await asked.answer(200, {"data": [{"id": f"model-{n:04}"} for n in range(2000)]})
+
+    rows = [{**row, "model": "model-99x"} for row in simple(3)]
+    with serving(many) as server:
+        done = replay(trace_file(tmp_path, rows), tmp_path / "r", "--url", server.url)
+    assert "serves no model 'model-99x'; did you mean 'model-" in done.output
+    assert len(done.output) < 300
+
+
+def test_what_went_wrong_is_said_with_a_reason(tmp_path):
+    async def half_wrong(asked: Asked) -> None:
+        if asked.tag >= 0 and asked.tag % 2:
+            await asked.answer(500, {"error": "out of luck"})
+        elif asked.tag >= 0:
+            await asked.stream(text(), text(finish="length"), usage(12, 1))
+        else:
+            await fine(asked)
+
+    with serving(half_wrong) as server:
+        done = replay(trace_file(tmp_path, simple(6)), tmp_path / "r", "--url", server.url)
+    assert "note: 3 did not end well, such as: error, HTTP 500: out of luck" in done.output
+    assert "note: 3 have a usage that disagrees with what came, such as: usage says 1 output tokens" in done.output
 
 
 @pytest.mark.parametrize("whom", ["all", pytest.param("the first process", marks=pytest.mark.slow)])
