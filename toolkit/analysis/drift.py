@@ -198,19 +198,20 @@ def change_points(binned: Binned, points: list[int], rng: np.random.Generator) -
     for begin, cut, end in zip(bounds, bounds[1:], bounds[2:], strict=False):
         low, high = interval(binned, begin, cut, end, rng)
         sides = binned.histogram(begin, cut), binned.histogram(cut, end)
+        medians = binned.median(begin, cut), binned.median(cut, end)
         ids = [int(binned.request_id[min(at, binned.requests - 1)]) for at in (cut, low, high)]
-        rows.append((binned.name, *(binned.when(at) for at in (cut, low, high)), *ids, *_sizes(binned, *sides)))
+        rows.append((binned.name, *(binned.when(at) for at in (cut, low, high)), *ids, *_sizes(binned, sides, medians)))
     return pl.DataFrame(rows, schema=POINTS, orient="row")
 
 
-def _sizes(binned: Binned, before: drift_bins.Ints, after: drift_bins.Ints) -> tuple[float | None, ...]:
-    size = distance(binned, before, after)
-    if not binned.ordered:
+def _sizes(
+    binned: Binned, sides: tuple[drift_bins.Ints, drift_bins.Ints], medians: tuple[float | None, float | None]
+) -> tuple[float | None, ...]:
+    size, (before, after) = distance(binned, *sides), medians
+    if before is None or after is None:
         return (None, None, None, None, None, size)
-    medians = drift_windows.quantile(np.stack([before, after]), binned, 0.5)
-    means = [float(side @ binned.middles / side.sum()) for side in (before, after)]
-    ratio = float(medians[1] / medians[0]) if medians[0] > 0 else None
-    return (float(medians[0]), float(medians[1]), ratio, *means, size)
+    means = [float(side @ binned.middles / side.sum()) for side in sides]
+    return (before, after, after / before if before > 0 else None, *means, size)
 
 
 def summary(

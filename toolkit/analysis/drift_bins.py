@@ -4,7 +4,7 @@ Bins hold equally many requests (64 quantiles of the whole trace) or are the nam
 hold equally many requests in order of arrival: a quiet night does not get more weight than it has requests.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,6 +25,15 @@ SLICE = 2**20  # requests that are counted at once
 
 
 @dataclass(frozen=True)
+class Values:
+    """A column as whole numbers, one for each row of the trace: i means `meaning[i]`, −1 is unknown."""
+
+    name: str
+    numbers: NDArray[np.integer]
+    meaning: Floats
+
+
+@dataclass(frozen=True)
 class Binned:
     """`codes` is a bin for each request that has a value; `middles` the mean value in each bin."""
 
@@ -35,6 +44,7 @@ class Binned:
     time_s: Floats | None
     request_id: Ints
     labels: tuple[str | None, ...] = ()
+    values: Values | None = None  # what was binned: names and joined bins have none
 
     @property
     def requests(self) -> int:
@@ -64,6 +74,14 @@ class Binned:
             return np.bincount(self.codes[begin:end], minlength=bins)
         ends = [self.codes[begin : self.edges[first]], self.codes[self.edges[last] : end]]
         return np.asarray(self.counts[first:last].sum(axis=0) + sum(np.bincount(e, minlength=bins) for e in ends))
+
+    def median(self, begin: int, end: int) -> float | None:
+        """The median from the `begin`th to before the `end`th request, of the values themselves."""
+        if self.values is None:
+            return None
+        counts = _counts(self.values.numbers[begin:end], len(self.values.meaning))
+        middle = np.searchsorted(np.cumsum(counts), [(end - begin - 1) // 2, (end - begin) // 2], side="right")
+        return float(self.values.meaning[middle].mean())
 
     def when(self, request: int) -> float | None:
         return None if self.time_s is None else float(self.time_s[min(request, self.requests - 1)])
@@ -95,15 +113,6 @@ def counted(codes: Codes, edges: Ints, bins: int) -> Ints:
         cell += codes[edges[begin] : edges[begin + len(some)]]
         parts.append(np.bincount(cell, minlength=len(some) * bins).reshape(len(some), bins))
     return np.concatenate(parts)
-
-
-@dataclass(frozen=True)
-class Values:
-    """A column as whole numbers, one for each row of the trace: i means `meaning[i]`, −1 is unknown."""
-
-    name: str
-    numbers: NDArray[np.integer]
-    meaning: Floats
 
 
 def token_values(frame: pl.DataFrame, column: str) -> Values:
@@ -198,7 +207,8 @@ def binned(values: Values, time_s: Floats | None, request_id: Ints, most: int = 
     table[distinct] = bins
     weight = np.bincount(bins, weights=counts[distinct])
     middles = np.bincount(bins, weights=counts[distinct] * values.meaning[distinct]) / weight
-    return Binned(values.name, table[numbers], middles, True, time_s, request_id)
+    known_values = replace(values, numbers=numbers)
+    return Binned(values.name, table[numbers], middles, True, time_s, request_id, values=known_values)
 
 
 def where(frame: pl.DataFrame) -> tuple[Floats | None, Ints]:

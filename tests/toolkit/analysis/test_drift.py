@@ -56,7 +56,7 @@ def test_a_step_is_found_where_it_is(ask: Ask, factor: float, at: float) -> None
     row = tables["change_points"].filter(pl.col("request_id") == found).row(0, named=True)
     medians = [np.median(tokens(planted)[part]) for part in (slice(0, found), slice(found, None))]
     if len(points(tables)) == 1:
-        assert (row["before"], row["after"]) == pytest.approx(medians, rel=0.03)
+        assert (row["before"], row["after"]) == pytest.approx(medians)
     assert 1 < (row["after"] / row["before"]) ** np.sign(log(factor)) < 2.2
     assert row["request_low"] <= found <= row["request_high"]
     assert row["time_s"] == found / 10
