@@ -125,8 +125,8 @@ def _strata(name: str, own: Frames) -> list[Chart]:
     tested, left_out = own["summary"].select("strata_tested", "strata_left_out").row(0)
     first = shown.row(0, named=True)
     note = (
-        f"The clearest: {first['part']} ({percent(first['share'])} of the requests), whose median goes from {said[0]} "
-        f"at {clock.spell(first['time_s'])}. Bars are 95 % intervals. {tested} parts were tested, {left_out} were not."
+        f"The clearest: {first['part']} ({percent(first['share'])} of the requests), whose median goes from "
+        f"{number(first['before'])} to {number(first['after'])} at {clock.spell(first['time_s'])}. Bars are 95 % intervals. {tested} parts were tested, {left_out} were not."
     )
     parts = shown["part"].n_unique()
     title = f"{NAMES.get(name, name)}: changes in a part of the requests only"

@@ -1,5 +1,6 @@
 """The page of `trace analyze --out`: what was read, and a section for every analysis, its question first."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,7 @@ DRAWN = {
     *("windows", "factors", "pairs", "activity", "bursts", "active"),
 }
 ROWS = 20
+SHORT = ("aic", "cv", "ks", "mae", "mape", "psi", "rmse")  # what is written in capitals
 SHARES = ("share", "ratio")
 
 
@@ -73,9 +75,11 @@ def answer(tables: Tables, info: TraceInfo) -> str:
     span = f" over {duration(info.span_s)}" if info.span_s else ""
     rate = first(tables, "arrivals").get("rate_per_s")
     often = f", {number(rate)} a second" if rate else ""
-    models = table(tables, "popularity", "models").height
+    named = table(tables, "popularity", "models")
+    models = named["model"].count() if named.height else 0
     to = f", to {whole(models)} models" if models > 1 else ""
-    return f"{whole(info.rows_kept)} requests{span}{often}{to}{_burst(tables)}."
+    requests = f"{whole(info.rows_kept)} request{'s' if info.rows_kept != 1 else ''}"
+    return f"{requests}{span}{often}{to}{_burst(tables)}."
 
 
 def _burst(tables: Tables) -> str:
@@ -158,13 +162,19 @@ def _sentence(note: str) -> str:
 def as_text(name: str, title: str, found: pl.DataFrame) -> Table:
     """A table ready to be placed; a single row is turned on its side."""
     data = packed(csv(_flat(found)))
-    columns, text = [c.replace("_", " ") for c in found.columns], [t == pl.String for t in found.dtypes]
+    columns, text = [heading(c) for c in found.columns], [t == pl.String for t in found.dtypes]
     head = found.head(ROWS).iter_rows()
     rows = [[_cell(c, v) for c, v in zip(found.columns, row, strict=True)] for row in head]
     if found.height == 1:
         kept = [(c, v) for c, v in zip(columns, rows[0], strict=True) if c != "note"]
         columns, text, rows = [], [True, False], [list(pair) for pair in kept]
     return Table(name, title.replace("_", " "), columns, text, rows, max(0, found.height - ROWS), data)
+
+
+def heading(column: str) -> str:
+    """A column's name as people write it, a time with its unit."""
+    parts = re.sub(r"(?<!_per)_s$", "_(s)", column).split("_")
+    return " ".join(part.upper() if part in SHORT or re.fullmatch(r"p\d+", part) else part for part in parts)
 
 
 def _cell(column: str, value: Any) -> str:

@@ -91,6 +91,18 @@ def test_out_writes_every_table_the_page_and_the_json(trace: Path, tmp_path: Pat
     assert analyses == set(plugins.plugins("analysis")) - set(ON_REQUEST)
 
 
+def test_the_page_counts_named_models_and_says_units(trace: Path, tmp_path: Path) -> None:
+    unnamed = pl.when(pl.int_range(pl.len()) % 10 > 0).then("model")
+    pl.read_csv(trace).with_columns(model=unnamed).write_csv(tmp_path / "unnamed.csv")
+    run("analyze", tmp_path / "unnamed.csv", "--out", tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "200 requests" in page
+    assert ", to 2 models" in page
+    assert all(f"{name}<" in page for name in ("gap CV", "gap P99 (s)", "span (s)", "rate per s"))
+    run("analyze", trace, "--limit", 1, "--out", tmp_path / "one")
+    assert "<h1>1 request.</h1>" in (tmp_path / "one" / "report.html").read_text()
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(trace: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     result = CliRunner().invoke(main, ["analyze", str(trace), "--out", str(tmp_path / "taken" / "x")])
