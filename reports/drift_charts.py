@@ -126,7 +126,8 @@ def _strata(name: str, own: Frames) -> list[Chart]:
     first = shown.row(0, named=True)
     note = (
         f"The clearest: {first['part']} ({percent(first['share'])} of the requests), whose median goes from "
-        f"{number(first['before'])} to {number(first['after'])} at {clock.spell(first['time_s'])}. Bars are 95 % intervals. {tested} parts were tested, {left_out} were not."
+        f"{number(first['before'])} to {number(first['after'])} at {clock.spell(first['time_s'])}. "
+        f"Bars are 95 % intervals. {tested} parts were tested, {left_out} were not."
     )
     parts = shown["part"].n_unique()
     title = f"{NAMES.get(name, name)}: changes in a part of the requests only"
