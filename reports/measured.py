@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from toolkit.errors import InputFailure, printable
 from toolkit.metrics import LATENCIES, SEND_LAG
 from toolkit.runs import Run
+from toolkit.telling_apart import told_apart
 
 COLUMNS = (
     "request_id", "model", "tenant", "tier", "engine", "arrival_s", "sent_s", "start_s", "first_token_s", "finish_s",
@@ -100,7 +101,7 @@ def measure_all(runs: Sequence[Run]) -> list[Measured]:
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
-    """A short printable name for each run; equal names tell their engines where these differ, and are else numbered."""
+    """A short printable name for each run; equal names tell their engines where these differ, else their folders."""
     short = [clipped(run.name) for run in runs]
     engines = [str((run.info.get("engine") or {}).get("name") or "") for run in runs]
     kinds = {name: {e for n, e in zip(short, engines, strict=True) if n == name} for name in short}
@@ -110,10 +111,16 @@ def labels(runs: Sequence[Run]) -> list[str]:
         else name
         for name, engine in zip(short, engines, strict=True)
     ]
-    return _numbered(told)
+    apart = told_apart(told, [printable(str(run.path.resolve())) for run in runs])
+    return _numbered([name if name == own else _end(name) for name, own in zip(apart, told, strict=True)])
+
+
+def _end(path: str) -> str:
+    return path if len(path) <= LABEL_LENGTH else "…" + path[1 - LABEL_LENGTH :]
 
 
 def _numbered(names: Sequence[str]) -> list[str]:
+    """Names that are still alike, such as long ones with the same end, are numbered."""
     total, seen = Counter(names), Counter[str]()
     found = []
     for name in names:

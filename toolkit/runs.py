@@ -67,16 +67,17 @@ class Run:
 
 def find_runs(paths: Iterable[Path]) -> list[Run]:
     """The runs at `paths`: each is a run folder or a folder of run folders. Duplicates count once."""
-    folders: dict[Path, None] = {}
+    folders: dict[Path, Path] = {}  # by where they really are
     for path in paths:
         if (path / "run.json").is_file():
-            folders[path] = None
+            folders.setdefault(path.resolve(), path)
             continue
         below = sorted(p.parent for p in path.glob("*/run.json"))
         if not below:
             raise InputFailure("no run.json in it or below", where=str(path), hint=NO_RUN_HINT)
-        folders.update(dict.fromkeys(below))
-    return [Run.open(folder) for folder in folders]
+        for folder in below:
+            folders.setdefault(folder.resolve(), folder)
+    return [Run.open(folder) for folder in folders.values()]
 
 
 class RunWriter:

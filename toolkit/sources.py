@@ -17,6 +17,7 @@ from pyarrow import fs
 from toolkit.errors import InputFailure
 from toolkit.runs import PARTS, Run, find_runs
 from toolkit.schema import TRACE
+from toolkit.telling_apart import told_apart
 from toolkit.traces import FOOTER_KEY, TraceInfo, read_trace, write_trace
 from toolkit.views import RUN_COLUMNS
 
@@ -38,21 +39,41 @@ class Found:
     runs: pl.DataFrame
 
 
+@dataclass(frozen=True)
+class _Trace:
+    """A trace as it lies on disk, and what its source measured."""
+
+    source: str
+    name: str
+    file: Path
+    format: str | None = None
+    outcomes: Path | None = None
+
+
 @dataclass
 class _Gathered:
-    traces: list[Part] = field(default_factory=list)
     tables: dict[str, list[Part]] = field(default_factory=lambda: {name: [] for name in PARTS})
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
 def gather(runs: Sequence[Path], traces: Sequence[str | Path], scratch: Path) -> Found:
-    """Find the files; a trace that is not canonical Parquet is converted into `scratch` first."""
+    """Find the files; a trace that is not canonical Parquet is converted into `scratch` first.
+
+    What has the name of something else is called by the end of its path: rows of two runs never pass for one's.
+    """
+    folders = find_runs(runs)
+    read = [_trace(str(trace), scratch / str(number)) for number, trace in enumerate(dict.fromkeys(traces))]
+    measured = [trace for trace in read if trace.outcomes is not None]
     gathered = _Gathered()
-    for run in find_runs(runs):
-        _add_run(gathered, run)
-    for number, trace in enumerate(traces):
-        _add_trace(gathered, trace, scratch / str(number))
-    return Found(gathered.traces, gathered.tables, run_table(gathered.rows))
+    own = [run.name for run in folders] + [trace.name for trace in measured]
+    names = told_apart(own, [str(run.path.resolve()) for run in folders] + [trace.source for trace in measured])
+    for run, name in zip(folders, names, strict=False):
+        _add_run(gathered, run, name)
+    for trace, name in zip(measured, names[len(folders) :], strict=True):
+        _add_measured(gathered, trace, name)
+    called = told_apart([trace.name for trace in read], [trace.source for trace in read])
+    parts = [Part(trace.file, {"trace_name": name}) for trace, name in zip(read, called, strict=True)]
+    return Found(parts, gathered.tables, run_table(gathered.rows))
 
 
 def dataset(parts: Iterable[Part], schema: pl.Schema, *shared: str) -> ds.Dataset:
@@ -106,8 +127,8 @@ def _all_rows(said: Mapping[str, str | None]) -> ds.Expression:
     return reduce(and_, each)
 
 
-def _add_run(gathered: _Gathered, run: Run) -> None:
-    said = {"run": run.name, **{key: _name(run.info.get(key)) for key in ("scheduler", "placement")}}
+def _add_run(gathered: _Gathered, run: Run, name: str) -> None:
+    said = {"run": name, **{key: _name(run.info.get(key)) for key in ("scheduler", "placement")}}
     for table in PARTS:
         files = sorted((run.path / table).glob("part-*.parquet"))
         gathered.tables[table] += [Part(file, said) for file in files]
@@ -120,24 +141,25 @@ def _name(entry: Any) -> str | None:
     return None if name is None else str(name)
 
 
-def _add_trace(gathered: _Gathered, source: str | Path, scratch: Path) -> None:
+def _trace(source: str, scratch: Path) -> _Trace:
     name = _canonical_name(Path(source))
     if name is not None:
-        gathered.traces.append(Part(Path(source), {"trace_name": name}))
-        return
-    trace = read_trace([source])
-    write_trace(trace, scratch.with_suffix(".parquet"))
-    gathered.traces.append(Part(scratch.with_suffix(".parquet"), {"trace_name": trace.info.name}))
-    if trace.outcomes is not None:
-        _add_measured(gathered, trace.outcomes, trace.info, scratch.with_suffix(".outcomes.parquet"))
+        return _Trace(source, name, Path(source))
+    trace, file = read_trace([source]), scratch.with_suffix(".parquet")
+    write_trace(trace, file)
+    if trace.outcomes is None:
+        return _Trace(source, trace.info.name, file)
+    outcomes = scratch.with_suffix(".outcomes.parquet")
+    trace.outcomes.sink_parquet(outcomes)
+    return _Trace(source, trace.info.name, file, trace.info.format, outcomes)
 
 
-def _add_measured(gathered: _Gathered, outcomes: pl.LazyFrame, info: TraceInfo, file: Path) -> None:
+def _add_measured(gathered: _Gathered, trace: _Trace, name: str) -> None:
     """What the source itself measured is a run too."""
-    outcomes.sink_parquet(file)
-    gathered.tables["outcomes"].append(Part(file, {"run": info.name, "scheduler": None, "placement": None}))
-    first = pl.scan_parquet(file, glob=False).select("run_id", "engine").head(1).collect().to_dicts()
-    gathered.rows.append({"run": info.name, "state": "finished", "format": info.format, **(first[0] if first else {})})
+    assert trace.outcomes is not None
+    gathered.tables["outcomes"].append(Part(trace.outcomes, {"run": name, "scheduler": None, "placement": None}))
+    first = pl.scan_parquet(trace.outcomes, glob=False).select("run_id", "engine").head(1).collect().to_dicts()
+    gathered.rows.append({"run": name, "state": "finished", "format": trace.format, **(first[0] if first else {})})
 
 
 def _canonical_name(path: Path) -> str | None:

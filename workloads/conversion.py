@@ -46,7 +46,7 @@ def write_run(trace: Trace, folder: Path) -> None:
         hint = "leave out --run, or --speed and --scale-load"
         raise InputFailure("the source measured no latencies", where=trace.info.name, hint=hint)
     engine = trace.outcomes.select("engine").head(1).collect().item()
-    facts = {"run_id": trace.info.name, "name": trace.info.name, "engine": {"name": engine}}
+    facts = {"run_id": trace.info.name, "name": folder.resolve().name, "engine": {"name": engine}}
     writer = RunWriter.create(folder, {**facts, "trace": trace.info.to_dict(), "origin": "converted"})
     for batch in trace.outcomes.collect_batches(chunk_size=ROWS_A_PART, engine="streaming"):
         writer.append("outcomes", batch)

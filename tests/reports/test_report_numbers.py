@@ -227,6 +227,8 @@ def test_labels_are_short_printable_and_unique(tmp_path) -> None:
     assert len(set(found)) == 4
     assert max(map(len, found)) <= 40
     assert all(f.isprintable() for f in found)
+    days = [Run(tmp_path / day / "fcfs", {"name": "fcfs"}) for day in ("monday", "tuesday", "d" * 60)]
+    assert labels(days) == ["monday/fcfs", "tuesday/fcfs", "…" + "d" * 34 + "/fcfs"]
 
 
 def test_a_run_without_outcomes_is_an_input_failure(tmp_path) -> None:

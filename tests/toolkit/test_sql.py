@@ -168,6 +168,27 @@ def test_several_runs_carry_their_names_and_mixed_settings_become_text(tmp_path:
     assert ask("SELECT run FROM runs WHERE run = 'two'", runs=[tmp_path]) == []
 
 
+def test_runs_of_one_name_do_not_pass_for_one(tmp_path: Path) -> None:
+    for day, requests in (("monday", 3), ("tuesday", 5)):
+        make_run(tmp_path / day / "fcfs", outcomes(requests), name="fcfs")
+    days = [tmp_path / "monday", tmp_path / "tuesday", tmp_path / "monday" / ".." / "monday"]
+    found = ask("SELECT run, count(*) AS n FROM outcomes GROUP BY run ORDER BY run", runs=days)
+    assert found == [{"run": "monday/fcfs", "n": 3}, {"run": "tuesday/fcfs", "n": 5}]
+    assert [row["run"] for row in ask("SELECT run FROM runs ORDER BY run", runs=days)] == [
+        "monday/fcfs",
+        "tuesday/fcfs",
+    ]
+
+
+def test_traces_of_one_name_do_not_pass_for_one(tmp_path: Path) -> None:
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "t.csv").write_text("arrival_s,prompt_tokens,output_tokens,finish_s\n0,1,1,2\n")
+    named = [tmp_path / place / "t.csv" for place in ("a", "b", "a")]
+    assert ask("SELECT trace_name FROM trace ORDER BY 1", traces=named) == [{"trace_name": f"{n}/t.csv"} for n in "ab"]
+    assert ask("SELECT run FROM outcomes ORDER BY 1", traces=named) == [{"run": f"{n}/t.csv"} for n in "ab"]
+
+
 def test_a_run_without_rows_has_empty_views(tmp_path: Path) -> None:
     empty = RunWriter.create(tmp_path / "r", {"run_id": "r"})
     assert ask("SELECT count(*) AS n, max(ttft_s) AS m FROM outcomes", runs=[empty.path]) == [{"n": 0, "m": None}]

@@ -65,6 +65,7 @@ def test_measured_latencies_become_a_run(tmp_path: Path):
     assert result.exit_code == 0, result.output
     run = Run.open(tmp_path / "run")
     assert run.finished
+    assert run.name == "run"
     assert run.info["trace"]["rows_kept"] == 2
     outcomes = run.table("outcomes").collect()
     assert outcomes.schema == OUTCOMES
