@@ -24,7 +24,7 @@ from toolkit.errors import InputFailure, RunFailure
 from toolkit.schema import TABLES, conform
 
 PARTS = ("outcomes", "timeline", "events", "wire", "sensitivity")
-NO_RUN_HINT = "name a folder that `trace replay` made"
+NO_RUN_HINT = "name a folder that `trace replay` or `trace convert --run` made"
 VERSIONED = ("trace-toolkit", "polars", "numpy", "numba", "duckdb")
 VERSIONED_WHERE_INSTALLED = ("aiconfigurator-core",)
 
