@@ -7,7 +7,8 @@ for the prompts that they make. `--save` keeps the table.
 All replay one Mooncake trace of Poisson arrivals against the server in C of benchmarks/http_replay.py. Nobody says when
 its clock began, so a send error is counted from the request that was sent earliest for its time: a tool that is late
 throughout is not blamed for it. CPU a request is what further requests take, without starting: the difference between
-a long and a short replay, over the requests in between.
+a long and a short replay, over the requests in between. Of several long replays (`--repeats`) each figure is the median
+of theirs: one stall of a shared machine is not a tool's.
 """
 
 import argparse
@@ -118,14 +119,16 @@ def measured(peer: Peer, url: str, per_s: float, seconds: float, tokenizer: Path
         return send_errors(url, arrival_s, folder), used.cpu_s, count
 
 
-def row(peer: Peer, url: str, per_s: float, seconds: float, tokenizer: Path) -> dict[str, Any]:
-    _, short_cpu_s, few = measured(peer, url, per_s, SHORT_S, tokenizer)
-    errors, cpu_s, count = measured(peer, url, per_s, seconds, tokenizer)
-    p50, p99, most = (float(v) * 1e3 for v in np.quantile(errors, [0.5, 0.99, 1.0]))
+def row(peer: Peer, url: str, per_s: float, given: argparse.Namespace) -> dict[str, Any]:
+    _, short_cpu_s, few = measured(peer, url, per_s, SHORT_S, given.tokenizer)
+    long = [measured(peer, url, per_s, given.seconds, given.tokenizer) for _ in range(given.repeats)]
+    quantiles = [np.quantile(errors, [0.5, 0.99, 1.0]) for errors, _, _ in long]
+    p50, p99, most = (float(v) * 1e3 for v in np.median(quantiles, axis=0))
     return {
         "offered_per_s": per_s,
         "send_error_ms": {"p50": p50, "p99": p99, "max": most},
-        "cpu_ms_a_request": 1e3 * (cpu_s - short_cpu_s) / (count - few),
+        "cpu_ms_a_request": float(np.median([1e3 * (cpu_s - short_cpu_s) / (count - few) for _, cpu_s, count in long])),
+        "repeats": given.repeats,
     }
 
 
@@ -149,6 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--guidellm")
     parser.add_argument("--rates", type=float, nargs="+", default=[200, 500, 1000])
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--busy", action="store_true", help="measure on a machine that has other things to do, too")
     parser.add_argument("--save", action="store_true")
     given = parser.parse_args(arguments)
@@ -170,7 +174,7 @@ def side_by_side(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for peer in peers(given.vllm, given.aiperf, given.guidellm):
             with server(given.server, "-n", CHUNKS, "-t", TTFT_US, "-i", GAP_US) as url:
                 try:
-                    found = {"name": peer.name, **row(peer, url, per_s, given.seconds, given.tokenizer)}
+                    found = {"name": peer.name, **row(peer, url, per_s, given)}
                 except (subprocess.CalledProcessError, RuntimeError) as error:
                     print(f"| {peer.name} | {per_s:,.0f} | {error} | |", flush=True)
                     continue
