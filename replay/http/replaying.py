@@ -95,6 +95,10 @@ class Replaying:
         seed = self.writer.info.get("prompt_seed", secrets.randbits(SEED_BITS))
         start = Recipe(block_tokens=self.info.block_tokens or 16, seed=seed, words=list(self.engine.words))
         if "recipes" in self.writer.info:
+            begun_with = [can["url"] for can in self.writer.info["engine"]["capabilities"].values()]
+            if begun_with != [target.url for target in routes.endpoints]:
+                hint = "restore the file of --models, or start a new run"
+                raise RunFailure("was begun with other endpoints", where=str(self.writer.path), hint=hint)
             return [replace(start, **kept) for kept in self.writer.info["recipes"]]
         found: list[Found] = []
         said = {}

@@ -283,6 +283,26 @@ def test_a_terminated_replay_says_how_to_resume_and_does(whom, tmp_path):
     assert outcomes["arrival_s"].to_list() == pytest.approx([n * 0.01 for n in range(150)])
 
 
+def test_a_run_is_not_resumed_at_other_endpoints_than_it_was_begun_with(tmp_path):
+    file = trace_file(tmp_path, [{**row, "model": "ab"[n % 2]} for n, row in enumerate(simple(150, 0.01))])
+    models, out = tmp_path / "m.yaml", tmp_path / "r"
+    with serving(fine) as one, serving(fine) as other:
+        models.write_text(f"'*': {{url: '{one.url}'}}\n")
+        words = [*COMMAND, file, "--engine", "openai", "--models", models, "--out", out]
+        stopped = subprocess.Popen([str(w) for w in words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(lambda: len(tags(one)) > 30)
+        stopped.terminate()
+        stopped.wait()
+        models.write_text(f"a: {{url: '{other.url}'}}\n'*': {{url: '{one.url}'}}\n")
+        refused = replay(None, out)
+        models.write_text(f"'*': {{url: '{one.url}'}}\n")
+        done = replay(None, out)
+    assert refused.exit_code == 1
+    assert "was begun with other endpoints; restore the file of --models, or start a new run" in refused.output
+    assert done.exit_code in (0, 3), done.output
+    assert sorted(tags(one)) == list(range(150))
+
+
 @pytest.mark.parametrize("limit", ["-Sn", "-n"])
 def test_no_request_fails_because_few_files_may_be_open_here(limit, tmp_path):
     """The soft limit is raised; where the hard one is as low, requests wait for a connection, and the run says so."""
