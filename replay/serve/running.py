@@ -13,6 +13,7 @@ from typing import IO
 
 import click
 
+from replay.http.endpoint import Endpoint
 from replay.http.open_files import open_as_many_as_may_be
 from replay.latency_models.choosing import served_by
 from replay.serve.batching import Batching
@@ -116,11 +117,11 @@ async def _serve(loop: asyncio.AbstractEventLoop, house: House, settings: Settin
         why = os.strerror(error.errno) if error.errno else str(error)
         hint = "choose another --port" if said == "EADDRINUSE" else None
         raise SettingFailure(why, where=f"{settings.host}:{settings.port}", hint=hint) from error
-    port = server.sockets[0].getsockname()[1]
+    at = Endpoint("http", settings.host, server.sockets[0].getsockname()[1], "")
     limits = house.pace.engine.limits
     click.echo(
         f"serving {house.model} on one simulated {settings.gpu} ({limits.kv_blocks:,} KV blocks of "
-        f"{limits.block_tokens}) at http://{settings.host}:{port}; Ctrl-C ends it"
+        f"{limits.block_tokens}) at {at.url}; Ctrl-C ends it"
     )
     await stop.wait()
     server.close()

@@ -198,6 +198,13 @@ def test_faults_that_cannot_be_are_said(text, said):
         faults(text, 0)
 
 
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+def test_an_address_with_colons_is_a_url_that_can_be_asked():
+    with served(*SCALE, "--host", "::1") as found:
+        assert found.startswith("http://[::1]:")
+        assert post(found, "/v1/completions", prompt="one two", max_tokens=2)[0] == 200
+
+
 def test_a_port_in_use_is_one_line(url):
     refused = subprocess.run([*SERVE, "--port", str(port_of(url))], capture_output=True, text=True, check=False)
     assert refused.returncode == 1
