@@ -10,7 +10,7 @@ from replay.placements.starting import above_zero, checked, not_negative, refuse
 from toolkit.placing import Action, Facts, Floats, View
 
 ALIKE_BYTES = 5 * 2**30  # GPUs whose free memory differs by less are as good as each other
-NOBODY = 1e30  # memory a request where there are no requests
+ARBITER = "least-slack:alpha_prefill=0.00048828125,least_s=0.2,most_s=2"  # 0.5 s for 1024 prompt tokens
 
 
 class PrismCode:
@@ -20,14 +20,16 @@ class PrismCode:
     request is what weights leave, over the requests waiting or running there on average over `window_s`. Two GPUs are
     unstable where one has more than `ratio` times the other's, or where one or both have no requests. One model
     migrates, of those of the GPU with the least, if not alone there, the one with fewest requests first, to the GPU
-    with the most where it fits, if that leaves fewer unstable pairs. Models that are asked for are loaded, the most
-    overdue first, where most memory is free; among GPUs within 5 GiB, where requests have most of their objective left.
-    Its arbiter is the scheduler `least-slack`.
+    with the most where it fits, if that has more than `ratio` times as much (all that weights leave, where it has no
+    requests) and it leaves fewer unstable pairs. Models that are asked for are loaded, the most overdue first, where
+    most memory is free; among GPUs within 5 GiB, where requests have most of their objective left. Its arbiter is the
+    scheduler `least-slack` with the prototype's constants, ARBITER.
 
-    Ours: a request's share of the objective that is left is half of the longest wait's for those that wait, and all of
-    it for those that run, a view not having them one by one; a model over several GPUs takes the best of those. `start`
-    = `rate` begins with what fits by average rate, `empty` with nothing. Weights leave `least_kv_share` of a GPU's
-    memory to KV.
+    Ours: a model is idle since its last request has ended, not since it came; who is overdue goes by its longest wait,
+    not by the share of late requests; a request's share of the objective that is left is half of the longest wait's for
+    those that wait, and all of it for those that run, a view not having them one by one; a model over several GPUs
+    takes the best of those. `start` = `rate` begins with what fits by average rate, `empty` with nothing. Weights leave
+    `least_kv_share` of a GPU's memory to KV.
     """
 
     arbitrates = True
@@ -79,8 +81,7 @@ class PrismCode:
     def _migrate(self, plan: Plan, requests: Floats) -> None:
         """Plan the first move that leaves fewer unstable pairs."""
         here = plan.here.astype(float)
-        memory = self._memory(here, requests)
-        before = self._unstable(memory)
+        memory, before = self._memory(here, requests), self._unstable(here, requests)
         if before == 0:
             return
         order = np.argsort(memory, kind="stable").tolist()
@@ -97,7 +98,7 @@ class PrismCode:
                         continue
                     after = here.copy()
                     after[:, m] = np.isin(np.arange(len(here)), target)
-                    if self._unstable(self._memory(after, requests)) < before:
+                    if self._unstable(after, requests) < before:
                         plan.migrate(m, target)
                         return
 
@@ -111,17 +112,16 @@ class PrismCode:
         return chosen if chosen is not None and high in chosen else None
 
     def _memory(self, here: Floats, requests: Floats) -> Floats:
-        """[g] for each request; where there is none, for one, and beyond comparison."""
-        left = np.maximum(self.facts.memory_bytes - here @ self.facts.weight_bytes, 1.0)
-        count = here @ requests
-        per: Floats = np.where(count > 0, left / np.maximum(count, 1e-9), left * NOBODY)
+        """[g] for each request; all of it where there is none."""
+        left, count = np.maximum(self.facts.memory_bytes - here @ self.facts.weight_bytes, 1.0), here @ requests
+        per: Floats = left / np.where(count > 0, count, 1.0)
         return per
 
-    def _unstable(self, memory: Floats) -> int:
+    def _unstable(self, here: Floats, requests: Floats) -> int:
         """Pairs of GPUs."""
-        empty = memory >= NOBODY
+        memory, empty = self._memory(here, requests), here @ requests == 0
         apart = np.maximum.outer(memory, memory) > self.ratio * np.minimum.outer(memory, memory)
-        return int(np.triu(apart | np.logical_and.outer(empty, empty), 1).sum())
+        return int(np.triu(apart | np.logical_or.outer(empty, empty), 1).sum())
 
     def _activate(self, plan: Plan, view: View) -> None:
         late = np.nan_to_num(view.now_s - view.oldest_s) / self.objective_s

@@ -3,13 +3,16 @@
 from itertools import combinations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from replay.placements.prism_code import ARBITER
 from replay.schedulers.moore_hodgson import in_time
 from replay.simulation.setup import Limits
 from tests.replay.simulations import Affine, make_trace, simulate
 from toolkit import plugins
+from toolkit.errors import SettingFailure
 
 jobs = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 10)), min_size=1, max_size=8)
 
@@ -67,3 +70,11 @@ def test_deadlines_and_slacks_rank_by_hand():
     assert plugins.create("scheduler", "edf:slo_ttft_s=2.5").rank(trace, 0.0).tolist() == [3.0, 3.5]
     slack = plugins.create("scheduler", "least-slack:slo_ttft_s=2.5,alpha_prefill=0.001").rank(trace, 0.0)
     assert slack.tolist() == [2.9, 2.5]
+
+
+def test_slack_as_in_prisms_prototype():
+    rows = [{"arrival_s": 1.0, "prompt_tokens": n, "output_tokens": 1, "slo_ttft_s": 3.0} for n in (100, 1_024, 8_000)]
+    ranks = plugins.create("scheduler", ARBITER).rank(make_trace(rows), 0.0)
+    assert ranks.tolist() == [4.0 - 0.2, 4.0 - 0.5, 4.0 - 2.0]
+    with pytest.raises(SettingFailure, match="0 ≤ least_s ≤ most_s"):
+        plugins.create("scheduler", "least-slack:least_s=3,most_s=2")

@@ -167,6 +167,15 @@ def test_the_prototype_moves_the_model_with_fewest_requests() -> None:
     assert placement.decide(replace(view, why="miss")) == []
 
 
+def test_the_prototype_leaves_a_gpu_without_requests_alone_that_has_not_enough_more() -> None:
+    facts = facts_of([10, 10, 10], gpus=2)
+    view = view_of(facts, {0: (0,), 1: (0,), 2: (1,)}, running=np.array([2, 1, 0]), last_active_s=np.full(3, 100.0))
+    for ratio, answer in ((5.0, []), (4.0, [Migrate(1, (1,))])):  # 20 GiB for 3 requests, and 30 for none
+        placement = PrismCode(ratio=ratio)
+        placement.begin(facts)
+        assert placement.decide(view) == answer
+
+
 def test_qlm_swaps_by_deadline() -> None:
     facts = facts_of([30, 30], gpus=1, decode_s_per_token=np.full(2, 0.01), tokens_per_s=np.full(2, 100.0))
     facts = replace(facts, requests_per_s=np.ones(2), slo_ttft_s=np.array([60.0, 1.0]))
