@@ -60,12 +60,7 @@ def _keep_what_is_no_page(target: Path) -> None:
 
 def _write(target: Path, page: str) -> None:
     """Write the page; it appears whole or not at all."""
-    from toolkit.errors import SettingFailure
+    from toolkit.results import whole_file
 
-    part = target.with_name(target.name + ".partial")
-    try:
-        part.write_text(page, encoding="utf-8")
-        part.replace(target)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise SettingFailure(f"cannot be written ({error.strerror})", where=str(target), hint="choose --out") from error
+    with whole_file(target) as file:
+        file.write(page.encode())

@@ -75,17 +75,20 @@ WRITERS: dict[str, Callable[[Answer, IO[bytes]], None]] = {
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file that appears whole or not at all."""
-    part = path.with_name(path.name + ".partial")
+    """A file that appears whole or not at all; a pipe or a device, which stays what it is, is written to as it is."""
+    replaced = path.is_file() or not path.exists()
+    part = path.with_name(path.name + ".partial") if replaced else path
     try:
         with part.open("wb") as file:
             yield file
-        part.replace(path)
+        if replaced:
+            part.replace(path)
     except OSError as error:
         what = f"cannot be written ({error.strerror or error})"
         raise InputFailure(what, where=str(path), hint="choose another --out") from error
     finally:
-        part.unlink(missing_ok=True)
+        if replaced:
+            part.unlink(missing_ok=True)
 
 
 def unique(names: Iterable[str]) -> list[str]:

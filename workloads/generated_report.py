@@ -6,8 +6,8 @@ import click
 import orjson
 import polars as pl
 
-from toolkit.errors import InputFailure
 from toolkit.readable import number, seconds
+from toolkit.results import whole_file
 from toolkit.traces import footer
 from workloads.closeness import Measure, lines, to_json
 from workloads.generate import Generated
@@ -15,15 +15,8 @@ from workloads.generate import Generated
 
 def write_truth(made: Generated, path: Path) -> None:
     """Write the planted truth; the trace's info is in the footer, which says what it belongs to."""
-    part = path.with_name(path.name + ".partial")
-    try:
-        made.truth.write_parquet(part, compression="zstd", metadata=footer(made.info))
-        part.replace(path)
-    except OSError as error:
-        what = f"cannot be written ({error.strerror or error})"
-        raise InputFailure(what, where=str(path), hint="choose another path") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        made.truth.write_parquet(file, compression="zstd", metadata=footer(made.info))
 
 
 def show(made: Generated, out: Path, truth: Path | None, near: list[Measure] | None, *, as_json: bool) -> None:

@@ -2,9 +2,11 @@
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -332,6 +334,17 @@ def test_the_guide_lists_every_view_and_its_examples_run(run: Path, trace: Path,
     for sql, option in EXAMPLES.items():
         assert sql in shown.stdout
         assert cli(sql, option, folder[option]).exit_code == 0, sql
+
+
+def test_a_pipe_to_write_into_stays_one(trace: Path, tmp_path: Path) -> None:
+    pipe, read = tmp_path / "pipe", list[bytes]()
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    answer = cli("SELECT count(*) AS n FROM trace", "--trace", trace, "--format", "csv", "--out", pipe)
+    reader.join()
+    assert (answer.exit_code, read, pipe.is_fifo()) == (0, [b"n\n2\n"], True)
+    assert list(tmp_path.iterdir()) == [pipe]
 
 
 def test_without_sql_the_views_at_hand_are_listed(run: Path) -> None:
