@@ -1,8 +1,9 @@
 """A line on stderr, while it sends, when that is a terminal."""
 
+import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -11,10 +12,10 @@ CLEAR = "\r\x1b[K"
 
 
 class Live:
-    """Shows sent, in flight, errors, lag and TTFT."""
+    """Shows sent, in flight, errors, lag and TTFT, as far as there are `columns`."""
 
-    def __init__(self, total: int):
-        self._total, self._next_s = total, 0.0
+    def __init__(self, total: int, columns: Callable[[], int] = lambda: shutil.get_terminal_size().columns):
+        self._total, self._columns, self._next_s = total, columns, 0.0
         self._on = sys.stderr.isatty()
 
     def __enter__(self) -> "Live":
@@ -27,7 +28,7 @@ class Live:
     def show(self, states: Sequence[dict[str, Any]]) -> None:
         if self._on and time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + EVERY_S
-            sys.stderr.write(CLEAR + line(states, self._total))
+            sys.stderr.write(CLEAR + line(states, self._total)[: self._columns() - 1])
             sys.stderr.flush()
 
 
@@ -39,8 +40,9 @@ def line(states: Sequence[dict[str, Any]], total: int) -> str:
     )
     lag, p50, p99 = (_most(known, k) for k in ("lag_p99_s", "ttft_p50_s", "ttft_p99_s"))
     waits = f", {waiting:,} waiting" if waiting else ""
+    again = f", {retries:,} again" if retries else ""
     return (
-        f"sent {sent:,} of {total:,} ({retries:,} again), {flying:,} in flight{waits}, {errors:,} errors, "
+        f"sent {sent:,} of {total:,}, {flying:,} in flight{waits}, {errors:,} errors{again}, "
         f"lag P99 {lag}, TTFT P50 {p50} P99 {p99}"
     )
 
