@@ -75,8 +75,8 @@ WRITERS: dict[str, Callable[[Answer, IO[bytes]], None]] = {
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file that appears whole or not at all; a pipe or a device, which stays what it is, is written to as it is."""
-    replaced = path.is_file() or not path.exists()
+    """A file that appears whole or not at all; what is a link, a pipe or a device stays one and is written through."""
+    replaced = not path.is_symlink() and (path.is_file() or not path.exists())
     part = path.with_name(path.name + ".partial") if replaced else path
     try:
         with part.open("wb") as file:

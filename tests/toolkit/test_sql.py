@@ -347,6 +347,15 @@ def test_a_pipe_to_write_into_stays_one(trace: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [pipe]
 
 
+def test_a_link_to_write_into_stays_one(trace: Path, tmp_path: Path) -> None:
+    link = tmp_path / "latest.csv"
+    link.symlink_to(tmp_path / "today.csv")
+    for _ in range(2):
+        assert cli("SELECT count(*) AS n FROM trace", "--trace", trace, "--format", "csv", "--out", link).exit_code == 0
+        assert (tmp_path / "today.csv").read_text() == "n\n2\n"
+        assert link.is_symlink()
+
+
 def test_without_sql_the_views_at_hand_are_listed(run: Path) -> None:
     shown = cli("--run", run).stdout
     assert "outcomes\n" in shown
