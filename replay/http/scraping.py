@@ -25,6 +25,7 @@ NAMES = {
                  "llamacpp:kv_cache_usage_ratio"),
 }  # fmt: skip
 BLOCKS = (b"vllm:cache_config_info", b"num_gpu_blocks")
+TOKENS = b"sglang:max_total_num_tokens"  # SGLang has tokens where vLLM has blocks
 MOST = 2**31 - 1  # that a gauge is believed to say
 
 
@@ -34,7 +35,10 @@ def rows(page: bytes, time_s: float, where: str) -> list[dict[str, Any]]:
     blocks: list[float] = []
     for name, labels, value in LINE.findall(page):
         told = dict(LABEL.findall(labels))
-        if name == BLOCKS[0] and (number := _number(told.get(BLOCKS[1], b""))) is not None:
+        if told.get(b"priority"):
+            continue  # SGLang says each priority's number beside that of all
+        size = {BLOCKS[0]: told.get(BLOCKS[1], b""), TOKENS: value}.get(name)
+        if size is not None and (number := _number(size)) is not None:
             blocks.append(number)
         for column, names in NAMES.items():
             if name.decode() in names and (number := _number(value)) is not None:

@@ -18,7 +18,13 @@ vllm:num_requests_waiting{engine="0",model_name="a b \\"c\\""} 12.0
 vllm:kv_cache_usage_perc{engine="0",model_name="a b \\"c\\""} 0.25
 vllm:cache_config_info{block_size="16",num_gpu_blocks="400"} 1.0
 """
-SGLANG = b'sglang:num_running_reqs{model_name="m"} 2.0\nsglang:num_queue_reqs{model_name="m"} 0.0\n'
+SGLANG = b"""sglang:num_running_reqs{model_name="m",priority="",tp_rank="0"} 2.0
+sglang:num_running_reqs{model_name="m",priority="1",tp_rank="0"} 2.0
+sglang:num_queue_reqs{model_name="m",priority="",tp_rank="0"} 0.0
+sglang:token_usage{model_name="m",priority="",tp_rank="0"} 0.25
+sglang:max_total_num_tokens{model_name="m",priority="",tp_rank="0"} 4000.0
+"""
+OLDER_SGLANG = b'sglang:num_running_reqs{model_name="m"} 2.0\nsglang:num_queue_reqs{model_name="m"} 0.0\n'
 LLAMA = b"llamacpp:requests_processing 1\nllamacpp:requests_deferred 4\n"
 
 
@@ -26,7 +32,8 @@ LLAMA = b"llamacpp:requests_processing 1\nllamacpp:requests_deferred 4\n"
     ("page", "model", "queue", "running", "used", "total"),
     [
         (VLLM, 'a b "c"', 12, 3, 100, 400),
-        (SGLANG, "m", 0, 2, None, None),
+        (SGLANG, "m", 0, 2, 1000, 4000),
+        (OLDER_SGLANG, "m", 0, 2, None, None),
         (LLAMA, None, 4, 1, None, None),
     ],
 )
