@@ -15,9 +15,9 @@ MOST_TOKENS = 2**24
 class MLFQ:
     """Multi-level feedback queue: each `levels` deeper after `quantum_s`, twice that, … of running; FCFS in a level.
 
-    Who has stood still for `starve_s` comes first, for `period` tokens. MLFQ+ of UniBoost (2606.18431, set-up), with
-    vllm-ltr's constants: it looks for the starved every `period` steps, so nobody displaces them sooner. A quantum is
-    at least one token.
+    Who has stood still for `starve_s` comes first, for `period` tokens, and goes back to its level. MLFQ+ of UniBoost
+    (2606.18431, set-up), with vllm-ltr's constants; there the starved, looked for every `period` steps, start over at
+    the first level instead. A quantum is at least one token.
     """
 
     preemption = Preemption("rank")
