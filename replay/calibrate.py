@@ -116,10 +116,14 @@ def _of_run(folder: Path, instances: int, budget: int) -> dict[str, Any]:
     run = Run.open(folder)
     if not run.finished:
         raise RunFailure("is not finished", where=str(folder), hint="trace replay --resume continues it")
+    endpoints = len(run.info["engine"].get("capabilities", ()))
+    if instances < endpoints:
+        hint = f"give --instances {endpoints} or more where they are alike, else calibrate on a run of one"
+        raise RunFailure(f"was served at {endpoints} endpoints", where=str(folder), hint=hint)
     made = fit_run(run.table("outcomes"), str(folder), instances, budget)
     blocks = run.table("timeline").select("kv_total_blocks").max().collect().item()
     if blocks is not None:
-        made["fitted"]["kv_blocks"] = blocks
+        made["fitted"]["kv_blocks"] = blocks // (instances // endpoints if endpoints else 1)
     return {"latency": "fit", **made, "source": run.name}
 
 

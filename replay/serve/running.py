@@ -5,6 +5,7 @@ import errno
 import os
 import random
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -114,7 +115,8 @@ async def _serve(loop: asyncio.AbstractEventLoop, house: House, settings: Settin
         server = await loop.create_server(lambda: Connection(house), settings.host, settings.port, backlog=4096)
     except OSError as error:
         said = errno.errorcode.get(error.errno or 0, "")
-        why = os.strerror(error.errno) if error.errno else str(error)
+        own = isinstance(error, socket.gaierror) or not error.errno  # its numbers are no errno's
+        why = str(error.strerror or error) if own else os.strerror(error.errno or 0)
         hint = "choose another --port" if said == "EADDRINUSE" else None
         raise SettingFailure(why, where=f"{settings.host}:{settings.port}", hint=hint) from error
     at = Endpoint("http", settings.host, server.sockets[0].getsockname()[1], "")

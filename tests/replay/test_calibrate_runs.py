@@ -1,15 +1,18 @@
 """Fits to runs of any engine: what a stepped engine of known times did is given back, however much is known of it."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 
-from replay.calibrate import _write
+from replay.calibrate import _of_run, _write
 from replay.calibration.fitting import fit_run
 from replay.planning.jobs import Job
 from replay.serve.batching import Batching, Parts
 from replay.simulation.setup import Limits
 from toolkit.errors import InputFailure, RunFailure
+from toolkit.runs import RunWriter
 from toolkit.schema import OUTCOMES, conform
 
 STEP_S, SEQUENCE_S, KV_S, PREFILL_S, PAIR_S = 0.006, 1e-4, 4e-8, 2e-5, 1e-9
@@ -121,6 +124,26 @@ def test_the_engines_limit_says_how_many_steps_a_prompt_took() -> None:
 def test_what_has_no_lengths_cannot_be_fitted(run: pl.DataFrame) -> None:
     with pytest.raises(InputFailure, match="0 requests decode with known lengths and times; 25 are needed"):
         fit_run(run.with_columns(unknown("output_tokens")).lazy(), "run")
+
+
+@pytest.mark.parametrize(("instances", "blocks"), [(2, 800), (4, 400), (6, 266)])
+def test_an_instances_blocks_are_its_share_of_its_endpoints(run: pl.DataFrame, tmp_path, instances, blocks) -> None:
+    assert _of_run(two_endpoints(run, tmp_path), instances, 2048)["fitted"]["kv_blocks"] == blocks
+
+
+def test_two_endpoints_are_no_single_engine(run: pl.DataFrame, tmp_path) -> None:
+    with pytest.raises(RunFailure, match=r"was served at 2 endpoints; give --instances 2 or more .*alike"):
+        _of_run(two_endpoints(run, tmp_path), 1, 2048)
+
+
+def two_endpoints(run: pl.DataFrame, folder: Path) -> Path:
+    """A run of two endpoints with 800 KV blocks each."""
+    info = {"run_id": "r", "engine": {"name": "openai", "capabilities": {"endpoint_1": {}, "endpoint_2": {}}}}
+    writer = RunWriter.create(folder / "r", info)
+    writer.append("outcomes", run)
+    writer.append("timeline", pl.DataFrame({"time_s": [0.0, 0.0], "gpu": ["a", "b"], "kv_total_blocks": [800, 800]}))
+    writer.finish()
+    return folder / "r"
 
 
 def test_a_model_that_cannot_be_written_is_one_line(tmp_path) -> None:

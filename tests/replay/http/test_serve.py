@@ -205,6 +205,11 @@ def test_an_address_with_colons_is_a_url_that_can_be_asked():
         assert post(found, "/v1/completions", prompt="one two", max_tokens=2)[0] == 200
 
 
+def test_a_host_without_an_address_is_one_line():
+    refused = subprocess.run([*SERVE, "--host", "300.1.1.1"], capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stderr) == (1, "trace: 300.1.1.1:0: Name or service not known\n")
+
+
 def test_a_port_in_use_is_one_line(url):
     refused = subprocess.run([*SERVE, "--port", str(port_of(url))], capture_output=True, text=True, check=False)
     assert refused.returncode == 1
