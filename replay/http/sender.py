@@ -5,7 +5,7 @@ import heapq
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from replay.http import pacing, replies
@@ -70,7 +70,7 @@ class Sender:
         self._all_pools = list(pools.values())
         self._lines, self._retries = OutcomeLines(hidden, token_times=token_times), retries
         self._admission = Admission(most, Ranked() if line is None else line)  # an empty line is false
-        self._breaker = breaker or Breaker()
+        self._breakers = {pool: replace(breaker or Breaker()) for pool in self._all_pools}
         self._closed = None if concurrency is None else ClosedLoop(concurrency)
         self._drain_s, self._last_s = drain_s, last_s
         self._drain_at_s = pacing.NEVER_S
@@ -80,7 +80,7 @@ class Sender:
         self._agenda: list[tuple[float, int, Exchange]] = []  # what is to be sent, by when
         self._flying: set[Exchange] = set()
         self._ended_unread: deque[Exchange] = deque()
-        self._working = False
+        self._working = self._filling = False
         self._stopping = False
         self._alarm = pacing.alarm(loop, self._ring)
         self._tick: asyncio.TimerHandle | None = None
@@ -157,8 +157,9 @@ class Sender:
 
     def _launch(self, exchange: Exchange) -> None:
         now_s = time.monotonic()
-        if not self._breaker.lets(now_s):
-            exchange.failure = ("cancelled", f"not sent: {self._breaker.in_a_row} failures in a row before it")
+        breaker = self._breakers[self._pools[exchange.route]]
+        if not breaker.lets(now_s):
+            exchange.failure = ("cancelled", f"not sent: {breaker.in_a_row} failures in a row before it")
             self._finish(exchange)
             return
         exchange.attempts += 1
@@ -169,15 +170,19 @@ class Sender:
         self._pools[exchange.route].send(exchange)
 
     def _fill(self) -> None:
-        """In a closed loop, send whoever has a place; not to a server that is gone."""
+        """In a closed loop, send whoever has a place; not while every server is gone."""
+        if self._closed is None or self._filling:
+            return
+        self._filling = True  # what is not sent, for its server is gone, leaves its place at once
         now_s = time.monotonic()
-        while self._closed is not None and self._breaker.would_let(now_s):
+        while any(b.would_let(now_s) for b in self._breakers.values()):
             exchange = self._closed.take(now_s)
             if exchange is None:
                 break
             self._ahead.taken(exchange)
             self._launch(exchange)
             now_s = time.monotonic()
+        self._filling = False
 
     # When a reply has ended.
 
@@ -188,8 +193,9 @@ class Sender:
         self._deadlines.forget(exchange)
         now_s = time.monotonic()
         answered = exchange.failure is None or exchange.first_byte_s is not None
-        if self._breaker.heard(answered, now_s):
-            self._write([self._lines.event("circuit", exchange, now_s, "open" if self._breaker.open else "closed")])
+        breaker = self._breakers[self._pools[exchange.route]]
+        if breaker.heard(answered, now_s):
+            self._write([self._lines.event("circuit", exchange, now_s, "open" if breaker.open else "closed")])
         wait_s = retry_after_s(exchange) if exchange.attempts <= self._retries and not self._stopping else None
         if wait_s is not None:
             self._again(exchange, now_s, wait_s)
@@ -378,6 +384,6 @@ class Sender:
             "connections": opened,
             "connections_refused": refused,
             "no_room": next((p.no_room for p in self._all_pools if p.no_room), None),
-            "circuit_opened": self._breaker.opened,
+            "circuit_opened": sum(breaker.opened for breaker in self._breakers.values()),
             "by_status": self.gauges.by_status,
         }

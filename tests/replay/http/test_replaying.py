@@ -394,6 +394,27 @@ def test_models_are_routed_by_the_map(tmp_path):
     assert sorted(tags(other)) == [0, 2, 4, 6, 8]
 
 
+@pytest.mark.parametrize(("models", "load"), [("ab" * 60, ()), ("a" * 2000 + "b" * 60, ("--concurrency", 600))])
+def test_an_endpoint_that_is_gone_takes_no_other_with_it(models, load, tmp_path):
+    async def gone(asked: Asked) -> None:
+        await asyncio.sleep(0.3 * (asked.tag >= 0))
+        asked.reset() if asked.tag >= 0 else await fine(asked)
+
+    async def slow(asked: Asked) -> None:
+        await asyncio.sleep(0.8 * (asked.tag >= 0))
+        await fine(asked)
+
+    rows = [{**row, "model": model} for row, model in zip(simple(len(models), 0.01), models, strict=True)]
+    with serving(gone) as one, serving(slow) as other:
+        (tmp_path / "m.yaml").write_text(f"a: {{url: '{one.url}'}}\nb: {{url: '{other.url}'}}\n")
+        done = replay(trace_file(tmp_path, rows), tmp_path / "r", "--models", tmp_path / "m.yaml", *load)
+    assert done.exit_code in (0, 3), done.output
+    statuses = Run.open(tmp_path / "r" / "fcfs").info["statuses"]
+    assert statuses["ok"] == models.count("b") == len(tags(other))
+    assert statuses["error"] == len(tags(one))
+    assert statuses["cancelled"] == models.count("a") - len(tags(one)) > 0
+
+
 def test_an_endpoint_of_chat_alone_is_found_and_its_words_are_counted(tmp_path):
     async def chat(asked: Asked) -> None:
         if asked.method == "GET":
