@@ -9,8 +9,10 @@ import pytest
 from benchmarks.reproductions import uniboost
 from benchmarks.reproductions.replaying import rows_of_all
 from benchmarks.reproductions.tables import Estimate
+from benchmarks.reproductions.uniboost_claims import FULL
 from benchmarks.reproductions.uniboost_mixes import MIXES, at_load, rows
 from benchmarks.reproductions.uniboost_page import write_page
+from benchmarks.reproductions.uniboost_readings import squarely
 from benchmarks.reproductions.uniboost_runs import run
 from benchmarks.reproductions.uniboost_saturation import knee
 from benchmarks.reproductions.uniboost_tables import above, below, change
@@ -95,3 +97,17 @@ def test_a_change_counts_when_its_interval_leaves_one_out() -> None:
     assert not above(Estimate(1.2, 0.9, 1.5))
     assert change(Estimate(0.65, 0.6, 0.7)) == "-35 % [-40, -30]"
     assert change(Estimate(20.0, 10.0, 40.0)) == "20.0×"
+
+
+def test_a_mean_is_higher_where_its_interval_is() -> None:
+    def replays(rho: float, means: list[float]) -> list[dict[str, object]]:
+        where = {"part": "loads", "workload": "mix-1", "engine": "memory-rich", "rho": rho}
+        figures = {"ttlt_p99": 1.0, "ttft_p99": 1.0}
+        return [
+            {**where, **figures, "policy": policy, "seed": seed, "ttlt_mean": mean if policy == FULL else 1.0}
+            for seed, mean in enumerate(means)
+            for policy in (FULL, "TRAIL+", "FCFS")
+        ]
+
+    loads = pl.DataFrame([*replays(0.9, [1.1, 1.11]), *replays(1.0, [0.9, 1.2])])
+    assert squarely(loads)["costlier"] == "1"

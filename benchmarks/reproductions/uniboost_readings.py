@@ -24,7 +24,7 @@ def squarely(loads: pl.DataFrame) -> dict[str, str]:
         "worse": _told([one for one in every if above(ratio(one[1], "ttlt_p99", FULL, "FCFS"))]),
         "margin": _range([ratio(cell, "ttlt_p99", FULL, "FCFS").mean for _where, cell in every]),
         "sooner": _told(_lower(every, "ttft_p99", FULL, "FCFS")),
-        "costlier": str(sum(cost > 1 for cost in costs)),
+        "costlier": str(sum(above(ratio(cell, "ttlt_mean", FULL, "TRAIL+")) for _where, cell in every)),
         "cost": _range(costs),
         "light": _range(calm or [1.0]),
     }
