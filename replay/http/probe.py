@@ -170,9 +170,9 @@ def _is_answer(exchange: Exchange) -> bool:
 
     Some refuse with a 500 what others refuse with a 400: who says so whenever asked, means it.
     """
-    if _of_the_moment(exchange):
-        return False
-    return exchange.failure is not None or exchange.status_code >= 400 or replies.settle(exchange).status == "ok"
+    if replies.settle(exchange).status == "ok":
+        return True
+    return not _of_the_moment(exchange) and (exchange.failure is not None or exchange.status_code >= 400)
 
 
 def _message(prompt: Any) -> dict[str, Any]:

@@ -25,10 +25,11 @@ def settle(exchange: Exchange) -> Reply:
 
 def _cut(exchange: Exchange, status: str, error: str) -> Reply:
     """What is known of a reply that did not end by itself."""
-    if not exchange.parts or not exchange.content_type.startswith(sse.EVENT_STREAM):
+    if exchange.status_code != 200 or not exchange.content_type.startswith(sse.EVENT_STREAM):
         return Reply(status, error)
     reply = sse.read(exchange.parts, exchange.times, ended=False)
-    reply.status, reply.error = status, error
+    if reply.status != "ok":
+        reply.status, reply.error = status, error
     return reply
 
 

@@ -42,7 +42,10 @@ class Reply:
 
 
 def read(parts: Sequence[bytes], times: Sequence[float], *, ended: bool = True) -> Reply:
-    """Read a stream of server-sent events; `ended` is false where the connection was cut before the body's end."""
+    """Read a stream of server-sent events; `ended` is false where the connection was cut before the body's end.
+
+    `[DONE]` is the end of the reply even then.
+    """
     reply, token_ids, began, finished = Reply(), 0, False, False
     alike: Alike | None = None
     for at_s, payload in events(parts, times):
@@ -51,7 +54,7 @@ def read(parts: Sequence[bytes], times: Sequence[float], *, ended: bool = True) 
             reply.times.append(at_s)
             continue
         if payload == b"[DONE]":
-            finished = True
+            finished = ended = True
             continue
         event = _parsed(payload)
         if event is None:

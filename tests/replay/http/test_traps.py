@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from replay.http.bodies import Recipe
+from replay.http.deadlines import Timeouts
 from tests.replay.http.scripted import HEAD, Asked, chunk, delta, fine, rows, send, serving, text, usage
 
 
@@ -113,6 +114,22 @@ def test_the_connection_is_read_to_the_end_after_done():
     assert [line["status"] for line in sent.outcomes] == ["ok"] * 2
     assert sent.outcomes[0]["finish_s"] < 0.4
     assert len({asked.connection for asked in server.asked}) == 1
+
+
+@pytest.mark.parametrize("hangs_up", [True, False])
+def test_done_is_the_end_whatever_becomes_of_the_connection(hangs_up):
+    """As the API's own clients have it; some servers never end the body."""
+
+    async def no_last_chunk(asked: Asked) -> None:
+        await asked.stream(text(), text(finish="length"), usage(12, 2), end=False)
+        await asked.say(chunk(b"data: [DONE]\n\n"))
+        await asyncio.sleep(0 if hangs_up else 30)
+        asked.writer.close()
+
+    with serving(no_last_chunk) as server:
+        sent = send(server.port, rows(2), limits=Timeouts(gap=0.3))
+    assert [(line["status"], line["error"], line["output_tokens"]) for line in sent.outcomes] == [("ok", None, 2)] * 2
+    assert server.connections == 2
 
 
 def test_a_server_that_hangs_up_after_each_reply_loses_no_pooled_request():
