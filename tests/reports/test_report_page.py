@@ -188,6 +188,16 @@ def test_what_to_know_before_the_numbers_stands_above_them(tmp_path: Path) -> No
     assert "well failed" not in above
 
 
+def test_runs_of_other_requests_are_not_compared_without_a_word(tmp_path: Path) -> None:
+    first, again = make_run(tmp_path, Recipe("first", 200)), make_run(tmp_path, Recipe("again", 200, short_first=True))
+    other = make_run(tmp_path, Recipe("other", 150, seed=8))
+    said = "(150 of synthetic <day>, not 200 of synthetic <day>): they differ by their traffic too."
+    assert f"<bdi>other</bdi> was offered other requests than first {said}" in unescape(
+        render(find_runs([first, again, other]))
+    )
+    assert "was offered other requests" not in render(find_runs([first, again]))
+
+
 def test_a_group_in_which_all_failed_has_no_tail_and_keeps_its_row(tmp_path: Path) -> None:
     frame = outcomes(Recipe(requests=300, failed=0.0))
     lost = pl.col("tier") == "paid"
