@@ -88,7 +88,8 @@ class Pool:
         except TimeoutError:
             self._failed("timeout", f"connect: no connection within {self._dial.timeout_s:g} s")
         except ssl.SSLError as error:
-            self._failed("error", f"TLS: {error.reason or error}")
+            why = getattr(error, "verify_message", None) or error.reason or error
+            self._failed("error", f"TLS: {why}")
         except OSError as error:
             why = os.strerror(error.errno) if error.errno else str(error)
             if error.errno in NO_ROOM:

@@ -449,7 +449,7 @@ def test_a_server_nobody_vouches_for_is_refused_unless_its_authority_is_named(tm
     import ssl
 
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    words = f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {certificate} -days 2 -subj /CN=localhost"
+    words = f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {certificate} -days 2 -subj /CN=elsewhere"
     subprocess.run([*words.split(), "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -457,9 +457,11 @@ def test_a_server_nobody_vouches_for_is_refused_unless_its_authority_is_named(tm
     with serving(fine, tls=context) as server:
         url = server.url.replace("http:", "https:")
         refused = replay(file, tmp_path / "no", "--url", url)
+        misnamed = replay(file, tmp_path / "no", "--url", url.replace("127.0.0.1", "localhost"), "--ca", certificate)
         trusted = replay(file, tmp_path / "yes", "--url", url, "--ca", certificate)
-    assert refused.exit_code == 1
-    assert "TLS" in refused.output
+    assert refused.exit_code == misnamed.exit_code == 1
+    assert "TLS: self-signed certificate" in refused.output
+    assert "TLS: Hostname mismatch, certificate is not valid for 'localhost'" in misnamed.output
     assert trusted.exit_code in (0, 3), trusted.output
     assert Run.open(tmp_path / "yes" / "fcfs").info["statuses"] == {"ok": 8}
 
