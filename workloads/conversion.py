@@ -21,7 +21,7 @@ def check_target(target: Path, *, as_run: bool, kind: str | None = None) -> None
         return
     suffix = SUFFIXES[kind]
     if target.suffix != suffix:
-        raise SettingFailure(f"the last name is where to write, and must end in {suffix}", where=str(target))
+        raise SettingFailure(f"a trace is written here, so the name must end in {suffix}", where=str(target))
     if target.exists() and (kind or not _is_ours(target)):
         hint = "move it away or choose another name"
         raise SettingFailure("is there already and was not written by trace convert", where=str(target), hint=hint)

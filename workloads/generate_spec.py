@@ -25,7 +25,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not 0 < self.span_s < 1e10:
-            raise ValueError("span_s must be above 0, in seconds")
+            raise ValueError("span_s must be above 0 and below 1e10, in seconds")
         if (self.requests is not None and self.requests < 1) or (self.clock_step_s or 1) <= 0:
             raise ValueError("requests and clock_step_s must be above 0")
         if self.epoch is not None and not _is_moment(self.epoch):
