@@ -3,11 +3,12 @@
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import cycle, islice
 from typing import Any
 
 import orjson
 
-WORD = " token"
+WORDS = (" token", " after")  # in turn: gateways break off a model that repeats itself
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n"
@@ -30,16 +31,18 @@ class Voice:
         """A conversation's first event: who speaks."""
         return self._event({"delta": {"role": "assistant", "content": ""}, "finish_reason": None})
 
-    def token(self, finish: str | None) -> bytes:
-        return self._plain if finish is None else self._token(finish)
+    def token(self, number: int, finish: str | None) -> bytes:
+        """The token of that number, from 0 on."""
+        which = number % len(WORDS)
+        return self._plain[which] if finish is None else self._token(WORDS[which], finish)
 
     @cached_property
-    def _plain(self) -> bytes:
-        """Every token but the last is the same."""
-        return self._token(None)
+    def _plain(self) -> list[bytes]:
+        """What every token but the last is one of."""
+        return [self._token(word, None) for word in WORDS]
 
-    def _token(self, finish: str | None) -> bytes:
-        text = {"delta": {"content": WORD}} if self.chat else {"text": WORD}
+    def _token(self, word: str, finish: str | None) -> bytes:
+        text = {"delta": {"content": word}} if self.chat else {"text": word}
         return self._event({**text, "finish_reason": finish})
 
     def usage(self, counted: dict[str, Any]) -> bytes:
@@ -47,7 +50,7 @@ class Voice:
 
     def document(self, tokens: int, counted: dict[str, Any]) -> bytes:
         """The whole reply, for whoever does not want a stream."""
-        text = WORD * tokens
+        text = "".join(islice(cycle(WORDS), tokens))
         choice: dict[str, Any] = {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
         choice |= {"index": 0, "finish_reason": "length"}
         frame = self._frame() | {"object": "chat.completion" if self.chat else "text_completion"}

@@ -219,7 +219,7 @@ class Connection(asyncio.Protocol):
         assert self._asked is not None
         if self._asked.stream and not self._spoilt(job):
             first = self._voice.role() if self._voice.chat and job.produced == 1 else b""
-            self._write(first + self._voice.token("length" if job.ended else None))
+            self._write(first + self._voice.token(job.produced - 1, "length" if job.ended else None))
         if job.ended:
             self._end(job)
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from replay.serve.chunks import WORD
+from replay.serve.chunks import WORDS
 
 
 def tokens_of(prompt: Any) -> list[Any]:
@@ -43,6 +43,5 @@ def _words(content: Any) -> list[str]:
 
 def numbered(tokens: list[Any], output: int) -> NDArray[np.int64]:
     """A number for each token of a prompt, and of the reply that follows it: equal tokens have equal ones."""
-    numbers = np.full(len(tokens) + output, hash(WORD.strip()))
-    numbers[: len(tokens)] = [hash(token) for token in tokens]
-    return numbers
+    reply = np.resize([hash(word.strip()) for word in WORDS], output)
+    return np.concatenate([np.array([hash(token) for token in tokens], np.int64), reply])

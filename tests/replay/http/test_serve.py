@@ -10,6 +10,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import pytest
 
@@ -17,6 +18,7 @@ from replay.http import asking
 from replay.http.endpoint import endpoint
 from replay.http.rows import Row
 from replay.http.targets import address_of
+from replay.serve.chunks import Voice
 from replay.serve.faults import faults
 from tests.replay.http.scripted import rows, send
 from toolkit.errors import SettingFailure
@@ -66,10 +68,10 @@ def post(url: str, path: str, **body):
 def test_both_apis_answer_with_the_tokens_asked_for(url):
     code, plain = post(url, "/v1/completions", prompt=[5, 6, 7], max_tokens=4, ignore_eos=True)
     assert (code, plain["usage"]["prompt_tokens"], plain["usage"]["completion_tokens"]) == (200, 3, 4)
-    assert plain["choices"][0]["text"] == " token" * 4
+    assert plain["choices"][0]["text"] == " token after token after"
     hello = [{"role": "user", "content": "two words"}]
     code, chat = post(url, "/v1/chat/completions", messages=hello, max_tokens=2, min_tokens=2)
-    assert (code, chat["usage"]["prompt_tokens"], chat["choices"][0]["message"]["content"]) == (200, 4, " token token")
+    assert (code, chat["usage"]["prompt_tokens"], chat["choices"][0]["message"]["content"]) == (200, 4, " token after")
 
 
 def test_a_message_may_come_in_parts(url):
@@ -144,6 +146,16 @@ def test_a_stream_comes_token_by_token(one_by_one, api):
     assert line["prompt_tokens"] == (52 if api == "chat" else 50)
     step_s = (line["finish_s"] - line["first_token_s"]) / 9
     assert 0.001 < step_s < 0.02
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_stream_says_what_a_document_says_and_never_repeats_itself(chat):
+    voice = Voice(0, "m", chat)
+    events = [json.loads(voice.token(n, "length" if n == 4 else None).split(b"data: ")[1]) for n in range(5)]
+    said = [e["choices"][0]["delta"]["content"] if chat else e["choices"][0]["text"] for e in events]
+    whole = json.loads(voice.document(5, {}).partition(b"\r\n\r\n")[2])["choices"][0]
+    assert "".join(said) == (whole["message"]["content"] if chat else whole["text"])
+    assert all(one != two for one, two in pairwise(said))
 
 
 def test_metrics_have_vllms_names(url):

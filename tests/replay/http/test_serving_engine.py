@@ -98,7 +98,7 @@ def test_a_prompt_that_was_there_before_is_found():
 def test_an_answer_is_found_by_the_turn_that_repeats_it():
     made, heard = engine(), []
     first = job(0, 21, 20, tokens=list("abcdefghijklmnopqrstu"))
-    turn = job(1, 50, 2, tokens=[*"abcdefghijklmnopqrstu", *["token"] * 20, *"and so on"])
+    turn = job(1, 50, 2, tokens=[*"abcdefghijklmnopqrstu", *["token", "after"] * 10, *"and so on"])
     run(made, [first], heard)
     run(made, [turn], heard)
     assert turn.cached == 40
