@@ -14,6 +14,7 @@ KEY, HEADERS = "TRACE_API_KEY", "TRACE_HEADERS"
 SECRET = "[secret]"
 TELLING = 4  # characters of a secret; fewer tell nothing
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+NAMED = re.compile(r"=([^\s;,]+)")  # as in a cookie's `session=…;`
 OWN = {"host", "content-length", "content-type", "transfer-encoding", "connection", "accept", "expect", "upgrade"}
 
 
@@ -82,9 +83,9 @@ def secret_headers() -> dict[str, str]:
 
 
 def secrets() -> list[str]:
-    """What must never be written: the values of the secret headers, and the words in them."""
+    """What must never be written: the values of the secret headers, the words in them, and what is after a `=`."""
     values = secret_headers().values()
-    words = {word for value in values for word in (value, *value.split()) if len(word) >= 6}
+    words = {word for value in values for word in (value, *value.split(), *NAMED.findall(value)) if len(word) >= 6}
     return sorted(words - {"Bearer"}, key=len, reverse=True)
 
 

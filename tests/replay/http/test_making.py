@@ -135,6 +135,12 @@ def test_a_secret_that_is_cut_in_the_middle_is_hidden(before, secret):
     assert secret[:4] not in (found or "")
 
 
+def test_what_a_header_gives_a_name_is_a_secret_by_itself(monkeypatch):
+    monkeypatch.setenv("TRACE_HEADERS", "Cookie: session=0123456789abcdef; team=blue-team\nX-Key: Key v=abcdef==")
+    said = "no session 0123456789abcdef of blue-team (abcdef==)"
+    assert redacted(said, secrets()) == "no session [secret] of [secret] ([secret])"
+
+
 @pytest.mark.parametrize(("name", "value"), [("Authorization", "Bearer"), ("authorization", "Basic")])
 def test_a_header_is_sent_once_however_it_is_spelt(monkeypatch, name, value):
     monkeypatch.setenv("TRACE_API_KEY", "token-1234567")
