@@ -65,7 +65,8 @@ def _known(trace: Trace) -> Whole | None:
 def check_span(info: TraceInfo) -> None:
     """Refuse times that are hardly all of one unit."""
     if (info.span_s or 0.0) > LONGEST_S:
-        years = f"its times span {(info.span_s or 0.0) / LONGEST_S * 100:,.0f} years"
+        long = (info.span_s or 0.0) / LONGEST_S * 100
+        years = f"its times span {f'{long:,.0f}' if long < 1e12 else f'{long:.3g}'} years"
         raise InputFailure(years, where=info.name, hint="are they of one unit? --from and --to leave out strays")
 
 

@@ -117,9 +117,9 @@ def _estimates(frames: Frames) -> RenderableType:
     overall = frames["estimate"].filter(pl.col("by") == "all")
     for (name,), rows in overall.group_by("estimator", maintain_order=True):
         static, ema = (rows.filter(pl.col("calibration") == c).row(0, named=True) for c in ("static", "ema"))
-        change = (
-            f"{number(ema['mae'])} ({ema['mae'] / static['mae'] - 1:+.0%})" if static["mae"] else number(ema["mae"])
-        )
+        change = number(ema["mae"])
+        if static["mae"]:
+            change += f" ({100 * (ema['mae'] / static['mae'] - 1):+.0f} %)"
         shown = [number(static[c]) for c in ("bias", "mae", "rmse")]
         mape = "–" if static["mape"] is None else percent(static["mape"])
         table.add_row(str(name), *shown, mape, change)

@@ -305,5 +305,5 @@ def _shown(text: str) -> str:
 
 def _words(dtype: pl.DataType) -> str:
     if isinstance(dtype, pl.Datetime):
-        return "a date and time"
+        return "a date and time, as 2026-01-31T12:00:00.5+01:00 is"
     return "a whole number" if dtype.is_integer() else "a number"

@@ -347,3 +347,12 @@ def test_files_written_differently_are_refused(tmp_path: Path):
     (tmp_path / "b.jsonl").write_text('{"arrival_s": 1, "prompt_tokens": 2}\n')
     with pytest.raises(InputFailure, match=r"b\.jsonl: is JSON lines, and .*a\.csv is CSV; read files of one kind"):
         read_trace([tmp_path / "a.csv", tmp_path / "b.jsonl"])
+
+
+def test_names_stored_as_bytes_are_text_or_told(tmp_path: Path) -> None:
+    times = pl.DataFrame({"arrival_s": [0.0, 1.0]})
+    times.with_columns(model=pl.Series(["é".encode(), b"b"])).write_parquet(tmp_path / "good.parquet")
+    assert read_trace([tmp_path / "good.parquet"]).frame.collect()["model"].to_list() == ["é", "b"]
+    times.with_columns(model=pl.Series([b"\xff", b"b"])).write_parquet(tmp_path / "bad.parquet")
+    with pytest.raises(InputFailure, match="bad: invalid utf8"):
+        read_trace([tmp_path / "bad.parquet"])

@@ -127,8 +127,9 @@ def _parquet(paths: list[Path], options: LoadOptions) -> Scan:
         _check_type(name, source, schema[source], paths[0])
         if name in TIMES and schema[source] == pl.String():
             frame = _with_moments(frame, source)
-        if isinstance(KNOWN[name], pl.List):  # while rows are counted, so that a value that does not fit is told
-            frame = frame.with_columns(pl.col(source).cast(KNOWN[name]))
+        if isinstance(KNOWN[name], pl.List) or schema[source] == pl.Binary():
+            wanted = pl.String() if schema[source] == pl.Binary() else KNOWN[name]
+            frame = frame.with_columns(pl.col(source).cast(wanted))  # now, so that counting tells what does not fit
     return Scan(_build(frame, chosen), notes=unread(schema, chosen), **_time(chosen, frame.collect_schema()))
 
 
