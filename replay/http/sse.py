@@ -64,7 +64,7 @@ def read(parts: Sequence[bytes], times: Sequence[float], *, ended: bool = True) 
         choices = event.get("choices")
         if choices:
             began = True
-            finished |= _take(reply, choices[0], at_s)
+            finished |= _take(reply, choices[0], at_s, finished)
             if choices[0].get("finish_reason") in FAILED:
                 return _failed(reply, f"finish_reason '{choices[0]['finish_reason']}'")
             alike = _shape(payload) if reply.chunks and not finished else None
@@ -130,7 +130,8 @@ def _shape(payload: bytes) -> Alike | None:
 
     A quote within a JSON string is escaped, so neither part can be matched by a text.
     """
-    if b'"finish_reason":null' not in payload or any(key in payload for key in COUNTED):
+    goes_on = b'"finish_reason":null' in payload or b'"finish_reason"' not in payload
+    if not goes_on or any(key in payload for key in COUNTED):
         return None
     for key in (b'"content":"', b'"text":"'):
         start = payload.find(key)
@@ -141,10 +142,10 @@ def _shape(payload: bytes) -> Alike | None:
     return None
 
 
-def _take(reply: Reply, choice: dict[str, Any], at_s: float) -> bool:
-    """Note a chunk with choices; whether it is the last."""
+def _take(reply: Reply, choice: dict[str, Any], at_s: float, finished: bool) -> bool:
+    """Note a chunk with choices; whether it is the last. Gateways give a choice to the chunk with `usage`, too."""
     ends = choice.get("finish_reason") is not None
-    if _has_token(choice):
+    if _has_token(choice) and not finished:
         if reply.first_token_s is None:
             reply.first_token_s = at_s
         reply.last_token_s = at_s

@@ -47,6 +47,18 @@ def test_tokens_that_come_in_no_chunk_come_with_the_end():
     assert line["first_token_s"] == line["finish_s"] is not None
 
 
+@pytest.mark.parametrize("api", ["chat", "completions"])
+def test_a_choice_beside_the_usage_is_no_token(api):
+    """As LiteLLM sends them: no finish_reason until the end, and an empty choice in the chunk with `usage`."""
+    said = {"delta": {"content": "a"}} if api == "chat" else {"text": "a"}
+    nothing = {"delta": {}} if api == "chat" else {}
+    counted = {"prompt_tokens": 12, "completion_tokens": 3}
+    end, last = {**nothing, "finish_reason": "length"}, {"choices": [nothing or {"index": 0}], "usage": counted}
+    line = outcome(*[{"choices": [said]}] * 3, {"choices": [end]}, last, api=api)
+    assert (line["status"], line["output_tokens"], line["chunks"], line["disagrees"]) == ("ok", 3, 3, None)
+    assert line["finish_s"] - line["first_token_s"] == pytest.approx(0.06, abs=0.02)
+
+
 def test_without_usage_token_ids_count_and_chunks_never_do():
     assert outcome(text(token_ids=[1, 2]), text(finish="length", token_ids=[3]))["output_tokens"] == 3
     assert outcome(text(), text(finish="length"))["output_tokens"] is None
