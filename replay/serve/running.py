@@ -86,7 +86,8 @@ def run(settings: Settings) -> None:
     except ImportError:
         loop = asyncio.new_event_loop()
     name = settings.served_model_name or settings.model_preset
-    house = House(name, Pace(loop, made, settings.time_scale), drawn, random.Random(settings.seed), Metrics(name))
+    pace, end = Pace(loop, made, settings.time_scale), loop.create_future()
+    house = House(name, pace, drawn, random.Random(settings.seed), Metrics(name), end)
     with _appended(settings.log) as house.log:
         try:
             loop.run_until_complete(_serve(loop, house, settings))
@@ -108,9 +109,8 @@ def _appended(path: str | None) -> Iterator[IO[bytes] | None]:
 
 
 async def _serve(loop: asyncio.AbstractEventLoop, house: House, settings: Settings) -> None:
-    stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, house.stop)
     try:
         server = await loop.create_server(lambda: Connection(house), settings.host, settings.port, backlog=4096)
     except OSError as error:
@@ -125,6 +125,8 @@ async def _serve(loop: asyncio.AbstractEventLoop, house: House, settings: Settin
         f"serving {house.model} on one simulated {settings.gpu} ({limits.kv_blocks:,} KV blocks of "
         f"{limits.block_tokens}) at {at.url}; Ctrl-C ends it"
     )
-    await stop.wait()
-    server.close()
-    house.pace.close()
+    try:
+        await house.end
+    finally:
+        server.close()
+        house.pace.close()

@@ -32,6 +32,7 @@ class House:
     faults: Faults
     rng: random.Random
     metrics: Metrics
+    end: "asyncio.Future[None]"
     number: int = 0
     began_s: float = field(default_factory=time.time)
     log: IO[bytes] | None = None
@@ -43,6 +44,11 @@ class House:
             name = user if isinstance(user, str) and user.isascii() and user.isalnum() else "-"
             self.log.write(f"{name[:64]} {drawn or '-'}\n".encode())
         return drawn
+
+    def stop(self, error: BaseException | None = None) -> None:
+        """End the server; with an error where one is ours, for nothing may fail unnoticed."""
+        if not self.end.done():
+            self.end.set_exception(error) if error else self.end.set_result(None)
 
     def gauges(self) -> dict[str, float]:
         engine = self.pace.engine
@@ -117,6 +123,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            self._transport.abort()
+            self._house.stop(error.__context__ or error)  # ours, and not what the client sent
         except httptools.HttpParserError:
             self._write(chunks.error(400, "this is not HTTP"))
             self._transport.close()

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -215,6 +216,18 @@ def test_an_address_with_colons_is_a_url_that_can_be_asked():
     with served(*SCALE, "--host", "::1") as found:
         assert found.startswith("http://[::1]:")
         assert post(found, "/v1/completions", prompt="one two", max_tokens=2)[0] == 200
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_log_that_cannot_be_written_ends_the_server_in_one_line():
+    process = subprocess.Popen(
+        [*SERVE, "--log", "/dev/full"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    url = process.stdout.readline().partition(" at ")[2].partition(";")[0]
+    with pytest.raises(ConnectionError):
+        post(url, "/v1/completions", prompt="one two", max_tokens=2)
+    said = process.communicate(timeout=10)[1]
+    assert (process.returncode, said) == (1, "trace: --log /dev/full: cannot be written (No space left on device)\n")
 
 
 def test_a_host_without_an_address_is_one_line():
