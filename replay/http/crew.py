@@ -2,6 +2,7 @@
 
 import os
 import selectors
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -91,7 +92,7 @@ class Crew:
     def _check(self, k: int) -> None:
         """Raise RunFailure when a worker has ended otherwise than by being done."""
         if self._processes[k].wait() != 0 or self.done[k] is None:
-            hint = f"what was answered is kept; go on with: trace replay --resume {self._run}"
+            hint = f"what was answered is kept; go on with: trace replay --resume {shlex.quote(str(self._run))}"
             raise RunFailure(f"a sending process ended ({self._last_words(k)})", where=f"worker {k}", hint=hint)
 
     def _last_words(self, k: int) -> str:

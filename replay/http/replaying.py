@@ -1,6 +1,7 @@
 """One replay of one trace against OpenAI-compatible endpoints, from the probe to the verdict."""
 
 import secrets
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -281,5 +282,5 @@ def written_to(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = f"make room and go on with: trace replay --resume {folder.parent}"
+        hint = f"make room and go on with: trace replay --resume {shlex.quote(str(folder.parent))}"
         raise RunFailure(f"cannot be written ({error.strerror or error})", where=str(folder), hint=hint) from error

@@ -20,15 +20,15 @@ def test_a_worker_that_dies_is_named_while_the_others_still_work(tmp_path, monke
 
     monkeypatch.setattr(crew, "_spawn", spawn)
     with (
-        crew.crew([Path(WORKS), Path(DIES)], tmp_path / "run") as workers,
-        pytest.raises(RunFailure, match=r"worker 1: .*\(out of luck\).*trace replay --resume .*run"),
+        crew.crew([Path(WORKS), Path(DIES)], tmp_path / "my run") as workers,
+        pytest.raises(RunFailure, match=r"worker 1: .*\(out of luck\).*trace replay --resume '.*my run'"),
     ):
         workers.watch(lambda: None, lambda: False)
 
 
 def test_a_full_disk_is_said_in_one_line(tmp_path):
     with (
-        pytest.raises(RunFailure, match=r"cannot be written \(No space left.*--resume"),
-        replaying.written_to(tmp_path),
+        pytest.raises(RunFailure, match=r"cannot be written \(No space left.*--resume '.*my run'"),
+        replaying.written_to(tmp_path / "my run" / "plan"),
     ):
         raise OSError(28, "No space left on device")
