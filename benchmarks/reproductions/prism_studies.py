@@ -1,20 +1,27 @@
 """What is replayed to reproduce Prism (2505.04021): clusters, workloads and sweeps, as the YAML files they become.
 
-Model sizes follow Prism's evaluation where it names them (8 models: the authors' ranks of the Arena trace); the 18 and
-58 are ours, of the sizes that it counts (43 of 1-3B, 8 of 4-8B, 3 of 9-30B, 4 of 31-70B). Objectives are each model's
-P95 on GPUs of its own times 5 (TTFT) and 2 (TPOT), as for its 58 models.
+Model sizes follow Prism's evaluation where it names them (8 models); those of the 18 and 58 are ours, of the sizes that
+it counts (43 of 1-3B, 8 of 4-8B, 3 of 9-30B, 4 of 31-70B). Which of the Arena trace's adapters the 8 and 18 serve, by
+the number in their names, the shifts of 10 s and the time scale of 0.2 are the authors' (prism-research, trace.py and
+experiments_1). Objectives are each model's P95 on GPUs of its own times 5 (TTFT) and 2 (TPOT), as for its 58 models.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from replay.placements.prism_code import ARBITER as SLACK
+
 SMALL, MIDDLE = ("llama-3.2-1b", "llama-3.2-3b"), "llama-3.1-8b"
 KNOWING = ("foresight", "oracle:of=ttft")  # the future
 POLICIES = ("static", "muxserve++", "qlm", "serverlessllm", "lru", "prism", "prism-code", "cost-aware", *KNOWING)
-ARBITER = {"prism": "moore-hodgson", "prism-code": "least-slack"}  # beside first come first served
+ARBITER = {"prism": "moore-hodgson", "prism-code": SLACK}  # beside first come first served
+# The numbers of the Arena trace's adapters, the most popular first.
+ADAPTERS = (2, 10, 0, 5, 6, 4, 7, 15, 13, 12, 1, 8, 20, 11, 16, 9, 14, 3, 19, 22, 18, 23, 25, 17, 21, 24, 26)
 EIGHT = {2: MIDDLE, 14: SMALL[1], 3: SMALL[0], 10: MIDDLE, 5: MIDDLE, 19: SMALL[0], 23: SMALL[0], 24: SMALL[0]}
-RANKS_18 = (5, 10, 4, 17, 2, 10, 23, 2, 10, 14, 19, 14, 18, 14, 21, 2, 6, 19)
+EIGHTEEN = (5, 10, 4, 17, 2, 10, 23, 2, 10, 14, 19, 14, 18, 14, 21, 2, 6, 19)
+EARLIER = (14, 19)  # of those that several models serve, each 10 s apart; the others' come later
+SPEED = 5.0
 SCALE = [5.0, 2.0]
 
 
@@ -42,6 +49,11 @@ def _sized(count: int) -> list[dict[str, Any]]:
         preset, width = {**large, **wide}.get(n, (MIDDLE if n % 7 == 1 else SMALL[n % 2], 1))
         models.append({"name": f"m{n}", "preset": preset, "tensor_parallel": width})
     return models
+
+
+def rank(adapter: int) -> int:
+    """An adapter's place in popularity; 1 is the most popular."""
+    return ADAPTERS.index(adapter) + 1
 
 
 def _stream(name: str, model: str, rate: float, changes: list[dict[str, Any]]) -> dict[str, Any]:
@@ -99,14 +111,14 @@ def two_models() -> Study:
 
 
 def eight_models() -> Study:
-    """Eight models on two GPUs, the Arena trace five times as fast, by load."""
-    models = [{"name": f"m{r}", "preset": preset, "rank": r} for r, preset in EIGHT.items()]
+    """Eight models on two GPUs, by load."""
+    models = [{"name": f"m{a}", "preset": preset, "rank": rank(a)} for a, preset in EIGHT.items()]
     axes = {
         "placements": list(POLICIES),
         "load": [1, 2, 4, 8, 16],
         "slo_scale": [SCALE],
         "seeds": list(range(5)),
-        "speed": 5.0,
+        "speed": SPEED,
     }
     return Study("eight-models", _cluster(models, 2), axes, None, {"seeds": [0, 1], "load": [2, 8]})
 
@@ -119,20 +131,21 @@ def objectives() -> Study:
 
 
 def eighteen_models() -> Study:
-    """Eighteen models by GPUs; a rank that comes again is shifted by ten seconds, as the authors do."""
+    """Eighteen models by GPUs; those that serve the same adapter are shifted by ten seconds each."""
     seen: dict[int, int] = {}
     models = []
-    for n, rank in enumerate(RANKS_18):
+    for n, adapter in enumerate(EIGHTEEN):
         preset = "gemma-2-9b" if n == 8 else MIDDLE if n % 4 == 0 else SMALL[n % 2]
-        models.append({"name": f"m{n}", "preset": preset, "rank": rank, "shift_s": 10.0 * seen.get(rank, 0)})
-        seen[rank] = seen.get(rank, 0) + 1
+        shift_s = (-10.0 if adapter in EARLIER else 10.0) * seen.get(adapter, 0)
+        models.append({"name": f"m{n}", "preset": preset, "rank": rank(adapter), "shift_s": shift_s})
+        seen[adapter] = seen.get(adapter, 0) + 1
     axes = {
         "placements": list(POLICIES),
         "gpus": [2, 3, 4, 6, 8],
         "load": [4],
         "slo_scale": [SCALE],
         "seeds": list(range(5)),
-        "speed": 5.0,
+        "speed": SPEED,
     }
     return Study("eighteen-models", _cluster(models, 8), axes, None, {"seeds": [0, 1], "gpus": [2, 4]})
 

@@ -15,7 +15,8 @@ TARGET = 0.99
 
 def policy(row: Row) -> str:
     """A placement, with its arbiter where there is one."""
-    return row["placement"] if row["scheduler"] == "fcfs" else f"{row['placement']} + {row['scheduler']}"
+    scheduler = row["scheduler"].partition(":")[0]
+    return row["placement"] if scheduler == "fcfs" else f"{row['placement']} + {scheduler}"
 
 
 def estimates(rows: pl.DataFrame, axis: str, metric: str) -> dict[str, dict[float, Estimate]]:
@@ -62,21 +63,20 @@ def figure(rows: pl.DataFrame, axis: str, title: str, x: str, *, log_x: bool = F
 
 
 def highest(rows: pl.DataFrame, metric: str) -> dict[str, float]:
-    """The highest load at which each policy still has 99 %, linear between loads that were tried; 0: none."""
+    """The highest load at which each policy still has 99 %, linear between loads that were tried; 0: none of them."""
     return {name: _crossing(found) for name, found in estimates(rows, "load", metric).items()}
 
 
 def _crossing(found: dict[float, Estimate]) -> float:
     best = 0.0
-    at = sorted(found)
-    for low, high in zip([0.0, *at], at, strict=False):
-        a = found[low].mean if low in found else 1.0
-        b = found[high].mean
-        if a < TARGET:
-            break
-        best = high if b >= TARGET else low + (high - low) * (a - TARGET) / (a - b)
-        if b < TARGET:
-            break
+    for at in sorted(found):
+        if found[at].mean >= TARGET:
+            best = at
+        elif best == 0:
+            return 0.0  # what less load would attain was not tried
+        else:
+            above, below = found[best].mean, found[at].mean
+            return best + (at - best) * (above - TARGET) / (above - below)
     return best
 
 

@@ -1,7 +1,7 @@
 """Which of a trace's models a cluster's models serve, where the spec says so by popularity rank.
 
-Prism's authors serve "the trace's r-th most popular model" with each of theirs, one trace model twice or three times
-where they shift it in time (prism-research, trace.py). A model that no rank names is left out, and counted.
+As Prism's authors do by the number in a name, one of the trace's models may be served twice or three times, shifted in
+time (prism-research, trace.py). A model that no rank names is left out, and counted.
 """
 
 import polars as pl
