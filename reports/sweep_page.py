@@ -71,10 +71,11 @@ def answer(means: pl.DataFrame, found: pl.DataFrame, who: list[Policy]) -> str:
     where = said(best, NUMBERS)
     if best["attainment"] == worst["attainment"]:
         return f"All policies are alike: {percent(best['attainment'])} of objectives met at {where}."
-    return (
-        f"{label(best)} meets {percent(best['attainment'])} of objectives at {where}, "
-        f"{label(worst)} {percent(worst['attainment'])}: there the policies differ most."
-    )
+    told = f"{label(best)} meets {percent(best['attainment'])} of objectives at {where}, "
+    told += f"{label(worst)} {percent(worst['attainment'])}"
+    if best["attainment_low"] is not None and best["attainment_low"] <= worst["attainment_high"]:
+        return f"No difference between the policies is shown: {told}, and these, the furthest apart, may be alike."
+    return f"{told}: there the policies differ most."
 
 
 def _labels(who: list[Policy]) -> Any:
@@ -116,6 +117,10 @@ def _lede(column: str, wanted: float | None) -> str:
     }
     line = f" The dashed line is the {_wanted(wanted)} that was asked for." if wanted is not None else ""
     return f"Attainment is the share of all offered requests that met {of[column]}; what was refused missed.{line}"
+
+
+def _count(mean: float | None) -> str:
+    return number(mean) if mean is None or mean != int(mean) else whole(mean)
 
 
 def _exact(value: float) -> str:
@@ -204,7 +209,7 @@ def _combination(row: Row, who: list[Policy], units: dict[str, words.Unit]) -> R
         "p99_ttft": units["ttft"].show(row["ttft_p99_s"]),
         "p99_tpot": units["tpot"].show(row["tpot_p99_s"]),
         "goodput": number(row["goodput_per_s"]),
-        "moves": f"{number(row['loads'])} / {number(row['evictions'])} / {number(row['migrations'])}"
+        "moves": " / ".join(_count(row[name]) for name in ("loads", "evictions", "migrations"))
         if row["seeds"]
         else DASH,
     }

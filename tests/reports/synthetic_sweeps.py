@@ -14,13 +14,13 @@ SCALES = ((3.0, 3.0), (5.0, 2.0), (8.0, 4.0))
 STRENGTH = {"static": 1.0, "prism:tau=1.2": 2.0}
 
 
-def make_sweep(folder: Path, *, hostile: bool = False, search: bool = True) -> Path:
-    """Two placements and two schedulers over GPUs, loads, objectives and three seeds; one point failed."""
+def make_sweep(folder: Path, *, hostile: bool = False, search: bool = True, alike: bool = False) -> Path:
+    """Two placements, `alike` or not, and two schedulers over GPUs, loads, objectives and three seeds; one failed."""
     folder.mkdir(parents=True)
     names = dict(zip(STRENGTH, HOSTILE[:2] if hostile else STRENGTH, strict=True))
     rng = np.random.default_rng(5)
     axes = product(STRENGTH.items(), ("fcfs", "srpt"), (1, 2, 4), (1.0, 2.0, 4.0, 8.0), SCALES, (0, 1, 2))
-    rows = [_row(rng, names[p], strength, *rest) for (p, strength), *rest in axes]
+    rows = [_row(rng, names[p], 1.0 if alike else strength, *rest) for (p, strength), *rest in axes]
     rows[0] |= {"error": HOSTILE[0] if hostile else "not all models fit", **dict.fromkeys(list(SWEEP)[8:-1])}
     conform(pl.DataFrame(rows, schema=dict(SWEEP)), SWEEP, source="test").write_parquet(folder / "sweep.parquet")
     if search:

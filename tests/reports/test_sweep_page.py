@@ -40,6 +40,11 @@ def test_without_a_search_the_answer_is_where_policies_differ_most(tmp_path: Pat
     assert re.match(r"prism:tau=1\.2, \w+ meets .* of objectives at .*, static, \w+ .*differ most\.", headline(page))
 
 
+def test_policies_that_may_be_alike_are_not_ranked(tmp_path: Path) -> None:
+    page = render(SweepFolder.open(make_sweep(tmp_path / "s", search=False, alike=True)))
+    assert re.match(r"No difference between the policies is shown: .*, may be alike\.", headline(page))
+
+
 def test_every_line_is_the_mean_over_seeds(swept: SweepFolder) -> None:
     means = over_seeds(swept.table())
     x, other = scale_axes(means)
