@@ -51,6 +51,13 @@ def read(path: Path, **options) -> Trace:
     return trace
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_parents_without_names_of_requests_are_refused(tmp_path: Path, suffix: str):
+    path = write(FRAME.drop("request_id"), tmp_path / f"t.{suffix}")
+    with pytest.raises(InputFailure, match=r"has parent_id and no request_id.*--map request_id=COLUMN"):
+        read_trace([path])
+
+
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_canonical_names_need_no_option(tmp_path: Path, suffix: str):
     frame = read(write(FRAME, tmp_path / f"t.{suffix}")).frame.collect()

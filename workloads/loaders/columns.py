@@ -67,6 +67,9 @@ def choose(have: list[str], columns: Mapping[str, str], source: Path) -> dict[st
     if not {"arrival_s", "prompt_tokens", "output_tokens"} & set(chosen):
         what = f"no column bears a canonical name (it has {', '.join(have[:12])})"
         raise InputFailure(what, where=str(source), hint="use --map arrival_s=COLUMN,prompt_tokens=COLUMN,…")
+    if "parent_id" in chosen and "request_id" not in chosen:
+        what = "has parent_id and no request_id, so whom it names is unknown"
+        raise InputFailure(what, where=str(source), hint="use --map request_id=COLUMN")
     return chosen
 
 
