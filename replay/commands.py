@@ -1,5 +1,6 @@
 """`trace replay`."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,7 @@ def replay(**options: Any) -> None:
         folder = options["out"]
         finished = begin(options)
     if not finished:
-        click.echo(f"stopped; continue with: trace replay --resume {folder}", err=True)
+        click.echo(f"stopped; continue with: trace replay --resume {shlex.quote(str(folder))}", err=True)
         sys.exit(130)
     if client_bound(folder):
         sys.exit(3)

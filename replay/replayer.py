@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import shlex
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -129,7 +130,7 @@ def open_jobs(
             raise SettingFailure("is no scheduler", where=spec, hint="it needs rank(requests, now_s)")
     for folder in folders:
         if (folder / "run.json").exists():
-            hint = f"continue it with `trace replay --resume {out}`, or choose another --out"
+            hint = f"continue it with `trace replay --resume {shlex.quote(str(out))}`, or choose another --out"
             raise RunFailure("holds a run already", where=str(folder), hint=hint)
     if len(set(folders)) < len(folders):
         raise SettingFailure("two replays would share a folder", where="--scheduler", hint="replay them apart")
